@@ -1,0 +1,1 @@
+"""What every step needs and no step owns: errors, options, plug-ins, generators, files, progress."""

@@ -1,0 +1,71 @@
+"""How a frozen dataclass becomes flags, help and an estimator's signature.
+
+Each default and each help text is written once, with `option`, in the
+dataclass of the step that uses it. The command line and the estimator read
+the dataclasses; they write no default of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from regraft.core.errors import UnknownName, UsageError
+
+T = TypeVar("T")
+
+
+def option(default: Any, help: str, *, short: str | None = None) -> Any:
+    """Return a dataclass field with a default and its help text, in one line."""
+    return dataclasses.field(default=default, metadata={"help": help, "short": short})
+
+
+def flag(name: str) -> str:
+    """Return the command line's spelling of an option: `batch_size` → `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise UsageError unless `condition` holds; used in `__post_init__`."""
+    if not condition:
+        raise UsageError(f"{flag(name)} is {value!r}; expected {expected}.")
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise UnknownName unless `value` is one of `choices`."""
+    if value not in choices:
+        raise UnknownName.of(f"value of {flag(name)}", value, choices)
+
+
+def pick(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make `kind` from the entries of `values` that are its fields; others are left for other steps."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+def split_values(values: Mapping[str, Any], *kinds: type) -> tuple[Any, ...]:
+    """Deal keyword arguments to several option dataclasses; a name that is in none raises UnknownName."""
+    known = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise UnknownName.of("option", name, known)
+    return tuple(pick(kind, values) for kind in kinds)
+
+
+def takes_options(*kinds: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a function that ends in `**options` the true signature of its option dataclasses."""
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        signature = inspect.signature(function, eval_str=False)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+            for kind in kinds
+            for f in dataclasses.fields(kind)
+        ]
+        function.__signature__ = signature.replace(parameters=own + added)  # type: ignore[attr-defined]
+        return function
+
+    return decorate

@@ -1,0 +1,31 @@
+"""What is said while work goes on: a logger, and a progress line with the time left.
+
+Everything goes to stderr. The command line sets the logger's level from
+`-q` and `-v`; in Python it is silent below warnings unless the caller asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+
+log = logging.getLogger("regraft")
+
+Advance = Callable[[int], None]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """Yield a function that advances a line by so many steps of `total`; it shows on a terminal only."""
+    if total == 0 or not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+        yield lambda _steps: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as line:
+        task = line.add_task(title, total=total)
+        yield lambda steps: line.advance(task, steps)

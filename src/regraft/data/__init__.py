@@ -1,0 +1,1 @@
+"""Images and labels: where they are, what they are, which part each belongs to."""

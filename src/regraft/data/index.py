@@ -1,0 +1,134 @@
+"""The index: which images there are, and for each its label, part, group and status.
+
+A source enters (see `sources/`), an immutable table leaves: one row per file,
+in the source's order, none missing. The pixels are not looked at here: that
+is left to `decode`, and what it finds comes back as rows marked broken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from regraft.core.errors import DataError
+
+Status = Literal["used", "ignored", "broken"]
+
+PARTS = ("train", "validation", "test")
+
+
+class Place(Protocol):
+    """Where the bytes of one image are: a file, a member of an archive."""
+
+    def read(self) -> bytes:
+        """Return the image's bytes; raise OSError if they can't be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file of a source."""
+
+    path: str  # as the user knows it, e.g. "train/cat/1.jpg", always with "/"
+    place: Place
+    id: str = ""  # sha256 of the bytes in hex; "" if they were not read
+    label: str | None = None
+    part: str | None = None  # one of PARTS
+    group: str | None = None  # rows of one group stay on one side of a split
+    status: Status = "used"
+    reason: str = ""  # why it is ignored or broken
+    format: str = ""  # "JPEG", "PNG", …: what the bytes say, not the name
+    size: tuple[int, int] = (0, 0)  # width, height in pixels as stored, before EXIF turns it; (0, 0) if unknown
+
+    def marked(self, status: Status, reason: str) -> Row:
+        """Return the row with another status and its reason."""
+        return dataclasses.replace(self, status=status, reason=reason)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Immutable table of the files of a source, one row each.
+
+    rows:   in the source's order; archives in the archive's order.
+    name:   what the user called the source, for messages.
+    """
+
+    rows: tuple[Row, ...]
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def where(self, keep: Callable[[Row], bool]) -> Index:
+        """Return the index of the rows for which `keep` is true."""
+        return dataclasses.replace(self, rows=tuple(row for row in self.rows if keep(row)))
+
+    def with_rows(self, rows: Iterable[Row]) -> Index:
+        """Return the same index with other rows."""
+        return dataclasses.replace(self, rows=tuple(rows))
+
+    def mark_broken(self, reasons: dict[str, str]) -> Index:
+        """Return the index with the used rows whose id is in `reasons` marked as broken."""
+        return self.with_rows(
+            row.marked("broken", reasons[row.id]) if row.status == "used" and row.id in reasons else row
+            for row in self.rows
+        )
+
+    @property
+    def used(self) -> Index:
+        """The rows that are used."""
+        return self.where(lambda row: row.status == "used")
+
+    @property
+    def broken(self) -> Index:
+        """The rows that are broken; each has its reason."""
+        return self.where(lambda row: row.status == "broken")
+
+    @property
+    def ignored(self) -> Index:
+        """The rows that are ignored; each has its reason."""
+        return self.where(lambda row: row.status == "ignored")
+
+    def part(self, name: str) -> Index:
+        """Return the used rows of one part: "train", "validation" or "test"."""
+        return self.where(lambda row: row.part == name and row.status == "used")
+
+    @property
+    def train(self) -> Index:
+        """The used rows of the training part."""
+        return self.part("train")
+
+    @property
+    def validation(self) -> Index:
+        """The used rows of the validation part."""
+        return self.part("validation")
+
+    @property
+    def test(self) -> Index:
+        """The used rows of the test part."""
+        return self.part("test")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels of the used rows, sorted by name."""
+        return tuple(sorted({row.label for row in self.rows if row.status == "used" and row.label is not None}))
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """How many used rows each class has, by name."""
+        counts = Counter(row.label for row in self.rows if row.status == "used" and row.label is not None)
+        return {label: counts[label] for label in self.classes}
+
+    def label_codes(self, classes: Sequence[str]) -> list[int]:
+        """Return each row's label as its place in `classes`; raise DataError for a label that is not there."""
+        codes = {label: code for code, label in enumerate(classes)}
+        for row in self.rows:
+            if row.label not in codes:
+                raise DataError(f"{row.path} has the label {row.label!r}; expected one of {', '.join(classes)}.")
+        return [codes[row.label] for row in self.rows if row.label is not None]

@@ -1,0 +1,1 @@
+"""From a network and images to stored features: backbones, weights, the cut, the trunk, the store."""

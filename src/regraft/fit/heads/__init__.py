@@ -1,0 +1,1 @@
+"""Heads, one file each: what is grafted on top of the features."""

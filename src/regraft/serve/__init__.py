@@ -1,0 +1,1 @@
+"""What is used afterwards: the model folder and prediction."""
