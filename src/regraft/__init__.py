@@ -1,1 +1,65 @@
-"""A folder of photographs becomes a tested image classifier, by transfer learning, on an ordinary computer."""
+"""A folder of photographs becomes a tested image classifier, by transfer learning, on an ordinary computer.
+
+    import regraft
+
+    classifier = regraft.Classifier().fit("photos/")
+    classifier.predict(["new.jpg"])
+
+The names below are imported when they are first used, so that `import regraft` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.version import __version__
+
+if TYPE_CHECKING:
+    from regraft.core.errors import RegraftError
+    from regraft.data.index import Index
+    from regraft.estimator import Classifier
+    from regraft.features.extract import Features
+    from regraft.fit.classifier import FeatureClassifier
+    from regraft.pipeline import evaluate, extract, fit, inspect, load, predict, read, split
+    from regraft.serve.evaluate import Report
+    from regraft.serve.model import Model
+
+__all__ = [
+    "Classifier",
+    "FeatureClassifier",
+    "Features",
+    "Index",
+    "Model",
+    "RegraftError",
+    "Report",
+    "__version__",
+    "evaluate",
+    "extract",
+    "fit",
+    "inspect",
+    "load",
+    "predict",
+    "read",
+    "split",
+]
+
+_HOMES = {
+    "Classifier": "estimator",
+    "FeatureClassifier": "fit.classifier",
+    "Features": "features.extract",
+    "Index": "data.index",
+    "Model": "serve.model",
+    "RegraftError": "core.errors",
+    "Report": "serve.evaluate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"regraft.{_HOMES.get(name, 'pipeline')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

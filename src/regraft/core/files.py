@@ -41,19 +41,27 @@ def disk_reason(error: OSError) -> str:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, flush it to the disk, then rename it into place."""
+    """Write `content` to `path`: a reader sees the old file or the whole new one."""
+    with replacing_file(path) as fresh:
+        fresh.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path`; when the block ends well it is flushed to the disk and takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        fresh = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
+            yield fresh
+            with fresh.open("rb+") as file:
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            fresh.chmod(0o666 & ~_umask())
+            fresh.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
             raise
 
 

@@ -39,30 +39,23 @@ def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise UnknownName.of(f"value of {flag(name)}", value, choices)
 
 
-def pick(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make `kind` from the entries of `values` that are its fields; others are left for other steps."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})
-
-
-def split_values(values: Mapping[str, Any], *kinds: type) -> tuple[Any, ...]:
-    """Deal keyword arguments to several option dataclasses; a name that is in none raises UnknownName."""
-    known = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+def make(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make an options dataclass from keyword arguments; raise UnknownName for one that it does not have."""
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             raise UnknownName.of("option", name, known)
-    return tuple(pick(kind, values) for kind in kinds)
+    return kind(**values)
 
 
-def takes_options(*kinds: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a function that ends in `**options` the true signature of its option dataclasses."""
+def takes_options(kind: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a function that ends in `**options` the true signature of an options dataclass."""
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
-        signature = inspect.signature(function, eval_str=False)
+        signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         added = [
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
-            for kind in kinds
             for f in dataclasses.fields(kind)
         ]
         function.__signature__ = signature.replace(parameters=own + added)  # type: ignore[attr-defined]

@@ -1,1 +1,32 @@
-"""Backbones, one file a family; `catalog` finds them by name."""
+"""Backbones, one file a family with its `BACKBONES`; `catalog` finds them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A catalogue entry: which network, and what its readers call its parts.
+
+    name:         the common name, or timm's where there is no other.
+    architecture: timm's name, without a tag.
+    tag:          timm's tag of the pretrained weights that "hub" means; "" for timm's default.
+    model_args:   what timm.create_model takes beside the name.
+    layers:       the names that articles use for layers → module paths of the network.
+    package:      the importable package that brings its built-in weights; "" if there are none.
+    """
+
+    name: str
+    architecture: str
+    tag: str = ""
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, str] = field(default_factory=dict)
+    package: str = ""
+
+    @property
+    def timm_name(self) -> str:
+        """What timm calls the architecture with these weights."""
+        return f"{self.architecture}.{self.tag}" if self.tag else self.architecture

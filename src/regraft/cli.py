@@ -1,0 +1,266 @@
+"""The command line's face of the pipeline: words in, an exit code out.
+
+Flags come from the option dataclasses. Results go to stdout, everything else
+to stderr. Heavy libraries are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from regraft.core.errors import DataError, RegraftError, UsageError
+from regraft.core.progress import log
+from regraft.core.version import __version__
+from regraft.data.read import ReadOptions
+from regraft.pipeline import ExtractOptions, TrainOptions
+
+FLAT = Parameter(name="*")
+Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
+ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
+Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.")]
+StoreFolder = Annotated[Path | None, Parameter(help="Folder of the feature store; none: the user's cache.")]
+
+
+def _show_default(value: Any) -> str:
+    return "none" if value is None else ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+class _Help:
+    """Help in aligned columns, without boxes; rich is imported only when help is asked for."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        from cyclopts.help import DefaultFormatter, PanelSpec
+        from rich.box import Box
+
+        plain = PanelSpec(box=Box("    \n" * 8), padding=(0, 0), title_align="left", border_style="none")
+        DefaultFormatter(panel_spec=plain)(console, options, panel)
+
+    def render_usage(self, console: Any, options: Any, usage: Any) -> None:  # noqa: ARG002
+        console.print(f"Usage: {usage}", markup=False, highlight=False)
+
+
+app = App(
+    name="regraft",
+    help="A folder of photographs becomes a tested image classifier, by transfer learning.",
+    version=__version__,
+    help_format="plaintext",
+    version_format="plaintext",
+    help_formatter=_Help(),
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(
+        negative_bool=(), negative_iterable=(), show_default=_show_default, consume_multiple=(1, None)
+    ),
+)
+app.meta.group_parameters = Group("Everywhere", sort_key=99)
+app.meta.suppress_keyboard_interrupt = False
+
+
+@app.meta.default
+def _everywhere(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    quiet: Annotated[bool, Parameter(alias="-q", help="Say only what is wrong.")] = False,
+    verbose: Annotated[bool, Parameter(alias="-v", help="Say more; show tracebacks.")] = False,
+) -> Any:
+    log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    return app(tokens, result_action="return_value")
+
+
+@app.command
+def inspect(source: Source, /, *, read: Annotated[ReadOptions, FLAT] = ReadOptions(), json: Json = False) -> None:  # noqa: B008
+    """Look at every image: counts, classes, sizes, formats, broken files, copies, conflicts."""
+    from regraft.data import inspect as inspection
+    from regraft.data import read as reading
+
+    found = inspection.inspect(reading.read(source, options=read))
+    _result(found.to_dict(), json, inspection.text(found))
+
+
+@app.command
+def train(
+    source: Source,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="Folder for the model.")],
+    options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Split, extract features, train, evaluate on the held-out part, and save the model."""
+    from regraft import pipeline
+
+    report = pipeline.train(source, output, options)
+    _result(report.to_dict(), json, report.text())
+    log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+
+
+@app.command
+def evaluate(
+    model: ModelFolder,
+    source: Source,
+    /,
+    *,
+    part: Annotated[
+        Literal["train", "validation", "test", "all"] | None,
+        Parameter(help="Which part; none: test if there is one, else validation, else all."),
+    ] = None,
+    read: Annotated[ReadOptions, FLAT] = ReadOptions(),  # noqa: B008
+    store: StoreFolder = None,
+    json: Json = False,
+    report: Annotated[Path | None, Parameter(help="Write an HTML report to this file.")] = None,
+) -> None:
+    """Measure a model on labelled images: accuracy with its interval, per class, confusion."""
+    from regraft import pipeline
+    from regraft.core import files
+    from regraft.data import read as reading
+
+    opened = pipeline.load(model)
+    index = reading.read(source, options=read)
+    found = pipeline.evaluate(opened, index, part=part, store=store, max_broken=read.max_broken)
+    if report:
+        files.write_file(report, found.html().encode())
+        log.info("The report is in %s.", report)
+    _result(found.to_dict(), json, found.text())
+
+
+@app.command(usage="regraft predict [OPTIONS] MODEL INPUT...")
+def predict(
+    model: ModelFolder,
+    inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives.", required=True)],
+    /,
+    *,
+    top: Annotated[int, Parameter(help="How many labels to name for each.")] = 3,
+    output: Annotated[Path | None, Parameter(alias="-o", help="Write a CSV with a row for every input.")] = None,
+    json: Json = False,
+) -> None:
+    """Name what is on photographs, with percentages."""
+    from regraft import pipeline
+    from regraft.serve import predict as serving
+
+    if top < 1:
+        raise UsageError(f"--top is {top}; expected 1 or more.")
+    opened = pipeline.load(model)
+    predictions = pipeline.predict(opened, inputs, top=top)
+    if output:
+        serving.write_csv(predictions, output, top=min(top, len(opened.classes)))
+        log.info("%d rows are in %s.", len(predictions), output)
+    if json or not output:
+        _result([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
+    if not any(item.status == "ok" for item in predictions):
+        raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
+
+
+@app.command
+def extract(
+    source: Source,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="The .npz file to write.")],
+    options: Annotated[ExtractOptions, FLAT] = ExtractOptions(),  # noqa: B008
+) -> None:
+    """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
+    from regraft import pipeline
+    from regraft.features import export
+
+    export.check_target(output)
+    features = pipeline.read_and_extract(source, options)
+    export.write(features, output)
+    log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
+
+
+@app.command
+def backbones(
+    pattern: Annotated[str | None, Parameter(help="A name, or part of one with * and ?.")] = None,
+    /,
+    *,
+    json: Json = False,
+) -> None:
+    """List networks: parameters, input, licence, features, whether the weights are on this disk."""
+    from regraft.features import catalog
+
+    found = catalog.listing(pattern)
+    _result(found, json, catalog.text(found))
+
+
+@app.command
+def store(
+    action: Annotated[Literal["info", "clear"], Parameter(help="What to do.")] = "info",
+    /,
+    *,
+    store: StoreFolder = None,
+    json: Json = False,
+) -> None:
+    """Show what the feature store holds, or clear it."""
+    from regraft.features.store import Store
+
+    opened = Store(store)
+    if action == "clear":
+        freed = opened.clear()
+        _result({"freed": freed}, json, f"{freed / 1e6:,.1f} MB freed in {opened.folder}.")
+    else:
+        _result(opened.to_dict(), json, opened.text())
+
+
+@app.command
+def report(
+    model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o", help="The HTML file to write.")]
+) -> None:
+    """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
+    from regraft.core import files
+    from regraft.serve.evaluate import model_report
+    from regraft.serve.model import load
+
+    files.write_file(output, model_report(load(model)).encode())
+    log.info("The report is in %s.", output)
+
+
+@app.command
+def demo(
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="Folder for what the demo makes.")] = Path("regraft-demo"),
+    store: StoreFolder = None,
+) -> None:
+    """Train, evaluate and use a classifier of handwritten digits, offline, in a minute or two."""
+    from regraft import demo as demonstration
+
+    demonstration.run(output, store)
+
+
+def _result(data: Any, json: bool, text: str) -> None:
+    print(jsonlib.dumps(data, indent=2, ensure_ascii=False) if json else text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (see core/errors.py)."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _say(" ".join(str(error).split()), UsageError.exit_code)
+    except RegraftError as error:
+        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say("Interrupted; what was done is kept. Give the same command again to go on.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    if log.isEnabledFor(logging.DEBUG) and code != UsageError.exit_code:
+        traceback.print_exc()
+    print(f"regraft: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""Bytes to upright 8-bit RGB, by one written rule for each kind of image.
+
+The bytes of one file enter, a Pillow image in mode "RGB" leaves, or
+BrokenImage with a short reason. Resizing and normalising are left to
+`features/preprocess`. What a file is, its first bytes say, never its name.
+
+| what is stored                 | what comes out                                                    |
+|--------------------------------|-------------------------------------------------------------------|
+| several frames or pages        | the first                                                         |
+| EXIF orientation 1 to 8        | turned upright; damaged EXIF is taken as 1                        |
+| 1 bit, grey                    | three equal channels                                              |
+| palette                        | its colours                                                       |
+| alpha, transparent colour      | laid on white: round((a·colour + (255-a)·255) / 255)              |
+| premultiplied alpha            | the same, after dividing by alpha                                 |
+| CMYK, YCCK                     | (255-C)(255-K)/255 …; Adobe's inverted files are turned back      |
+| YCbCr, Lab                     | JFIF's formula; Lab (D50) to sRGB by LittleCMS                    |
+| 16-bit grey                    | round(v / 257); 12-bit: round(v · 255 / 4095)                     |
+| 16-bit colour                  | its high byte, as Pillow reads it                                 |
+| 32-bit integers and floats     | the smallest of 0…1 (floats only), 0…255, 0…65535 that holds all  |
+|                                | values becomes 0…255; else the image's own least to greatest do   |
+| floats with NaN or infinity    | broken                                                            |
+| an embedded colour profile     | not applied                                                       |
+
+Refused before any pixel is read: more than MAX_PIXELS, zero-sized, a damaged
+header, any other format. A file that is cut short is broken unless every pixel
+was there; so is a PNG with a wrong checksum. JPEG has no checksum: damage in
+its middle that the decompressor accepts can't be seen.
+
+Every function here may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base as Tag
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from regraft.core.errors import UsageError
+
+DECODE_RULES = 1  # part of the store's key: raise it whenever a pixel may come out differently
+
+MAX_PIXELS = 178_956_970  # Pillow's own error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
+
+BACKGROUND = (255, 255, 255)
+
+Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
+
+
+def _patterns(*kinds: tuple[str, bytes]) -> tuple[tuple[str, re.Pattern[bytes]], ...]:
+    return tuple((kind, re.compile(pattern, re.DOTALL)) for kind, pattern in kinds)
+
+
+# Opened by their own class: Image.open would let other plug-ins see the bytes.
+_READ: tuple[tuple[str, re.Pattern[bytes], Opener], ...] = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    ("GIF", re.compile(rb"GIF8[79]a"), GifImageFile),
+    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"), TiffImageFile),
+    ("BMP", re.compile(rb"BM"), BmpImageFile),
+)
+
+_PICTURES = _patterns(
+    ("EPS or PostScript", rb"%!PS|\xc5\xd0\xd3\xc6"),
+    ("PDF", rb"%PDF"),
+    ("Photoshop (PSD)", rb"8BPS"),
+    ("AVIF", rb"....ftypavi[fs]"),
+    ("HEIC", rb"....ftyp(hei|hev|mif1|msf1)"),
+    ("ICO or CUR", rb"\0\0[\x01\x02]\0"),
+    ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    ("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL "),
+    ("DirectDraw (DDS)", rb"DDS "),
+    ("PNM (PPM, PGM, PBM)", rb"P[1-7]\s"),
+    ("SVG", rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg"),
+)
+_NO_PICTURES = _patterns(
+    ("a web page (HTML)", rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)"),
+    ("a film (MP4 or QuickTime)", rb"....(ftyp|moov|mdat)"),
+    ("a film or a sound (RIFF)", rb"RIFF"),
+    ("a ZIP archive", rb"PK\x03\x04"),
+    ("a gzip archive", rb"\x1f\x8b"),
+)
+
+
+class BrokenImage(Exception):
+    """The bytes are no image that is read here, or a damaged one; the text is the reason, on one line."""
+
+
+def look(data: bytes) -> tuple[str, tuple[int, int]]:
+    """Return the format and the (width, height) that the header states, upright or not; no pixel is decoded.
+
+    Raises BrokenImage for a format that is not read, a damaged header, or more than MAX_PIXELS.
+    """
+    with _reading(data) as (kind, image):
+        return kind, image.size
+
+
+def decode(data: bytes) -> Image.Image:
+    """Return the image in `data` as upright "RGB" without metadata, by the rules above.
+
+    Raises BrokenImage if anything is wrong with it, and UsageError if the program has told Pillow to
+    accept truncated images (a global of Pillow's, which is not changed here behind the program's back).
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True; expected False, "
+            "so that a truncated image is not half-used. Set it to False."
+        )
+    with _reading(data) as (kind, image):
+        if kind == "PNG":
+            PngImageFile(io.BytesIO(data)).verify()  # load() checks no pixel data's checksum
+        image = _with_key_colour(image)
+        image.load()
+        upright = _turned(_to_rgb(image), _orientation(image))
+        upright.info = {}
+        return upright
+
+
+# Opening, and turning every kind of failure into a reason
+
+
+@contextlib.contextmanager
+def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+    kind, opener = _recognise(data)
+    with _quiet():
+        try:
+            with opener(io.BytesIO(data)) as image:
+                _check_size(image.size)
+                yield kind, image
+        except BrokenImage:
+            raise
+        except Exception as error:  # Pillow's plug-ins raise nearly every kind at damaged files
+            raise BrokenImage(_reason(kind, error)) from error
+
+
+def _recognise(data: bytes) -> tuple[str, Opener]:
+    for kind, pattern, opener in _READ:
+        if pattern.match(data):
+            return kind, opener
+    raise BrokenImage(_refusal(data))
+
+
+def _refusal(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    start = data[:1024]
+    for kind, pattern in _PICTURES:
+        if pattern.match(start):
+            return f"{kind} is not read; convert it to JPEG or PNG"
+    for kind, pattern in _NO_PICTURES:
+        if pattern.match(start):
+            return f"{kind}, not an image"
+    return "not an image that is read here (JPEG, PNG, WebP, BMP, TIFF, GIF)"
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise BrokenImage(f"it has no pixels ({width} x {height})")
+    if width * height > MAX_PIXELS:
+        raise BrokenImage(
+            f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are accepted; make it smaller"
+        )
+
+
+def _reason(kind: str, error: Exception) -> str:
+    """Return one line without memory addresses, so that the same file has the same reason every time."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory for this {kind}"
+    if isinstance(error, Image.DecompressionBombError):  # of a frame, or of a limit that the program has lowered
+        return f"the {kind} has more pixels than are accepted"
+    if not isinstance(error, OSError | SyntaxError | ValueError) or error.__cause__:
+        return f"the {kind} is damaged"  # the text of an IndexError, say, tells a user nothing
+    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error))
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:150]
+    return f"the {kind} can't be read: {text}" if text else f"the {kind} is damaged"
+
+
+# Pillow's warnings are kept from the user: what is wrong with a file is said by its reason. `catch_warnings`
+# swaps a list of the whole process and is not safe in threads. This filter stays in that list and matches
+# only in a thread that is decoding, so other threads, and Pillow elsewhere in the program, are left alone.
+
+_this_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class _WhileDecoding:
+    """Stands where a warning filter has its pattern of module names."""
+
+    def match(self, _module: str) -> bool:
+        return getattr(_this_thread, "decoding", False)
+
+
+_FILTER: Any = ("ignore", None, Warning, _WhileDecoding(), 0)
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its log lines go to stderr when no one listens
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    filters = cast("list[Any]", warnings.filters)
+    if not filters or filters[0] != _FILTER:  # the program may have put others in front
+        filters.insert(0, _FILTER)
+    _this_thread.decoding = True
+    try:
+        yield
+    finally:
+        _this_thread.decoding = False
+
+
+# Pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = _from_16_bit(image)
+    elif image.mode in ("I", "F"):
+        image = _from_32_bit(image)
+    return _on_background(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    colour = image.convert("RGBA")
+    page = Image.new("RGB", image.size, BACKGROUND)
+    page.paste(colour, mask=colour)
+    return page
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    top, inverted = 65535, False
+    if isinstance(image, TiffImageFile):
+        top = 2 ** image.tag_v2[Tag.BitsPerSample][0] - 1
+        inverted = image.tag_v2.get(Tag.PhotometricInterpretation) == 0  # white is 0; Pillow leaves it so
+    values = image.convert("I")  # the only mode with a table of 65,536 entries
+    steps = np.rint(np.minimum(np.arange(65536), top) * (255 / top)).astype(int)
+    grey = values.point((255 - steps if inverted else steps).tolist(), "L")
+    if (clear := image.info.get("transparency")) is None:
+        return grey
+    return Image.merge("LA", (grey, values.point([0 if v == clear else 255 for v in range(65536)], "L")))
+
+
+def _from_32_bit(image: Image.Image) -> Image.Image:
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+        raise BrokenImage("it holds values that are not finite numbers (NaN or infinity)")
+    least, greatest = _value_range(image)
+    scale = 255 / (greatest - least) if greatest > least else 0.0
+    # convert("L") cuts off decimals, hence 0.5
+    return image.convert("F").point(lambda value: value * scale + (0.5 - least * scale)).convert("L")
+
+
+def _value_range(image: Image.Image) -> tuple[float, float]:
+    least, greatest = cast("tuple[float, float]", image.getextrema())
+    for top in (1, 255, 65535) if image.mode == "F" else (255, 65535):
+        if least >= 0 and greatest <= top:
+            return 0, top
+    return least, greatest
+
+
+def _with_key_colour(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """Bring the transparent colour of a 16-bit RGB PNG to the 8 bits that Pillow reads its pixels in."""
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and image.tile and image.tile[0].args == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    return image
+
+
+_TURNS = {  # EXIF 2.3, section 4.6.4, tag 274
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(Tag.Orientation)  # a TIFF was turned by load(), and says 1 now
+    except Exception:  # damaged metadata must not break a good image
+        return None
+
+
+def _turned(image: Image.Image, orientation: Any) -> Image.Image:
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

@@ -1,0 +1,215 @@
+"""What is in a source, before anything is computed on it.
+
+An index enters; every used image is decoded in full, those that fail are
+marked broken, and the counts leave as JSON or as text for a terminal. A
+broken file is a finding here, never an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median_low
+from textwrap import wrap
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from regraft.core.progress import progress
+from regraft.data.decode import BrokenImage, decode
+from regraft.data.index import PARTS, Index, Row
+
+_LISTED = 10  # files a list shows
+_BARS = 50
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An index whose broken images are all known, and what there is to say about it."""
+
+    index: Index
+
+    @property
+    def copies(self) -> list[list[Row]]:
+        """The groups of rows with equal bytes, in the order of their first rows; broken files left out."""
+        groups: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self.index:
+            if row.id and row.format and row.status != "broken":
+                groups[row.id].append(row)
+        return [rows for rows in groups.values() if len(rows) > 1]
+
+    @property
+    def conflicts(self) -> list[list[Row]]:
+        """The groups of copies that stand under more than one label."""
+        return [rows for rows in self.copies if len({row.label for row in rows}) > 1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts, with the files that they count under "files", for JSON."""
+        used, ignored, broken = self.index.used, self.index.ignored, self.index.broken
+        copies, conflicts = self.copies, self.conflicts
+        return {
+            "source": self.index.name,
+            "used": len(used),
+            "ignored": len(ignored),
+            "broken": len(broken),
+            "classes": self.index.class_counts,
+            "parts": {part: len(rows) for part in PARTS if (rows := self.index.part(part))},
+            "copies": len(copies),
+            "conflicts": len(conflicts),
+            "formats": dict(Counter(row.format for row in used).most_common()),
+            "sizes": _sizes(used.rows),
+            "files": {
+                "ignored": [{"path": row.path, "reason": row.reason} for row in ignored],
+                "broken": [{"path": row.path, "reason": row.reason} for row in broken],
+                "copies": [[row.path for row in rows] for rows in copies],
+                "conflicts": [[{"path": row.path, "label": row.label} for row in rows] for rows in conflicts],
+            },
+        }
+
+
+def inspect(index: Index) -> Inspection:
+    """Decode every used image and return the index with the broken ones marked, ready to be described.
+
+    Equal bytes are decoded once. Memory holds as many images as there are threads.
+    """
+    rows = list({row.id or row.path: row for row in index.used}.values())
+    reasons = {}
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, progress("Looking at images", len(rows)) as advance:
+        for row, reason in zip(rows, pool.map(_reason, rows), strict=True):
+            if reason:
+                reasons[row.id] = reason
+            advance(1)
+    return Inspection(index.mark_broken(reasons))
+
+
+def _reason(row: Row) -> str:
+    """Return why the image is broken, or an empty text."""
+    try:
+        decode(row.place.read())
+    except BrokenImage as error:
+        return str(error)
+    except (OSError, ValueError) as error:  # as in `read`: the file is gone, or its archive is damaged
+        return getattr(error, "strerror", "") or str(error)
+    return ""
+
+
+def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """Return the least, the median and the greatest width and height, in pixels as stored."""
+    if not rows:
+        return {}
+    sides = {"width": [row.size[0] for row in rows], "height": [row.size[1] for row in rows]}
+    return {
+        side: {"min": min(values), "median": median_low(values), "max": max(values)} for side, values in sides.items()
+    }
+
+
+# Text
+
+
+def text(inspection: Inspection, width: int = 80) -> str:
+    """Return the findings as plain text, no line wider than `width` columns (40 at least); long lists are shortened."""
+    found = inspection.to_dict()
+    return "\n".join(line for block in _blocks(found, max(width, 40)) for line in block) + "\n"
+
+
+def _blocks(found: Mapping[str, Any], width: int) -> Iterator[list[str]]:
+    yield [shorten(f"{found['source'] or 'images'}", width)]
+    yield [f"  {found['used']:,} used, {found['ignored']:,} ignored, {found['broken']:,} broken"]
+    if found["classes"]:
+        yield ["", f"{_count(found['classes'], 'class', 'classes')}", *_bars(found["classes"], width)]
+    if found["parts"]:
+        yield ["", "parts", *_bars(found["parts"], width)]
+    if found["sizes"]:
+        yield ["", *_measures(found, width)]
+    yield from _lists(found["files"], width)
+
+
+def _count(things: Sized, one: str, many: str) -> str:
+    return f"{len(things):,} {one if len(things) == 1 else many}"
+
+
+def _bars(counts: Mapping[str, int], width: int) -> list[str]:
+    """Return a line for each name: the name, its count, and a bar; the longest bar fills the line."""
+    shown = [(shorten(name, width // 3), count) for name, count in list(counts.items())[:_BARS]]
+    most = max(counts.values())
+    name_width, digits = max(cell_len(name) for name, _ in shown), len(f"{most:,}")
+    room = width - name_width - digits - 6
+    lines = [
+        f"  {set_cell_size(name, name_width)}  {count:>{digits},}  {'#' * max(1, round(room * count / most))}"
+        for name, count in shown
+    ]
+    return lines + _rest(counts, _BARS)
+
+
+def _measures(found: Mapping[str, Any], width: int) -> Iterator[str]:
+    sides = found["sizes"]
+    sizes = (f"{sides['width'][kind]} x {sides['height'][kind]} {kind}" for kind in ("min", "median", "max"))
+    yield shorten("sizes    " + ", ".join(sizes), width)
+    yield shorten("formats  " + ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()), width)
+
+
+def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
+    conflicts, copies = files["conflicts"], files["copies"]
+    shown_below = {file["path"] for group in conflicts for file in group}
+    ignored = [file for file in files["ignored"] if file["path"] not in shown_below]
+    broken = [line for file in files["broken"][:_LISTED] for line in _with_reason(file, width)]
+    yield _list(files["broken"], _count(files["broken"], "file", "files") + " broken", broken)
+    yield _by_reason(ignored, width)
+    lines = [line for group in conflicts[:_LISTED] for line in _conflict(group, width)]
+    left_out = len(files["ignored"]) - len(ignored)
+    title = " under more than one label" + (f"; their {left_out:,} files are ignored" if left_out else "")
+    yield _list(conflicts, _count(conflicts, "picture", "pictures") + title, lines)
+    lines = ["  " + _together(group, width - 2) for group in copies[:_LISTED]]
+    yield _list(copies, _count(copies, "picture", "pictures") + " in more than one file", lines)
+
+
+def _list(things: Sequence[Any], title: str, lines: Sequence[str]) -> list[str]:
+    return ["", title, *lines, *_rest(things, _LISTED)] if things else []
+
+
+def _rest(things: Sized, shown: int) -> list[str]:
+    return [f"  and {len(things) - shown:,} more; --json lists all"] if len(things) > shown else []
+
+
+def _with_reason(file: Mapping[str, str], width: int) -> list[str]:
+    reason = wrap(shorten(file["reason"], 3 * width), width - 6)
+    return ["  " + shorten(file["path"], width - 2), *("      " + line for line in reason)]
+
+
+def _by_reason(files: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return each reason once, with the number of its files and the first of them."""
+    counts = Counter(file["reason"] for file in files)
+    firsts = {file["reason"]: file["path"] for file in reversed(files)}
+    lines = []
+    for reason, count in counts.most_common(_LISTED):
+        lines.append("  " + shorten(f"{count:,} x {reason}", width - 2))
+        lines.append("      such as " + shorten(firsts[reason], width - 14))
+    title = _count(files, "file", "files") + " ignored"
+    return ["", title, *lines, *_rest(counts, _LISTED)] if files else []
+
+
+def _conflict(group: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return the labels of one picture, and below them its files, the first of each label in front."""
+    firsts = {file["label"]: file["path"] for file in reversed(group)}
+    others = [file["path"] for file in group if file["path"] not in firsts.values()]
+    paths = [*reversed(firsts.values()), *others]
+    return ["  " + shorten(", ".join(sorted(firsts)), width - 2), "      " + _together(paths, width - 6)]
+
+
+def _together(paths: Sequence[str], width: int) -> str:
+    """Return the first two paths of a group on one line, and how many more there are."""
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    room = (width - 3 - len(more)) // 2
+    return " = ".join(shorten(path, room) for path in paths[:2]) + more
+
+
+def shorten(text: str, width: int) -> str:
+    """Return `text` in at most `width` columns: control characters are escaped, what is too long loses its middle."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if cell_len(text) <= width:
+        return text
+    tail = (width - 3) * 2 // 3  # the end of a path says more than its beginning
+    return f"{set_cell_size(text, width - 3 - tail)}...{set_cell_size(text[::-1], tail)[::-1]}"

@@ -1,0 +1,93 @@
+"""A folder as a source: every file below it, each with its label where the layout says it.
+
+A path enters, rows leave, sorted by name within each folder. Links are
+followed, except back into a folder that they are in. No file is opened while
+listing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from errno import EFBIG, EINVAL
+from pathlib import Path
+
+from regraft.core.errors import DataError
+from regraft.data.index import Row
+from regraft.data.sources._layout import HIDDEN, WORKING_LAYOUTS, is_hidden, label_rows, printable
+
+MAX_BYTES = 512 * 2**20  # of one image; what is longer is some other kind of file, and would fill the memory
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """One file on the disk."""
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Return the file's bytes; raise OSError if it is missing, no regular file, or longer than MAX_BYTES."""
+        found = self.path.stat()  # a pipe would wait for ever when opened
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(EINVAL, "not a regular file")
+        if found.st_size > MAX_BYTES:
+            raise OSError(EFBIG, f"larger than {MAX_BYTES >> 20} MiB")
+        return self.path.read_bytes()
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Yield the files of class folders, or of part folders that hold class folders, with label and part.
+
+    Raises DataError if there is no such folder, or no class folder in it.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder. {WORKING_LAYOUTS}")
+    yield from label_rows(list(files(path)), str(path))
+
+
+def files(path: Path) -> Iterator[Row]:
+    """Yield every file below a folder, without labels."""
+    pending = [(path, "", frozenset[tuple[int, int]]())]
+    while pending:
+        folder, name, above = pending.pop()
+        try:
+            seen = above | {_identity(folder)}
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield _row(folder, name or ".").marked("broken", f"can't be listed: {error.strerror or error}")
+            continue
+        folders = [entry for entry in entries if entry.is_dir()]
+        yield from (_file_row(entry, name) for entry in entries if not entry.is_dir())
+        for entry in reversed(folders):
+            if entry.is_symlink() and _identity(entry.path) in seen:
+                yield _row(Path(entry.path), name + entry.name).marked("ignored", "a link to a folder that it is in")
+            else:
+                pending.append((Path(entry.path), f"{name}{entry.name}/", seen))
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116 - follows links, as wanted, whatever kind of path it is
+    return found.st_dev, found.st_ino
+
+
+def _file_row(entry: os.DirEntry[str], folder: str) -> Row:
+    row = _row(Path(entry.path), folder + entry.name)
+    if is_hidden(row.path):
+        return row.marked("ignored", HIDDEN)
+    if _is_special(entry):
+        return row.marked("ignored", "not a regular file")
+    return row
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Tell whether it is a pipe, socket or device; a link to nothing is not: it is missing, and read says so."""
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _row(path: Path, name: str) -> Row:
+    return Row(path=printable(name.rstrip("/")), place=FilePlace(path))

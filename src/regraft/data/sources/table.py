@@ -1,0 +1,136 @@
+"""A CSV file as a source: the columns path and label, and part and group if it has them, in any order.
+
+The file enters whole (it holds paths, not pictures), rows leave in its order.
+Paths are relative to the CSV's folder and stay in it unless told otherwise.
+All that is wrong is told together, each with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from regraft.core.errors import DataError
+from regraft.data.index import PARTS, Row
+from regraft.data.sources._layout import PART_NAMES, as_label, printable
+from regraft.data.sources.folder import FilePlace
+
+COLUMNS = ("path", "label", "part", "group")
+
+SHOWN_FAULTS = 20
+
+
+class _Fault(Exception):
+    """What is wrong with one line."""
+
+
+def rows(path: Path, *, outside: bool) -> Iterator[Row]:
+    """Yield one row per line of a CSV; a byte order mark, and `,`, `;` or a tab between fields, are all right.
+
+    outside: allow paths that lead out of the CSV's folder.
+    Raises DataError naming the lines, if any is not usable.
+    """
+    found: list[Row] = []
+    faults: list[str] = []
+    for line, record in _records(path):
+        try:
+            found.append(_row(record, path.parent, outside))
+        except _Fault as fault:
+            faults.append(f"line {line}: {fault}")
+    if faults:
+        raise DataError(_faults_text(path, faults))
+    if not found:
+        raise DataError(f"{path} has a header and no lines below it; expected one line per image.")
+    yield from found
+
+
+def _faults_text(path: Path, faults: list[str]) -> str:
+    shown = faults[:SHOWN_FAULTS]
+    if len(faults) > len(shown):
+        shown.append(f"and {len(faults) - len(shown)} more")
+    return "\n  ".join([f"{path} can't be used as it is; set these lines right, or take them out:", *shown])
+
+
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, str] | None]]:
+    """Yield each line's number and its fields by column; None for a ragged line."""
+    text = _text(path)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = _header(path, next(reader, []))
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                ragged = len(fields) != len(header)
+                yield reader.line_num, None if ragged else dict(zip(header, map(str.strip, fields), strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}. Save it as CSV, UTF-8, anew.") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}, line 1: the text is UTF-16 (its byte order mark says so). Save it as CSV, UTF-8.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        wrong = data[error.start]
+        raise DataError(f"{path}, line {line}: byte 0x{wrong:02x} is not UTF-8. Save it as CSV, UTF-8.") from error
+
+
+def _header(path: Path, fields: list[str]) -> list[str]:
+    header = [field.strip().casefold() for field in fields]
+    missing = [name for name in ("path", "label") if name not in header]
+    if missing:
+        shown = printable(", ".join(fields))[:200] or "nothing"
+        raise DataError(f"{path}, line 1: no column {' and no '.join(missing)}; found {shown}. Expected path,label.")
+    repeated = [name for name in COLUMNS if header.count(name) > 1]
+    if repeated:
+        raise DataError(f"{path}, line 1: the column {repeated[0]} is there twice; expected it once.")
+    return header
+
+
+def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
+    if record is None:
+        raise _Fault("more or fewer fields than the header has")
+    label = as_label(record["label"])
+    if not label:
+        raise _Fault("the label is empty")
+    return Row(
+        path=printable(Path(record["path"]).as_posix()),
+        place=FilePlace(_locate(record["path"], folder, outside)),
+        label=label,
+        part=_part(record["part"]) if "part" in record else None,
+        group=record.get("group") or None,
+    )
+
+
+def _part(text: str) -> str:
+    part = PART_NAMES.get(text.casefold())
+    if part is None:
+        raise _Fault(f"the part is {text!r}; expected one of {', '.join(PARTS)}")
+    return part
+
+
+def _locate(text: str, folder: Path, outside: bool) -> Path:
+    """Return the file that a line names; raise _Fault if there is none, or if it may not be looked at."""
+    if not text:
+        raise _Fault("the path is empty")
+    try:
+        place = folder / text
+        if not place.exists():  # a Windows path, read elsewhere
+            place = folder / text.replace("\\", "/")
+        inside = place.resolve().is_relative_to(folder.resolve())
+        there = place.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
+        raise _Fault(f"{printable(text)!r} is no path") from None
+    if not inside and not outside:
+        raise _Fault(f"{printable(text)} is outside the CSV's folder; --outside allows that")
+    if not there:
+        raise _Fault(f"{printable(text)}: no such file")
+    return place

@@ -1,0 +1,91 @@
+"""scikit-learn's face of the pipeline.
+
+Paths and labels enter as `X` and `y`; options are those of `regraft train`,
+by the same names. What is learnt ends in `_`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from regraft import pipeline
+from regraft.core.options import make, takes_options
+from regraft.data import read as reading
+from regraft.pipeline import TrainOptions
+
+
+class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """An image classifier by transfer learning, with scikit-learn's methods.
+
+    Its arguments are the options of `regraft train`. `fit(paths, labels)` trains on all
+    the images it is given, as scikit-learn's tools expect; `fit(source)`, with a folder, an archive or a CSV,
+    splits as `regraft train` does and keeps the held-out measures in `report_`.
+
+    classes_: the labels, sorted, of the type they were given in.
+    model_:   the Model; `save` writes it.
+    report_:  the Report on the held-out part; only after `fit(source)`.
+    """
+
+    @takes_options(TrainOptions)
+    def __init__(self, **options: Any) -> None:
+        signature = inspect.signature(type(self))
+        for name, value in signature.bind(**options).arguments.items():
+            setattr(self, name, value)
+
+    def fit(self, X: Any, y: Any = None) -> Classifier:  # noqa: N803
+        """Train on paths `X` with labels `y`, or on a source that holds its labels; return self.
+
+        X: list or array of n paths, or a folder, an archive, a CSV, a DataFrame.
+        y: n labels; None if `X` is a source.
+        Raises DataError if the images or labels can't be used.
+        """
+        options = make(TrainOptions, self.get_params())
+        if y is None:
+            model, features = pipeline.learn(pipeline.read_parts(X, None, options), options)
+            self.report_ = pipeline.evaluate(model, features.index, store=options.store)
+        else:
+            index = reading.read(_paths(X), list(y), options=options)
+            model, _ = pipeline.learn(index, options)
+        self.model_ = model
+        self.classes_ = np.array(model.classes) if y is None else np.unique(np.asarray(y))
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return (n, n_classes) float64 probabilities of n images, columns in the order of `classes_`.
+
+        X: list or array of paths, or a folder or archive.
+        Raises DataError, naming the file, if an image is broken: an estimator has no row for "unknown".
+        """
+        check_is_fitted(self)
+        shares = pipeline.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
+        columns = [self.model_.classes.index(str(label)) for label in self.classes_]
+        return shares[:, columns]
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return (n,) labels of n images; `X` as for `predict_proba`."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy on paths `X` with labels `y`, or on a whole source that holds its labels."""
+        if y is not None:
+            return float(super().score(X, y, sample_weight))
+        check_is_fitted(self)
+        return pipeline.evaluate(self.model_, X, part="all", store=self.store).accuracy
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder."""
+        check_is_fitted(self)
+        self.model_.save(folder)
+
+
+def _paths(inputs: Any) -> list[Any]:
+    """Return a list of paths: of one path, or of a list or array of them."""
+    if isinstance(inputs, str | Path):
+        return [inputs]
+    return list(np.ravel(np.asarray(inputs, dtype=object)))

@@ -1,0 +1,148 @@
+"""LMDB environments: each opened once in a process, its refusals told as StoreError.
+
+A folder and a piece of work on a transaction enter, the work's result leaves.
+What the records mean is left to `store`. LMDB breaks if a process opens the
+same file twice or uses one that was opened before a fork, so what is open is
+kept here, known by process and file; one lock serves all, as transactions are
+short. The map starts small and doubles when full: a large one is a large file
+on Windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from regraft.core.errors import StoreError
+
+T = TypeVar("T")
+Work = Callable[[Any], T]  # takes an lmdb.Transaction whose values are memoryviews, valid until it ends
+
+FIRST_MAP = 64 << 20  # bytes
+LEAST_ROOM = 64 << 10  # bytes; a lock file that finds no room at its first use kills the process (SIGBUS)
+DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.BadTxnError, lmdb.PanicError)
+REMEDY = "Delete that folder; what it held will be computed again."
+NO_ROOM, NO_RIGHT = "no room is left on the disk", "no right to write there"
+REASONS = {
+    errno.ENOSPC: NO_ROOM,
+    errno.EDQUOT: NO_ROOM,
+    errno.EFBIG: NO_ROOM,  # a limit on the size of files
+    errno.EIO: "the disk is full or failing",  # also what LMDB says when a write ends early
+    errno.EACCES: NO_RIGHT,
+    errno.EPERM: NO_RIGHT,
+    errno.EROFS: NO_RIGHT,
+}
+
+_lock = threading.RLock()
+_open: dict[Path, tuple[tuple[int, ...], lmdb.Environment]] = {}
+
+
+def run(folder: Path, work: Work[T], *, write: bool = False) -> T:
+    """Return what `work` returns for one transaction on the environment in `folder`.
+
+    A write is durable when this returns, and undone if `work` raises.
+    Raises StoreError if the disk, the rights or the file's state refuse it.
+    """
+    with _lock, refusals(folder):
+        try:
+            return _run(_environment(folder), work, write)
+        except lmdb.Error:
+            close(folder)  # after some errors LMDB wants to be opened afresh
+            raise
+
+
+def close(folder: Path) -> None:
+    """Close the environment in `folder`, if this process has it open."""
+    with _lock:
+        _, environment = _open.pop(folder, (None, None))
+        if environment is not None:
+            environment.close()
+
+
+@contextlib.contextmanager
+def refusals(folder: Path) -> Iterator[None]:
+    """Turn what LMDB and the disk refuse into StoreError: what, where, what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (lmdb.Error, OSError) as error:
+        raise StoreError(f"Can't use the store in {folder}: {_reason(error)}") from error
+
+
+def damaged(folder: Path, what: str) -> StoreError:
+    """Return the error for a file in `folder` that is not as it was written."""
+    return StoreError(f"The store in {folder} is damaged: {what}. {REMEDY}")
+
+
+def _run(environment: lmdb.Environment, work: Work[T], write: bool) -> T:
+    while True:
+        try:
+            with environment.begin(write=write, buffers=True) as transaction:
+                return work(transaction)
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+        except lmdb.MapResizedError:  # another process doubled it
+            environment.set_mapsize(0)
+
+
+def _environment(folder: Path) -> lmdb.Environment:
+    known, environment = _open.get(folder, (None, None))
+    if environment is None or known != _identity(folder):
+        close(folder)  # opened before a fork, or the store was cleared since
+        environment = _opened(folder)
+        _open[folder] = (_identity(folder), environment)
+    return environment
+
+
+def _identity(folder: Path) -> tuple[int, ...]:
+    try:
+        status = (folder / "data.mdb").stat()
+    except FileNotFoundError:
+        return (os.getpid(),)
+    return (os.getpid(), status.st_dev, status.st_ino)
+
+
+def _opened(folder: Path) -> lmdb.Environment:
+    if not (folder / "lock.mdb").exists() and shutil.disk_usage(folder).free < LEAST_ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        environment = lmdb.open(str(folder), map_size=FIRST_MAP, create=False)
+    except DAMAGE as error:
+        raise damaged(folder, f"data.mdb is not a database ({error})") from error
+    _check_length(folder, environment)
+    environment.reader_check()  # frees what killed readers held
+    return environment
+
+
+def _check_length(folder: Path, environment: lmdb.Environment) -> None:
+    """Refuse a data file that was cut short: reading past its end would kill the process (SIGBUS)."""
+    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = (folder / "data.mdb").stat().st_size
+    if found < expected:
+        environment.close()
+        raise damaged(folder, f"data.mdb has {found:,} bytes of {expected:,}")
+
+
+def _reason(error: lmdb.Error | OSError) -> str:
+    if isinstance(error, DAMAGE):
+        return f"its data.mdb is damaged ({error}). {REMEDY}"
+    code = int((error.errno if isinstance(error, OSError) else error.code) or 0)
+    return f"{REASONS.get(code, error)}. Mend that, or choose another place with --store or REGRAFT_CACHE."
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

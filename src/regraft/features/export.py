@@ -1,0 +1,44 @@
+"""Stored features as one `.npz` file, for NumPy and everything that reads it.
+
+The arrays are `features` (n, …) float32, and `ids`, `paths`, `labels`, `parts` (n,) text, row by row alike. The
+features are written a stretch at a time, so that memory stays flat.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from regraft.core import files
+from regraft.core.errors import UsageError
+from regraft.features.extract import Features
+
+ROWS = 256  # read and written at a time
+
+
+def check_target(path: Path) -> None:
+    """Raise UsageError unless `path` is a file that can be meant."""
+    if path.suffix != ".npz" or path.is_dir():
+        raise UsageError(f"--output is {str(path)!r}; expected the name of an .npz file.")
+
+
+def write(features: Features, path: Path) -> None:
+    """Write the features with their ids, paths, labels and parts; the file appears whole or not at all."""
+    rows = features.rows
+    columns = {
+        "ids": [row.id for row in rows],
+        "paths": [row.path for row in rows],
+        "labels": [row.label or "" for row in rows],
+        "parts": [row.part or "" for row in rows],
+    }
+    with files.replacing_file(path) as fresh, zipfile.ZipFile(fresh, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": features.shape}
+            np.lib.format.write_array_header_2_0(member, header)
+            for start in range(0, len(rows), ROWS):
+                member.write(features[start : start + ROWS].astype("<f4").tobytes())
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.save(member, np.array(values, dtype=np.str_))

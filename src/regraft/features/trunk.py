@@ -1,0 +1,333 @@
+"""The trunk: the frozen part of a network, with all that decides what it says of an image.
+
+The options of a run, or a model folder's description and tensors, enter; a
+`Trunk` leaves, and on request a copy of the network above it, to be trained.
+No gradient reaches the trunk and nothing puts it into training mode. What it
+says is kept by `store`; what is trained on top is left to `fit/`.
+"""
+
+from __future__ import annotations
+
+import bisect
+import copy
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from regraft.core.errors import RefusedFile, RegraftError, UsageError
+from regraft.core.options import require_choice
+from regraft.core.progress import log
+from regraft.data.decode import DECODE_RULES
+from regraft.features import catalog, weights
+from regraft.features._torchvision import import_timm
+from regraft.features.backbones import Backbone
+from regraft.features.cut import Cut, find_cut, list_cuts
+from regraft.features.engines import torch as engine
+from regraft.features.options import FeatureOptions
+from regraft.features.preprocess import Preprocess
+from regraft.features.weights import file
+
+PRECISION = "float32"
+TAIL = "tail."  # before the names of the tail's tensors, in a model folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a trunk is made, beside its tensors."""
+
+    architecture: str  # timm's name
+    model_args: Mapping[str, Any]
+    cut: str  # a module's path, "pooled" or "input"
+    pool: str  # "mean" or "none"
+    preprocess: Preprocess
+    weights: Mapping[str, Any]  # where they came from; decides nothing
+
+
+class Frozen(nn.Module):
+    """A module that stays in eval mode and has no gradient, then the mean over places if it gives a map."""
+
+    def __init__(self, body: nn.Module, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body, self.axes = body, axes
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Frozen:  # noqa: ARG002
+        """Stay in eval mode: frozen is frozen."""
+        return super().train(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of `images`: (n, 3, S, S) → (n, …)."""
+        features: torch.Tensor = self.body(images)
+        return features.mean(self.axes) if self.axes else features
+
+
+class Trunk:
+    """The frozen part below the cut: (n, 3, S, S) float32 → (n, …) float32.
+
+    module:       what computes it.
+    tail:         a trainable copy of the network above the cut, or None.
+    preprocess:   how an image becomes its input.
+    output_shape: the shape of one image's features.
+    """
+
+    def __init__(self, recipe: Recipe, cut: Cut, *, layout: str = "NCHW", tail: bool = False) -> None:
+        features = _forward(cut.trunk, recipe.preprocess.size)
+        axes = _places(features.shape, layout) if recipe.pool == "mean" and not tail else ()
+        self.recipe = dataclasses.replace(recipe, cut=cut.name, pool="mean" if axes else "none")
+        self.module = Frozen(cut.trunk, axes)
+        self.tail = copy.deepcopy(cut.tail).requires_grad_(True) if tail else None
+        self.preprocess = recipe.preprocess
+        self.output_shape = tuple((features.mean(axes) if axes else features).shape[1:])
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Return the features of a preprocessed batch: (n, 3, S, S) float32 → (n, …) float32."""
+        return engine.run(self.module, batch)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of everything that decides the features, but the image."""
+        decides = {**self.describe(), "decode_rules": DECODE_RULES, "precision": PRECISION}
+        del decides["weights"], decides["tail"]
+        text = json.dumps(decides, sort_keys=True)
+        return _sha256([("", text.encode()), *_bytes(self.module.body.state_dict().items())])
+
+    def hash_tensors(self) -> str:
+        """Return the sha256 of the parameters and buffers as they are now."""
+        return _sha256(_bytes([*self.module.named_parameters(), *self.module.named_buffers()]))
+
+    def describe(self) -> dict[str, Any]:
+        """Return as JSON-able values what `restore` needs beside the tensors."""
+        return {
+            **vars(self.recipe),
+            "model_args": dict(self.recipe.model_args),
+            "preprocess": self.preprocess.to_dict(),
+            "weights": dict(self.recipe.weights),
+            "tail": self.tail is not None,
+        }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return copies of the trunk's tensors under the network's names, and of the tail's under "tail." + name."""
+        tail = {} if self.tail is None else self.tail.state_dict()
+        named = {**self.module.body.state_dict(), **{TAIL + name: tensor for name, tensor in tail.items()}}
+        return {name: tensor.detach().clone().contiguous() for name, tensor in named.items()}
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Trunk:
+        """Return the trunk, with its tail if it had one, that `describe` and `tensors` told of.
+
+        No network is reached and no code of the file runs.
+        Raises RefusedFile if the description is not one, or the tensors are not those that it needs.
+        """
+        try:
+            return _restore(description, tensors)
+        except RefusedFile:
+            raise
+        except (RegraftError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise RefusedFile(f"The model's frozen part can't be rebuilt: {error}") from error
+
+
+def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
+    """Return the trunk that `options` ask for, with real weights or, on request, random ones.
+
+    tail: also keep the network above the cut, to train it; then the features are not pooled.
+
+    Raises UnknownName, UsageError (a cut or a size that does not work), WeightsMissing, RefusedFile.
+    """
+    backbone = _backbone(options)
+    found = weights.load(options.weights, backbone, options.seed)
+    if not found.pretrained:
+        log.warning("The weights of %s are random: the features mean nothing unless they are trained.", backbone.name)
+    preprocess = found.preprocess.adapted(options.size, options.resize)
+    model_args = {**backbone.model_args, **found.model_args, **_fixed_size(backbone, preprocess.size)}
+    network = catalog.build(backbone, model_args)
+    weights.fill(network, _resampled(network, found), needed=())
+    cut = find_cut(network, options.cut, backbone.layers)
+    _check_complete(network, cut, found, tail=tail)
+    whole = nn.Sequential(cut.trunk, cut.tail) if tail else cut.trunk
+    at = f"{backbone.name} cut at {options.cut!r}"
+    _check_size(lambda size: _runs(whole, size), preprocess.size, found.preprocess.size, at)
+    recipe = Recipe(
+        architecture=backbone.architecture,
+        model_args=model_args,
+        cut=cut.name,
+        pool=options.pool,
+        preprocess=preprocess,
+        weights={"source": found.source, "path": found.path, "licence": found.licence, "pretrained": found.pretrained},
+    )
+    return Trunk(recipe, cut, layout=_layout(network), tail=tail)
+
+
+def _backbone(options: FeatureOptions) -> Backbone:
+    """Return the backbone that is meant: a weights folder says its own, and only an equal one may be asked for."""
+    asked = catalog.find(options.backbone)
+    own = file.architecture(options.weights) if weights.is_path(options.weights) else None
+    if own in (None, asked.architecture):
+        return _sized(asked, options.size)
+    if options.backbone != _default("backbone"):
+        raise UsageError(
+            f"--weights {options.weights} is for {own}, --backbone is {options.backbone!r}. Leave --backbone out."
+        )
+    return _sized(catalog.find(str(own)), options.size)
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in dataclasses.fields(FeatureOptions) if field.name == name)
+
+
+def _sized(backbone: Backbone, size: int | None) -> Backbone:
+    """Return the backbone for another size of input than its own, if it has to be built for one size."""
+    fixed = {} if size is None else _fixed_size(backbone, size)
+    if size is None or not fixed:
+        return backbone
+    own = import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size[-1]
+    _check_size(lambda other: _takes(backbone, other), size, own, backbone.name)
+    return dataclasses.replace(backbone, model_args={**backbone.model_args, **fixed})
+
+
+def _takes(backbone: Backbone, size: int) -> bool:
+    """Whether a backbone that is built for one size can be built for this one."""
+    try:
+        return _runs(catalog.build(backbone, _fixed_size(backbone, size)), size)
+    except RefusedFile:
+        return False
+
+
+def _fixed_size(backbone: Backbone, size: int) -> dict[str, int]:
+    """Return what a network that is built for one size needs to be built for another; nothing for the others."""
+    config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
+    return {"img_size": size} if config.fixed_input_size and size != config.input_size[-1] else {}
+
+
+def _resampled(network: nn.Module, found: weights.Weights) -> Mapping[str, torch.Tensor]:
+    """Return the weights with their position embeddings resampled by timm, if they are for another size."""
+    state = network.state_dict()
+    if all(tensor.shape == state[name].shape for name, tensor in found.tensors.items() if name in state):
+        return found.tensors
+    resample = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    return resample(dict(found.tensors), network) if resample else found.tensors
+
+
+def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tail: bool) -> None:
+    """Refuse weights that lack a tensor that is needed; say up to which cut they reach."""
+    lacking = set(network.state_dict()) - set(found.tensors)
+    needed = _names(cut.trunk) + (_names(cut.tail) if tail else [])
+    absent = [name for name in needed if name in lacking]
+    if absent:
+        cuts = list_cuts(network)
+        reached = bisect.bisect_left(cuts, True, key=lambda at: bool(lacking & {*_names(find_cut(network, at).trunk)}))
+        hint = f"They reach up to `--cut {cuts[reached - 1]}`." if reached else "They reach up to no cut."
+        hint += " Leave out --tail." if tail and reached else ""
+        more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
+        raise RefusedFile(
+            f"{found.path} lacks {len(absent)} of the {len(needed)} tensors that the cut {cut.name!r}"
+            f"{' with its tail' if tail else ''} needs: {', '.join(absent[:4])}{more}. {hint}"
+        )
+
+
+def _names(module: nn.Module) -> list[str]:
+    """Return the names of a module's tensors that are read in eval mode."""
+    return [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def _check_size(works: Callable[[int], bool], size: int, own: int, name: str) -> None:
+    """Refuse a size that does not work, naming the nearest that does, on the way to the weights' own."""
+    if size == own or works(size):
+        return
+    step = 1 if size < own else -1
+    nearest = next(filter(works, range(size + step, own, step)), own)
+    least = "at least " if size < own else ""
+    raise UsageError(f"--size is {size}; expected {least}{nearest} pixels: {name} does not take {size}.")
+
+
+def _runs(module: nn.Module, size: int) -> bool:
+    """Whether a module takes an image of a size and leaves something of it."""
+    try:
+        return _forward(module, size).numel() > 0
+    except UsageError:
+        return False
+
+
+def _forward(module: nn.Module, size: int) -> torch.Tensor:
+    """Return what a module in eval mode makes of one black image, (1, 3, S, S)."""
+    try:
+        with torch.no_grad():
+            features = module(torch.zeros(1, 3, size, size))
+    except Exception as error:  # each network says in its own way what it does not take
+        raise UsageError(f"The network does not take an image of {size} by {size} pixels: {error}") from error
+    if not isinstance(features, torch.Tensor):
+        raise UsageError(f"The network gives a {type(features).__name__} there; expected one tensor. Cut elsewhere.")
+    return features
+
+
+def _layout(network: nn.Module) -> str:
+    return str(getattr(network, "output_fmt", "NCHW"))
+
+
+def _places(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """Return the axes of a feature tensor that are places: (n, C, H, W) → 2, 3; (n, tokens, C), (n, H, W, C) → between.
+
+    The image is square, so that height and width are equal; where all three are, timm's word for the layout decides.
+    """
+    if len(shape) == 4 and shape[2] == shape[3] and not (shape[1] == shape[2] and layout == "NHWC"):
+        return (2, 3)
+    return tuple(range(1, len(shape) - 1))
+
+
+def _restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Trunk:
+    require_choice("pool", description["pool"], ("mean", "none"))
+    recipe = Recipe(
+        architecture=description["architecture"],
+        model_args=dict(description["model_args"]),
+        cut=description["cut"],
+        pool=description["pool"],
+        preprocess=Preprocess.from_dict(description["preprocess"]),
+        weights=dict(description["weights"]),
+    )
+    network = catalog.build(_known(recipe.architecture), recipe.model_args)
+    below = {name: tensor for name, tensor in tensors.items() if not name.startswith(TAIL)}
+    above = {name.removeprefix(TAIL): tensor for name, tensor in tensors.items() if name.startswith(TAIL)}
+    if {**above, **below}:
+        weights.fill(network, {**above, **below}, needed=())
+    cut = find_cut(network, recipe.cut)
+    trunk = Trunk(recipe, cut, layout=_layout(network), tail=description["tail"])
+    _load(trunk.module.body, below)
+    _load(nn.Identity() if trunk.tail is None else trunk.tail, above)
+    return trunk
+
+
+def _load(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load tensors into a module that has exactly these; raise RefusedFile if the names differ."""
+    odd = sorted(set(module.state_dict()) ^ set(tensors))
+    if odd:
+        raise RefusedFile(f"{len(odd)} tensors are missing from the model or not its own: {', '.join(odd[:4])}, …")
+    module.load_state_dict(tensors)
+
+
+def _known(architecture: str) -> Backbone:
+    """Return the entry of an architecture of timm's; no other name, nor a place on a hub, is taken."""
+    if architecture not in import_timm().list_models():
+        raise RefusedFile(f"The model names the architecture {architecture!r}, which timm does not have.")
+    return Backbone(name=architecture, architecture=architecture)
+
+
+def _bytes(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, bytes]]:
+    for name, tensor in sorted(named):
+        head = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        yield head, tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _sha256(parts: Iterable[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256()
+    for name, content in parts:
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()

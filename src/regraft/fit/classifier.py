@@ -1,0 +1,67 @@
+"""A head on arrays of features, with scikit-learn's face: what the estimator on images has inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from regraft.core import plugins
+from regraft.fit import heads, loop
+from regraft.fit.examples import Examples
+from regraft.fit.options import FitOptions
+
+
+class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Classify rows of features (n, width); the arguments are those of FitOptions, with their defaults.
+
+    Learned: classes_, n_features_in_, module_ (float64, features → logits), history_, chosen_.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: str = FitOptions.head,
+        head_options: Mapping[str, Any] | None = FitOptions.head_options,
+        optimizer: str = FitOptions.optimizer,
+        learning_rate: float = FitOptions.learning_rate,
+        epochs: int = FitOptions.epochs,
+        batch_size: int = FitOptions.batch_size,
+        patience: int | None = FitOptions.patience,
+        seed: int = FitOptions.seed,
+    ) -> None:
+        self.head = head
+        self.head_options = head_options
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.patience = patience
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> FeatureClassifier:  # noqa: N803 (scikit-learn's name)
+        """Learn from features X (n, width) and their labels y (n,); raise ValueError for anything else."""
+        options = FitOptions(**self.get_params(deep=False))
+        X, y = validate_data(self, X, y, dtype=np.float32)  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        head = plugins.load(heads, options.head)
+        fitted = head.fit(Examples(X, codes), None, len(self.classes_), options.head_settings, options)
+        self.module_ = fitted.module.double()  # so that a row's answer hangs on no other row of its batch
+        self.history_, self.chosen_ = fitted.history, fitted.chosen
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the probabilities (n, classes), in the order of classes_."""
+        check_is_fitted(self)
+        return loop.probabilities(self.module_, validate_data(self, X, dtype=np.float32, reset=False))
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the most probable label of each row, (n,)."""
+        probabilities = self.predict_proba(X)
+        labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        return labels

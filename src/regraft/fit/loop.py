@@ -1,0 +1,195 @@
+"""The one loop that trains: `train` → `epoch` → `step`.
+
+A module and examples enter; the module leaves in eval mode with the weights
+of its best epoch, beside a History. Every epoch's shuffling and dropout are
+drawn from the seed and the epoch's number alone, so that a run that was
+killed and resumed ends as the run that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from regraft.core.errors import Diverged
+from regraft.core.progress import Advance, log, progress
+from regraft.core.rng import derive, generator
+from regraft.fit import checkpoint as checkpoints
+from regraft.fit import optimizers
+from regraft.fit.checkpoint import State
+from regraft.fit.examples import Examples, Inputs, cut
+from regraft.fit.history import History, Measured
+from regraft.fit.options import FitOptions
+
+
+def train(
+    module: nn.Module,
+    train: Examples,
+    validation: Examples | None,
+    options: FitOptions,
+    *,
+    checkpoint: Path | None = None,
+    still: Sequence[nn.Module] = (),
+) -> History:
+    """Train the parameters of `module` that require a gradient; its best epoch's weights are what it ends with.
+
+    module:     inputs (n, …) → logits (n, classes).
+    validation: judges the epochs. Without it the training loss does, so that `patience` then means "as long as the
+                training loss falls": hold some training rows out as validation where you can.
+    checkpoint: a file that keeps the state after each epoch; the same run called again goes on from it.
+    still:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
+
+    In the History the training part's loss and accuracy are means over the epoch's batches as they were trained
+    (dropout at work, weights changing); the validation part is measured in eval mode at the epoch's end.
+
+    Raises Diverged when the loss or a weight is NaN or infinite; the module then has its best epoch's weights, or
+    those it came with. Raises DataError for inputs that are not finite.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = optimizers.build(options.optimizer, trained, options.learning_rate)
+    state = State(module, optimizer, checkpoints.weights(module))
+    run = checkpoints.identity(module, train, validation, options) if checkpoint else ""
+    if checkpoint:
+        checkpoints.resume(checkpoint, run, state)
+    steps = len(cut(np.arange(len(train)), options.batch_size))
+    try:
+        with progress("training", steps * options.epochs) as advance:
+            advance(steps * state.history.epochs)
+            while not finished(state.history, options):
+                epoch(state, train, validation, options, still, advance)
+                if checkpoint:
+                    checkpoints.save(checkpoint, run, state)
+    finally:
+        module.load_state_dict(state.best)
+        module.eval()
+    log.info("Trained %d epochs; epoch %d is the best and kept.", state.history.epochs, state.history.best_epoch)
+    return state.history
+
+
+def finished(history: History, options: FitOptions) -> bool:
+    """Return whether all epochs are done, or the last `patience` of them brought no lower loss."""
+    waited = history.epochs - history.best_epoch
+    return history.epochs >= options.epochs or (options.patience is not None and waited >= options.patience)
+
+
+def epoch(
+    state: State,
+    train: Examples,
+    validation: Examples | None,
+    options: FitOptions,
+    still: Sequence[nn.Module],
+    advance: Advance,
+) -> None:
+    """Go once over the training examples in a fresh order, measure both parts, keep the weights if they are best."""
+    number = state.history.epochs + 1
+    measured = []
+    for part, examples in (("train", train), ("validation", validation)):
+        if not examples:
+            continue
+        began = time.perf_counter()
+        if part == "train":
+            loss, accuracy = _train_once(state, number, examples, options, still, advance)
+        else:
+            loss, accuracy = evaluate(state.module, examples)
+        seconds = time.perf_counter() - began
+        measured.append(Measured(number, part, loss, accuracy, options.learning_rate, seconds))
+        log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
+    _check_finite(state, measured, options)
+    state.history.rows.extend(measured)
+    if state.history.best_epoch == number:
+        state.best = checkpoints.weights(state.module)
+
+
+def _train_once(
+    state: State, number: int, train: Examples, options: FitOptions, still: Sequence[nn.Module], advance: Advance
+) -> tuple[float, float]:
+    """Train on every example once; return the mean loss and accuracy of the batches."""
+    state.module.train()
+    for part in still:
+        part.eval()
+    order = generator(options.seed, "shuffle", number).permutation(len(train))
+    losses, hits = 0.0, 0
+    with seeded(options.seed, "epoch", number):
+        for rows in cut(order, options.batch_size):
+            loss, right = step(state.module, state.optimizer, *train.batch(rows))
+            if not math.isfinite(loss):
+                raise _diverged(f"The loss became {loss}", state, options)
+            losses, hits = losses + loss * len(rows), hits + right
+            advance(1)
+    return losses / len(train), hits / len(train)
+
+
+def step(
+    module: nn.Module, optimizer: torch.optim.Optimizer, inputs: np.ndarray, labels: np.ndarray
+) -> tuple[float, int]:
+    """Change the weights once; return the batch's loss before that, and how many were right.
+
+    A loss that is not finite changes nothing.
+    """
+    targets = torch.from_numpy(labels)
+    outputs = module(torch.from_numpy(inputs))
+    loss = functional.cross_entropy(outputs, targets)
+    if math.isfinite(value := loss.item()):
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return value, int((outputs.argmax(1) == targets).sum())
+
+
+def _check_finite(state: State, measured: Sequence[Measured], options: FitOptions) -> None:
+    """Raise Diverged if what an epoch ends with is NaN or infinite."""
+    for row in measured:
+        if not math.isfinite(row.loss):
+            raise _diverged(f"The {row.part} loss became {row.loss}", state, options)
+    if not all(bool(tensor.isfinite().all()) for tensor in state.module.state_dict().values()):
+        raise _diverged("A weight became NaN or infinite", state, options)
+
+
+def _diverged(what: str, state: State, options: FitOptions) -> Diverged:
+    best = state.history.best_epoch
+    kept = f"those of epoch {best} are kept" if best else "those before training are kept"
+    return Diverged(
+        f"{what} in epoch {state.history.epochs + 1}, with --learning-rate {options.learning_rate:g} and "
+        f"--optimizer {options.optimizer}. Of the weights, {kept}. Try --learning-rate {options.learning_rate / 10:g}."
+    )
+
+
+def evaluate(module: nn.Module, examples: Examples) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats and the share that is right, in eval mode."""
+    outputs = torch.from_numpy(logits(module, examples.inputs)).double()
+    labels = torch.from_numpy(examples.labels)
+    loss = functional.cross_entropy(outputs, labels)
+    return loss.item(), (outputs.argmax(1) == labels).double().mean().item()
+
+
+def logits(module: nn.Module, inputs: Inputs, batch_size: int = 256) -> np.ndarray:
+    """Return the logits (n, classes) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
+    module.eval()
+    precision = next(module.parameters()).dtype
+    with torch.no_grad():
+        outputs = [
+            module(torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision))
+            for rows in cut(np.arange(len(inputs)), batch_size)
+        ]
+    return torch.cat(outputs).numpy()
+
+
+def probabilities(module: nn.Module, inputs: Inputs) -> np.ndarray:
+    """Return the probabilities (n, classes) of inputs (n, …), float64; each row sums to 1."""
+    return torch.from_numpy(logits(module, inputs)).double().softmax(1).numpy()
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *names: str | int) -> Iterator[None]:
+    """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *names))
+        yield

@@ -1,0 +1,281 @@
+"""The steps in their order: read → split → trunk → extract → fit → evaluate → keep.
+
+The only file that knows the order. The command line and the estimator are two
+faces of it; the public functions of `regraft` are here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.errors import DataError, Diverged
+from regraft.core import plugins
+from regraft.core.options import make, takes_options
+from regraft.core.progress import log
+from regraft.data import read as reading
+from regraft.data import split as splitting
+from regraft.data.index import PARTS, Index, Row
+from regraft.data.read import ReadOptions
+from regraft.data.split import SplitOptions
+from regraft.features.options import FeatureOptions
+from regraft.fit import heads
+from regraft.fit.options import FitOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.data.inspect import Inspection
+    from regraft.features.extract import Features
+    from regraft.features.trunk import Trunk
+    from regraft.fit.examples import Examples
+    from regraft.fit.history import Fitted
+    from regraft.serve.evaluate import Report
+    from regraft.serve.model import Model
+    from regraft.serve.predict import Prediction
+
+
+HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(FeatureOptions, ReadOptions):
+    """The choices of `regraft extract`."""
+
+    def __post_init__(self) -> None:
+        """Let every step check its own."""
+        for step in (ReadOptions, FeatureOptions):
+            step.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(FitOptions, FeatureOptions, SplitOptions, ReadOptions):
+    """All choices of a training run: those of each step, each default written at its step."""
+
+    def __post_init__(self) -> None:
+        """Let every step check its own."""
+        for step in (ReadOptions, SplitOptions, FeatureOptions, FitOptions):
+            step.__post_init__(self)
+
+
+@takes_options(ReadOptions)
+def read(source: Any, labels: Sequence[Any] | None = None, **options: Any) -> Index:
+    """Return the Index of a source; the pixels are looked at later, by `inspect` or `extract`.
+
+    source: a folder of class folders (or of parts holding class folders), a .zip or .tar[.gz] of one, a CSV,
+            a pandas DataFrame, or a list of paths.
+    labels: one per path, if `source` is a list.
+    Raises DataError if nothing in it can be used.
+    """
+    return reading.read(source, labels, options=make(ReadOptions, options))
+
+
+@takes_options(SplitOptions)
+def split(index: Index, *, keep: Mapping[str, str] | None = None, **options: Any) -> Index:
+    """Return the index with a part for every used row; `.train`, `.validation` and `.test` give the parts.
+
+    keep: id → part of an earlier split; images that are in it stay where they were.
+    Raises DataError if a class is too small.
+    """
+    return splitting.split(index, options=make(SplitOptions, options), keep=keep)
+
+
+@takes_options(FeatureOptions)
+def extract(index: Index, **options: Any) -> Features:
+    """Return the features of the used rows, computing only those that the store does not have.
+
+    Raises WeightsMissing, RefusedFile, StoreError.
+    """
+    return _extract(index, make(FeatureOptions, options))
+
+
+@takes_options(FitOptions)
+def fit(features: Features, **options: Any) -> Model:
+    """Return the Model of a head trained on the features' training part (on all rows if they have no parts).
+
+    Raises DataError if there are fewer than two classes, Diverged if the loss is no number.
+    """
+    return _fit(features, make(FitOptions, options))
+
+
+def evaluate(
+    model: Model, data: Any, *, part: str | None = None, store: Path | None = None, max_broken: float = 1.0
+) -> Report:
+    """Return the Report of a model on labelled images.
+
+    data:       an Index, or a source as for `read`.
+    part:       "train", "validation", "test" or "all"; None: "test" if there is such a part, else "validation",
+                else all. Images that the model knows keep the part that they had when it was trained.
+    max_broken: the share of images that may be broken, and are left out.
+    Raises DataError if no image is in that part, or a label is none of the model's.
+    """
+    from regraft.features.extract import extract
+    from regraft.features.store import Store
+    from regraft.serve import evaluate as serving
+
+    index = data if isinstance(data, Index) else read(data)
+    part, chosen, notes = serving.choose_part(model, index, part)
+    features = extract(chosen, model.trunk, Store(store))
+    reading.check_broken(features.index, max_broken)
+    left_out = index.with_rows([*index.ignored, *index.broken, *features.index.broken])
+    return serving.measure(model, features, part=part, notes=notes, left_out=left_out)
+
+
+def inspect(data: Any) -> Inspection:
+    """Return what is in an Index or a source: every image is decoded, broken ones are marked, never an error."""
+    from regraft.data import inspect as inspection
+
+    return inspection.inspect(data if isinstance(data, Index) else read(data))
+
+
+def predict(model: Model, inputs: Any, *, top: int = 3) -> list[Prediction]:
+    """Return one Prediction per file of `inputs`, in order: a path, or a list of files, folders and archives."""
+    from regraft.serve import predict as serving
+
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    return serving.predict(model, reading.read_inputs(inputs), top=top)
+
+
+def load(folder: str | Path) -> Model:
+    """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format."""
+    from regraft.serve import model
+
+    return model.load(folder)
+
+
+def read_parts(source: Any, labels: Sequence[Any] | None, options: TrainOptions) -> Index:
+    """Read a source and split it."""
+    return splitting.split(reading.read(source, labels, options=options), options=options)
+
+
+def learn(index: Index, options: TrainOptions, checkpoint: Path | None = None) -> tuple[Model, Features]:
+    """Extract the features of an index and fit a head on its training part."""
+    features = _extract(index, options)
+    reading.check_broken(features.index, options.max_broken)
+    return _fit(features, options, checkpoint), features
+
+
+def read_and_extract(source: Any, options: ExtractOptions) -> Features:
+    """Read a source and extract the features of all its images."""
+    features = _extract(reading.read(source, options=options), options)
+    reading.check_broken(features.index, options.max_broken)
+    return features
+
+
+def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
+    """Read, split, extract, fit, evaluate, and save the model into the folder `output`.
+
+    A run that was killed goes on where it was when the same command is given again.
+    """
+    from regraft.serve.model import check_target
+
+    output = Path(output)
+    check_target(output)
+    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    index = read_parts(source, None, options)
+    model, features = learn(index, options, checkpoint)
+    report = evaluate(model, features.index, store=options.store)
+    model = dataclasses.replace(model, measures={report.part: report.to_dict()})
+    model.save(output)
+    checkpoint.unlink(missing_ok=True)
+    return dataclasses.replace(report, model=model)
+
+
+def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:
+    """Return (n, n_classes) probabilities of the used rows of an index; raise DataError if one is broken."""
+    from regraft.features.extract import extract
+    from regraft.features.store import Store
+
+    features = extract(index, model.trunk, Store(store))
+    reading.check_broken(features.index, 0)
+    return model.probabilities(features)
+
+
+def _extract(index: Index, options: FeatureOptions) -> Features:
+    from regraft.features import extract, trunk
+    from regraft.features.store import Store
+
+    return extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
+
+
+def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None) -> Model:
+    from regraft.serve import model
+
+    classes = features.index.classes
+    train, choosing = _fitting_parts(features, options)
+    _check_classes(train, classes)
+    fitted = _train(
+        features.trunk, _examples(train, classes), _examples(choosing, classes), len(classes), options, checkpoint
+    )
+    return model.Model(
+        trunk=features.trunk,
+        head=fitted.module if features.trunk.tail is None else fitted.module[1],
+        head_name=options.head,
+        head_options=dataclasses.asdict(options.head_settings),
+        classes=classes,
+        options=_plain(options),
+        chosen=fitted.chosen,
+        history=fitted.history,
+        images=model.record_images(features.index),
+    )
+
+
+def _train(
+    trunk: Trunk,
+    train: Examples,
+    choosing: Examples | None,
+    n_classes: int,
+    options: FitOptions,
+    checkpoint: Path | None,
+) -> Fitted:
+    """Fit the head on the features, or the trunk's tail with a head on top."""
+    from regraft.fit import tail
+
+    if trunk.tail is None:
+        plugin = plugins.load(heads, options.head)
+        return plugin.fit(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint)
+    pretrained = bool(trunk.recipe.weights["pretrained"])
+    shape = trunk.output_shape
+    return tail.fit(
+        trunk.tail, shape, train, choosing, n_classes, options, pretrained=pretrained, checkpoint=checkpoint
+    )
+
+
+def _fitting_parts(features: Features, options: FitOptions) -> tuple[Features, Features | None]:
+    """Return what is trained on, and what may choose: never the only part that is left to report on."""
+    if all(row.part is None for row in features.rows):
+        train, validation, test = features, None, None
+    else:
+        train, validation, test = (features.part(name) for name in PARTS)
+    if test and validation:
+        return train, validation
+    if features.trunk.tail is None and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
+        return train, None
+    log.info("A tenth of the training part is held out to say when to stop.")
+    index = train.index.with_rows(dataclasses.replace(row, part=None) for row in train.rows)
+    held = train.with_index(splitting.split(index, options=SplitOptions(split=HELD_OUT, seed=options.seed)))
+    return held.part("train"), held.part("test")
+
+
+def _check_classes(train: Features, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise DataError(f"There is one class only ({', '.join(classes)}); a classifier needs two or more.")
+    present = {row.label for row in train.rows}
+    for name in classes:
+        if name not in present:
+            raise DataError(f"The class {name!r} has no image in the training part; add some, or leave the class out.")
+
+
+def _examples(features: Features | None, classes: Sequence[str]) -> Examples | None:
+    from regraft.fit.examples import Examples
+
+    return Examples(features, features.labels(classes), features.groups()) if features else None
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """Return options as JSON-able values."""
+    values = dataclasses.asdict(options)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

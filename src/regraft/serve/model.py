@@ -1,0 +1,219 @@
+"""The model folder: what was trained, whole, in one place.
+
+A trunk, a head and their description enter; a folder leaves that opens on
+another machine without a network:
+
+    model.json           format, classes, backbone, cut, preprocessing, head, options, versions, history, measures
+    network.safetensors  the frozen part, and above it the tail if one was trained
+    head.safetensors     the head
+    images.csv           the images of the run by content: id, label, part
+    SHA256SUMS           checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
+
+It is never a pickle and runs no code that it carries. A folder that is
+edited, cut short, foreign or from a later format is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from regraft.core import files, plugins
+from regraft.core.errors import RefusedFile, RegraftError, UsageError
+from regraft.core.version import __version__
+from regraft.features.trunk import Trunk
+from regraft.fit import heads, tail
+from regraft.fit.examples import Inputs
+from regraft.fit.history import History
+from regraft.fit.loop import probabilities
+from regraft.fit.options import read_options
+
+if TYPE_CHECKING:
+    from regraft.data.index import Index
+
+FORMAT = "regraft model"
+FORMAT_VERSION = 1
+FILES = ("model.json", "network.safetensors", "head.safetensors", "images.csv")
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained classifier: photographs in, probabilities of its classes out.
+
+    trunk:    the frozen part, with the preprocessing that belongs to its weights, and the tail if one was trained.
+    head:     what gives the logits, (n, n_classes), from the features, or from what the tail makes of them.
+    images:   id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
+    measures: what was measured when it was trained, by part.
+    """
+
+    trunk: Trunk
+    head: torch.nn.Module
+    head_name: str
+    head_options: Mapping[str, Any]
+    classes: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    images: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+
+    def probabilities(self, features: Inputs) -> np.ndarray:
+        """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape); rows sum to 1."""
+        tail = self.trunk.tail
+        return probabilities(self.head if tail is None else torch.nn.Sequential(tail, self.head), features)
+
+    def part_of(self, identifier: str) -> str | None:
+        """Return the part that an image with these bytes had when the model was trained, None if it had none."""
+        return self.images.get(identifier, ("", None))[1]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into `folder`, whole or not at all; a model that is there is replaced.
+
+        Raises UsageError if something else is there, StoreError if the disk refuses.
+        """
+        folder = Path(folder)
+        check_target(folder)
+        with files.replacing_folder(folder) as fresh:
+            contents = {
+                "model.json": json.dumps(self._description(), indent=2, ensure_ascii=False).encode(),
+                "network.safetensors": safetensors.torch.save(self.trunk.tensors()),
+                "head.safetensors": safetensors.torch.save(self.head.state_dict()),
+                "images.csv": _images_csv(self.images),
+            }
+            for name, content in contents.items():
+                files.write_file(fresh / name, content)
+            sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES)
+            files.write_file(fresh / SUMS, sums.encode())
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "classes": list(self.classes),
+            "trunk": self.trunk.describe(),
+            "head": {"name": self.head_name, "options": dict(self.head_options)},
+            "options": dict(self.options),
+            "chosen": dict(self.chosen),
+            "versions": dict(self.versions),
+            "measures": dict(self.measures),
+            "history": self.history.to_list(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a model's numbers."""
+    packages = ("torch", "timm", "numpy", "pillow", "scikit-learn")
+    return {
+        "regraft": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def check_target(folder: Path) -> None:
+    """Raise UsageError if `folder` can't become a model without destroying something else."""
+    if folder.is_dir() and ((folder / "model.json").exists() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise UsageError(f"{folder} is there and is not a regraft model; nothing was written. Name another folder.")
+
+
+def load(folder: str | Path) -> Model:
+    """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format."""
+    folder = Path(folder)
+    description = _read_description(folder)
+    _check_sums(folder)
+    try:
+        return _build(folder, description)
+    except (RegraftError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise RefusedFile(f"{folder} is not a model that this regraft can open: {error}") from error
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise RefusedFile(f"No model at {folder}. Train one with `regraft train SOURCE -o {folder}`.")
+    path = folder / "model.json"
+    if not path.is_file():
+        raise RefusedFile(f"{folder} is not a regraft model: it has no model.json.")
+    try:
+        description = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise RefusedFile(f"{path} is damaged: it is not JSON.") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise RefusedFile(f"{folder} is not a regraft model: model.json has another format.")
+    found = description.get("format_version")
+    if not isinstance(found, int) or found > FORMAT_VERSION:
+        raise RefusedFile(
+            f"{folder} was made by a later regraft (format {found}; this one reads up to {FORMAT_VERSION}). "
+            "Update regraft."
+        )
+    return description
+
+
+def _check_sums(folder: Path) -> None:
+    path = folder / SUMS
+    if not path.is_file():
+        raise RefusedFile(f"{folder} is cut short: {SUMS} is missing. Train it again, or copy it again.")
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in FILES:
+        if not (folder / name).is_file() or name not in sums:
+            raise RefusedFile(f"{folder} is cut short: {name} is missing. Train it again, or copy it again.")
+        if files.sha256_file(folder / name) != sums[name]:
+            raise RefusedFile(f"{folder / name} was changed after it was saved. Train it again, or copy it again.")
+
+
+def _build(folder: Path, description: dict[str, Any]) -> Model:
+    trunk = Trunk.restore(description["trunk"], safetensors.torch.load_file(folder / "network.safetensors"))
+    head_name, head_options = description["head"]["name"], description["head"]["options"]
+    plugin = plugins.load(heads, head_name)
+    classes = tuple(description["classes"])
+    shape = trunk.output_shape if trunk.tail is None else tail.output_shape(trunk.tail, trunk.output_shape)
+    head = plugin.build(shape, len(classes), read_options(plugin.Options, head_options, "option of the head"))
+    head.load_state_dict(safetensors.torch.load_file(folder / "head.safetensors"))
+    return Model(
+        trunk=trunk,
+        head=head.eval(),
+        head_name=head_name,
+        head_options=head_options,
+        classes=classes,
+        options=description["options"],
+        chosen=description["chosen"],
+        history=History.from_list(description["history"]),
+        images=_read_images(folder / "images.csv"),
+        measures=description["measures"],
+        versions=description["versions"],
+    )
+
+
+def _images_csv(images: Mapping[str, tuple[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "label", "part"))
+    writer.writerows((identifier, label, part) for identifier, (label, part) in images.items())
+    return text.getvalue().encode()
+
+
+def _read_images(path: Path) -> dict[str, tuple[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["id"]: (row["label"], row["part"]) for row in csv.DictReader(file)}
+
+
+def record_images(index: Index) -> dict[str, tuple[str, str]]:
+    """Return what a model remembers of the images of its run: id → (label, part)."""
+    return {row.id: (row.label or "", row.part or "") for row in index.used}

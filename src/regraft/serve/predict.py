@@ -1,0 +1,85 @@
+"""Prediction: files in, one row per input out, in the inputs' order, none left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft.core import files
+from regraft.data.index import Index, Row
+from regraft.features.extract import stream
+from regraft.serve.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model says of one input.
+
+    status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
+    ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
+    """
+
+    path: str
+    status: str
+    error: str = ""
+    ranked: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The most probable label, "" if there is no prediction."""
+        return self.ranked[0][0] if self.ranked else ""
+
+    def __str__(self) -> str:
+        """Return a line for the terminal."""
+        if not self.ranked:
+            return f"{self.path}  {self.status}: {self.error}"
+        return "  ".join([self.path, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON-able data."""
+        ranked = [{"label": label, "probability": round(share, 6)} for label, share in self.ranked]
+        return {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
+
+
+def predict(model: Model, index: Index, *, top: int = 3) -> list[Prediction]:
+    """Return one Prediction per row of the index, in its order.
+
+    index: from `data.read.read_inputs`; rows need no label.
+    top:   how many labels to name for each.
+    """
+    streamed = _predict_used(model, index, top)
+    return [next(streamed) if row.status == "used" else _without(row) for row in index]
+
+
+def _predict_used(model: Model, index: Index, top: int) -> Iterator[Prediction]:
+    for rows, features, _ in stream(index, model.trunk):
+        shares = iter(model.probabilities(features))
+        for row in rows:
+            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model.classes, top)
+
+
+def _without(row: Row) -> Prediction:
+    return Prediction(path=row.path, status=row.status, error=row.reason)
+
+
+def _ranked(row: Row, shares: np.ndarray, classes: Sequence[str], top: int) -> Prediction:
+    order = np.argsort(-shares, kind="stable")[:top]
+    return Prediction(path=row.path, status="ok", ranked=tuple((classes[code], float(shares[code])) for code in order))
+
+
+def write_csv(predictions: Iterable[Prediction], path: Path, *, top: int) -> None:
+    """Write a row for every input: path, status, error, then label and percent for each of the `top` ranks."""
+    ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "status", "error", *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
+    for item in predictions:
+        ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.2f}")]
+        writer.writerow([item.path, item.status, item.error, *ranked, *[""] * (2 * top - len(ranked))])
+    files.write_file(path, text.getvalue().encode())

@@ -1,0 +1,110 @@
+import os
+import pickle
+
+import pytest
+
+from regraft.core.errors import DataError
+from regraft.data.sources import folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("cat/b.jpg", "cat/a.jpg", "dog/new/c.jpg", "dog/.hidden.jpg", ".git/config", "notes.txt"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "photos"
+
+
+def test_every_file_is_a_row_in_the_order_of_names(photos):
+    rows = [(row.path, row.label, row.status) for row in folder.rows(photos)]
+    assert rows == [
+        ("notes.txt", None, "ignored"),
+        (".git/config", None, "ignored"),
+        ("cat/a.jpg", "cat", "used"),
+        ("cat/b.jpg", "cat", "used"),
+        ("dog/.hidden.jpg", None, "ignored"),
+        ("dog/new/c.jpg", "dog", "used"),
+    ]
+
+
+def test_a_place_reads_its_file_and_can_be_sent_to_another_process(photos):
+    for row in folder.files(photos):
+        assert pickle.loads(pickle.dumps(row.place)).read() == row.path.encode()
+
+
+def test_links_to_files_and_folders_are_followed(photos, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "d.jpg").write_bytes(b"d")
+    (photos / "bird").symlink_to(tmp_path / "more")
+    (photos / "cat" / "z.jpg").symlink_to(tmp_path / "more" / "d.jpg")
+    found = {row.path: row.label for row in folder.rows(photos)}
+    assert found["bird/d.jpg"] == "bird"
+    assert found["cat/z.jpg"] == "cat"
+
+
+def test_links_in_a_circle_end_as_ignored_rows(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"1")
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
+    ignored = [row.path for row in folder.files(tmp_path) if row.reason == "a link to a folder that it is in"]
+    assert sorted(ignored) == ["a/self", "a/to_b/to_a", "b/to_a/self", "b/to_a/to_b"]
+
+
+def test_a_link_to_nothing_stays_a_row_and_fails_when_read(photos):
+    (photos / "cat" / "gone.jpg").symlink_to(photos / "nowhere")
+    [row] = [row for row in folder.rows(photos) if row.path == "cat/gone.jpg"]
+    assert row.status == "used"
+    with pytest.raises(FileNotFoundError):
+        row.place.read()
+
+
+def test_a_pipe_is_ignored_and_never_opened(photos):
+    os.mkfifo(photos / "cat" / "pipe.jpg")
+    [row] = [row for row in folder.rows(photos) if row.path == "cat/pipe.jpg"]
+    assert (row.status, row.reason) == ("ignored", "not a regular file")
+    with pytest.raises(OSError, match="not a regular file"):
+        row.place.read()
+
+
+def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path):
+    path = tmp_path / "film.mp4"
+    with path.open("wb") as file:
+        file.truncate(folder.MAX_BYTES + 1)
+    with pytest.raises(OSError, match="larger than 512 MiB"):
+        folder.FilePlace(path).read()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no names that are not text")
+def test_a_name_that_is_no_text_gives_a_path_that_can_be_written(tmp_path):
+    (tmp_path / "cat").mkdir()
+    try:
+        (tmp_path / "cat" / os.fsdecode(b"\xff\n.jpg")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system wants names that are text")
+    [row] = folder.rows(tmp_path)
+    assert row.path == "cat/\\udcff\\n.jpg"
+    assert row.place.read() == b"x"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_can_not_be_listed_is_a_broken_row(photos):
+    (photos / "dog").chmod(0)
+    try:
+        [row] = [row for row in folder.files(photos) if row.path == "dog"]
+    finally:
+        (photos / "dog").chmod(0o755)
+    assert (row.status, row.reason) == ("broken", "can't be listed: Permission denied")
+
+
+def test_a_path_that_is_no_folder_is_refused(photos):
+    with pytest.raises(DataError, match=r"notes.txt is no folder"):
+        list(folder.rows(photos / "notes.txt"))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no files"):
+        list(folder.rows(tmp_path))

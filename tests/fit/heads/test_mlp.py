@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.datasets import make_moons
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from regraft.fit import loop
+from regraft.fit.examples import Examples
+from regraft.fit.heads import mlp
+from regraft.fit.options import FitOptions
+
+OPTIONS = FitOptions(head="mlp", epochs=60, learning_rate=0.02)
+
+
+def moons(seed, stretch=1.0):
+    inputs, labels = make_moons(300, noise=0.15, random_state=seed)
+    return Examples((inputs * stretch + 3 * stretch).astype(np.float32), labels)
+
+
+def accuracy(module, examples):
+    return np.mean(loop.logits(module, examples.inputs).argmax(1) == examples.labels)
+
+
+def test_it_learns_what_no_line_can_part_as_well_as_scikit_learns_network():
+    train, held, fresh = moons(0), moons(1), moons(2)
+    module = mlp.fit(train, held, 2, mlp.Options(hidden=32, dropout=0.1), OPTIONS).module
+    line = LogisticRegression().fit(train.inputs, train.labels).score(fresh.inputs, fresh.labels)
+    network = MLPClassifier(32, max_iter=60, learning_rate_init=0.02, random_state=0).fit(train.inputs, train.labels)
+    assert accuracy(module, fresh) > max(0.95, line + 0.05)
+    assert accuracy(module, fresh) > network.score(fresh.inputs, fresh.labels) - 0.03
+
+
+def test_features_of_any_scale_are_learnt_alike():
+    found = []
+    for stretch in (1.0, 1e4):
+        fitted = mlp.fit(moons(0, stretch), None, 2, mlp.Options(hidden=16, dropout=0), OPTIONS)
+        found.append(loop.probabilities(fitted.module, moons(2, stretch).inputs))
+    assert np.mean(found[0].argmax(1) == found[1].argmax(1)) > 0.99
+
+
+@pytest.mark.parametrize("hidden", [5, (5,), (7, 5, 3)])
+def test_it_is_dense_layers_with_relu_between_on_standardised_features(hidden):
+    train = moons(0)
+    module = mlp.fit(train, None, 2, mlp.Options(hidden=hidden), FitOptions(head="mlp", epochs=1)).module
+    values = (train.inputs - train.inputs.mean(0)) / train.inputs.std(0)
+    layers = [tensor.numpy() for name, tensor in module.state_dict().items() if not name.startswith("0.")]
+    for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
+        values = np.maximum(values @ weight.T + bias, 0)
+    expected = softmax(values @ layers[-2].T + layers[-1], axis=1)
+    np.testing.assert_allclose(loop.probabilities(module, train.inputs), expected, atol=1e-4)
+    widths = [2, *np.atleast_1d(hidden), 2]
+    assert [layer.shape for layer in layers[::2]] == list(zip(widths[1:], widths[:-1], strict=True))
+
+
+def test_it_stops_by_the_validation_part():
+    train = moons(0)
+    contrary = Examples(train.inputs, 1 - train.labels)
+    fitted = mlp.fit(train, contrary, 2, mlp.Options(dropout=0), FitOptions(head="mlp", patience=3))
+    assert fitted.chosen == {"best_epoch": 1, "judged_on": "validation"}
+    assert fitted.history.epochs == 4

@@ -1,0 +1,237 @@
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from torch import nn
+
+from regraft.core.errors import DataError, Diverged
+from regraft.fit import loop
+from regraft.fit.checkpoint import hash_tensors
+from regraft.fit.examples import Examples
+from regraft.fit.history import History, Measured
+from regraft.fit.options import FitOptions
+
+
+def blobs(n=60, width=4, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    centres = np.random.default_rng(99).normal(0, 3, (classes, width))
+    return Examples((centres[labels] + rng.normal(size=(n, width))).astype(np.float32), labels)
+
+
+def linear(width=4, classes=3):
+    module = nn.Linear(width, classes)
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def network(width=4, classes=3):
+    with loop.seeded(7, "network"):
+        return nn.Sequential(
+            nn.Linear(width, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, classes)
+        )
+
+
+def options(**choices):
+    return FitOptions(**{"epochs": 3, "batch_size": 16, "patience": None, **choices})
+
+
+class Watched:
+    """Inputs that do something when they are read: `seen(call, rows)` may raise, or give a factor."""
+
+    def __init__(self, inputs, seen):
+        self.inputs, self.seen, self.calls = inputs, seen, 0
+        self.shape = inputs.shape
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, rows):
+        self.calls += 1
+        factor = self.seen(self.calls, rows)
+        return self.inputs[rows] * np.float32(1 if factor is None else factor)
+
+
+def test_one_step_of_gradient_descent_is_the_closed_form():
+    examples = blobs()
+    module = linear()
+    history = loop.train(module, examples, None, options(epochs=1, batch_size=60, optimizer="sgd", learning_rate=0.1))
+    error = 1 / 3 - np.eye(3)[examples.labels]  # softmax of zeros, less the truth: (n, classes)
+    np.testing.assert_allclose(module.weight.detach(), -0.1 * error.T @ examples.inputs / 60, atol=1e-6)
+    np.testing.assert_allclose(module.bias.detach(), -0.1 * error.mean(0), atol=1e-6)
+    assert history.rows[0].loss == pytest.approx(np.log(3), rel=1e-6)
+    assert history.rows[0].accuracy == pytest.approx(1 / 3)  # zeros name the first class
+
+
+def test_two_epochs_are_those_of_a_loop_written_by_hand():
+    from regraft.core.rng import generator
+
+    examples, module, twin = blobs(), network()[:1], network()[:1]
+    loop.train(module, examples, blobs(seed=1), options(epochs=2, optimizer="adam", learning_rate=0.01))
+    adam = torch.optim.Adam(twin.parameters(), lr=0.01)
+    for number in (1, 2):
+        order = generator(0, "shuffle", number).permutation(60)
+        for start in (0, 16, 32, 48):
+            rows = order[start : start + 16]
+            adam.zero_grad()
+            loss = nn.CrossEntropyLoss()(twin(torch.from_numpy(examples.inputs[rows])), torch.from_numpy(rows % 3))
+            loss.backward()
+            adam.step()
+    assert hash_tensors(module.state_dict()) == hash_tensors(twin.state_dict())
+
+
+def test_every_epoch_sees_every_row_once_in_another_order():
+    seen = []
+    examples = blobs(50)
+    watched = Watched(examples.inputs, lambda _, rows: seen.extend(rows.tolist()))
+    loop.train(linear(), Examples(watched, examples.labels), None, options(epochs=3))
+    epochs = [seen[start : start + 50] for start in (0, 50, 100)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_no_more_than_a_batch_is_read_at_once():
+    sizes = []
+    examples = blobs(600)
+    watched = Watched(examples.inputs, lambda _, rows: sizes.append(len(rows)))
+    part = Examples(watched, examples.labels)
+    loop.train(linear(), part, part, options(batch_size=32))
+    assert max(sizes) <= 257
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    def trained(seed):
+        module = network()
+        loop.train(module, blobs(), blobs(seed=1), options(seed=seed))
+        return hash_tensors(module.state_dict())
+
+    assert trained(0) == trained(0) != trained(1)
+
+
+def test_the_random_state_of_the_caller_is_left_alone():
+    before = torch.get_rng_state()
+    loop.train(network(), blobs(), None, options())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_training_learns_and_validation_is_measured_in_eval_mode():
+    module = network()
+    held = blobs(seed=1)
+    history = loop.train(module, blobs(300), held, options(epochs=20, learning_rate=0.01))
+    best = history.part("validation")[history.best_epoch - 1]
+    outputs = module(torch.from_numpy(held.inputs)).detach().double().numpy()
+    log_shares = scipy.special.log_softmax(outputs, axis=1)
+    assert not module.training
+    assert best.loss == pytest.approx(-log_shares[np.arange(60), held.labels].mean(), rel=1e-6)
+    assert best.accuracy == np.mean(outputs.argmax(1) == held.labels) > 0.9
+
+
+def measured(losses, part="validation"):
+    return History([Measured(number, part, loss, 0, 0.1, 0) for number, loss in enumerate(losses, 1)])
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "done"),
+    [
+        ([], 1, False),
+        ([3], 1, False),
+        ([3, 3], 1, True),  # equal is not lower
+        ([3, 4], 2, False),
+        ([3, 4, 2, 5], 2, False),
+        ([3, 4, 2, 5, 2.5], 2, True),
+        ([3, 4, 5, 6, 7], None, False),
+        ([9, 8, 7, 6, 5, 4], 2, True),  # all six epochs are done
+    ],
+)
+def test_training_ends_when_patience_or_epochs_run_out(losses, patience, done):
+    assert loop.finished(measured(losses), options(epochs=6, patience=patience)) is done
+    assert loop.finished(measured(losses, "train"), options(epochs=6, patience=patience)) is done
+
+
+def test_early_stopping_gives_the_weights_of_the_best_epoch_back():
+    train = blobs()
+    contrary = Examples(train.inputs, (train.labels + 1) % 3)  # the better on train, the worse here
+    module, once = linear(), linear()
+    history = loop.train(module, train, contrary, options(epochs=50, patience=4))
+    loop.train(once, train, contrary, options(epochs=1))
+    assert (history.best_epoch, history.epochs) == (1, 5)
+    assert hash_tensors(module.state_dict()) == hash_tensors(once.state_dict())
+
+
+def test_a_lone_last_row_does_not_stop_batch_normalisation():
+    history = loop.train(network(), blobs(33), None, options(batch_size=16, epochs=1))
+    assert history.epochs == 1
+
+
+def test_parts_that_are_kept_still_keep_their_statistics():
+    module, learning = network(), network()
+    before = module[1].running_mean.clone()
+    loop.train(module, blobs(), None, options(), still=[module[1]])
+    loop.train(learning, blobs(), None, options())
+    assert torch.equal(module[1].running_mean, before)
+    assert not torch.equal(learning[1].running_mean, before)
+
+
+def test_a_frozen_parameter_does_not_move():
+    module = network()
+    module[0].requires_grad_(False)
+    before, last = module[0].weight.clone(), module[4].weight.clone()
+    loop.train(module, blobs(), None, options())
+    assert torch.equal(module[0].weight, before)
+    assert not torch.equal(module[4].weight, last)
+
+
+@pytest.mark.parametrize("validation", [None, blobs(seed=1)])
+def test_a_step_too_large_is_called_so_and_gives_the_weights_before_back(validation):
+    module = linear()
+    with pytest.raises(
+        Diverged, match=r"epoch 1, .*--learning-rate 1e\+38.*before training.*Try --learning-rate 1e\+37"
+    ):
+        loop.train(module, blobs(), validation, options(optimizer="sgd", learning_rate=1e38))
+    assert not module.weight.any()
+
+
+def test_a_weight_that_is_no_number_is_found_at_the_end_of_the_epoch():
+    module = linear()
+    with pytest.raises(Diverged, match="weight"):  # the one step's own loss is still log 3
+        loop.train(module, blobs(), None, options(optimizer="sgd", learning_rate=1e39, batch_size=60, epochs=1))
+    assert not module.weight.any()
+
+
+def test_divergence_later_keeps_the_weights_of_the_best_epoch_before():
+    examples, module, twice = blobs(), linear(), linear()
+    watched = Watched(examples.inputs, lambda call, _: 1e37 if call > 8 else 1)  # four batches an epoch
+    with pytest.raises(Diverged, match=r"epoch 3.*those of epoch 2 are kept"):
+        loop.train(module, Examples(watched, examples.labels), None, options(epochs=9, learning_rate=0.01))
+    loop.train(twice, examples, None, options(epochs=2, learning_rate=0.01))
+    assert hash_tensors(module.state_dict()) == hash_tensors(twice.state_dict())
+
+
+def test_inputs_that_are_no_numbers_are_not_blamed_on_the_learning_rate():
+    with pytest.raises(DataError, match="NaN"):
+        loop.train(linear(), Examples(np.full((6, 4), np.nan), np.arange(6) % 3), None, options())
+
+
+def test_an_interrupt_leaves_the_best_weights_in_the_module():
+    def interrupt(call, _):
+        if call > 6:
+            raise KeyboardInterrupt
+
+    examples, module, once = blobs(), linear(), linear()
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(module, Examples(Watched(examples.inputs, interrupt), examples.labels), None, options())
+    loop.train(once, examples, None, options(epochs=1))
+    assert hash_tensors(module.state_dict()) == hash_tensors(once.state_dict())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_probabilities_are_the_softmax_of_the_logits_whatever_the_batches(precision):
+    module = network().to(precision)
+    inputs = blobs(513).inputs
+    found = loop.probabilities(module, inputs)
+    expected = module.eval()(torch.from_numpy(inputs).to(precision)).detach().double().numpy()
+    np.testing.assert_allclose(found, scipy.special.softmax(expected, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
+    assert found.shape == (513, 3)
+    assert found.dtype == np.float64
