@@ -239,7 +239,8 @@ def _result(data: Any, json: bool, text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see core/errors.py)."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    log.addHandler(handler)
     try:
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -251,7 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say("Interrupted; what was done is kept. Give the same command again to go on.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    finally:
+        log.removeHandler(handler)
     return 0
 
 

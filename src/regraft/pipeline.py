@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, Diverged
 from regraft.core import plugins
-from regraft.core.options import make, takes_options
+from regraft.core.options import make, merged, takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
 from regraft.data import split as splitting
@@ -41,24 +41,16 @@ if TYPE_CHECKING:
 HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
 
 
+@merged
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(FeatureOptions, ReadOptions):
     """The choices of `regraft extract`."""
 
-    def __post_init__(self) -> None:
-        """Let every step check its own."""
-        for step in (ReadOptions, FeatureOptions):
-            step.__post_init__(self)
 
-
+@merged
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(FitOptions, FeatureOptions, SplitOptions, ReadOptions):
     """All choices of a training run: those of each step, each default written at its step."""
-
-    def __post_init__(self) -> None:
-        """Let every step check its own."""
-        for step in (ReadOptions, SplitOptions, FeatureOptions, FitOptions):
-            step.__post_init__(self)
 
 
 @takes_options(ReadOptions)

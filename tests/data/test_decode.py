@@ -408,9 +408,18 @@ def test_noise_in_a_file_raises_nothing_but_broken_image(kind):
             assert str(error).isprintable()
 
 
-def test_a_png_with_a_wrong_checksum_is_broken():
-    data = bytearray(encode(COLOURS, "PNG"))
-    data[data.index(b"IDAT") + 20] ^= 1
+@pytest.mark.parametrize("back", [1, 8])
+def test_a_png_with_a_wrong_checksum_is_broken(back):
+    data = bytearray(encode(COLOURS, "PNG", compress_level=0))  # stored as it is: inflating finds nothing wrong
+    at = data.index(b"IEND") - 4 - back  # in the checksum of the pixels' chunk, or of zlib's stream before it
+    data[at] ^= 1
+    with pytest.raises(BrokenImage, match="PNG"):
+        decode(bytes(data))
+
+
+def test_a_png_with_one_changed_pixel_is_broken():
+    data = bytearray(encode(COLOURS, "PNG", compress_level=0))
+    data[data.index(b"IDAT") + 30] ^= 1
     with pytest.raises(BrokenImage, match="PNG"):
         decode(bytes(data))
 

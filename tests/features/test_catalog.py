@@ -22,7 +22,9 @@ def test_a_tag_keeps_what_is_known_of_the_family():
     assert entry.layers["mixed7"] == "Mixed_6e"
 
 
-@pytest.mark.parametrize("name", ["hf-hub:timm/resnet50.a1_in1k", "local-dir:/tmp", "resnet50.nothing", "resnet50.", ""])
+@pytest.mark.parametrize(
+    "name", ["hf-hub:timm/resnet50.a1_in1k", "local-dir:/tmp", "resnet50.nothing", "resnet50.", ""]
+)
 def test_what_is_no_name_is_refused(name):
     with pytest.raises(UnknownName, match="regraft backbones"):
         catalog.find(name)
@@ -71,7 +73,7 @@ def test_the_listing_without_a_pattern_has_the_common_names():
     assert [row["name"] for row in rows] == [entry.name for entry in catalog.families()]
     assert all(row["parameters"] and row["width"] and row["licence"] for row in rows)
     resnet = next(row for row in rows if row["name"] == "resnet50")
-    # 25.6 million with the classifier (He et al. 2015, as torchvision counts them: 25,557,032), of which 2048·1000 + 1000
+    # torchvision's documentation counts 25,557,032 with the classifier, which has 2048 · 1000 + 1000 of them
     assert resnet["parameters"] == 25_557_032 - 2_049_000
 
 

@@ -9,7 +9,19 @@ from regraft.core.errors import UsageError
 from regraft.features._torchvision import import_timm
 from regraft.features.preprocess import Preprocess
 
-SIZES = [(8, 8), (32, 32), (500, 333), (333, 500), (224, 224), (256, 256), (257, 300), (1, 7), (9, 1), (97, 1400), (2, 3)]
+SIZES = [
+    (8, 8),
+    (32, 32),
+    (500, 333),
+    (333, 500),
+    (224, 224),
+    (256, 256),
+    (257, 300),
+    (1, 7),
+    (9, 1),
+    (97, 1400),
+    (2, 3),
+]
 CROP_MODES = {"crop": "center", "pad": "border", "squash": "squash"}
 
 
@@ -116,7 +128,9 @@ def test_the_rule_survives_its_dictionary():
     assert hash(Preprocess.from_dict(rule.to_dict())) == hash(rule)
 
 
-@pytest.mark.parametrize("name", ["resnet50.a1_in1k", "legacy_xception", "convnextv2_nano.fcmae_ft_in22k_in1k", "vgg16"])
+@pytest.mark.parametrize(
+    "name", ["resnet50.a1_in1k", "legacy_xception", "convnextv2_nano.fcmae_ft_in22k_in1k", "vgg16"]
+)
 def test_the_rule_of_timms_weights_is_timms_own(name):
     timm = import_timm()
     config = timm.models.get_pretrained_cfg(name).to_dict()

@@ -209,6 +209,14 @@ def test_threads_of_one_process_share_a_shelf(folder, shelf):
 
 
 @posix
+def test_a_store_may_be_reached_by_two_names(shelf, folder, tmp_path):
+    shelf.put(ids(2), rows(2))
+    (tmp_path / "link").symlink_to(folder)
+    other = Store(tmp_path / "link").shelf(DIGEST, ABOUT)
+    assert np.array_equal(other.read(ids(2), (WIDTH,)), rows(2))
+
+
+@posix
 def test_what_was_put_before_a_kill_is_there_after_it(shelf, folder):
     child = start(
         folder,
@@ -510,7 +518,7 @@ def test_a_process_that_uses_a_shelf_goes_on_when_another_clears_it(shelf, folde
 def test_the_default_folder_is_the_one_of_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
     assert default_folder() == tmp_path / "cache"
-    assert Store().folder == tmp_path / "cache" / "store"
+    assert Store().folder == (tmp_path / "cache" / "store").resolve()
 
 
 def test_the_default_folder_is_else_in_the_users_cache(monkeypatch, tmp_path):

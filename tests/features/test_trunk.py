@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 
@@ -157,6 +158,28 @@ def test_the_tail_is_a_copy_that_wants_gradients_and_the_trunk_wants_none():
     assert not places[0] & places[1]
 
 
+class Shared(nn.Module):
+    """A network that has one and the same layer below and above the cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.between = nn.Conv2d(3, 3, 1), nn.Sigmoid()
+
+    def forward(self, x):
+        return self.layer(self.between(self.layer(x))).mean((2, 3))
+
+
+def test_training_a_layer_above_the_cut_leaves_it_frozen_below():
+    recipe = dataclasses.replace(trunk().recipe, cut="between")
+    built = Trunk(recipe, find_cut(Shared().eval(), "between"), tail=True)
+    before = built.hash_tensors()
+    optimizer = torch.optim.SGD([*built.tail.parameters(), *built.module.parameters()], lr=0.1)
+    built.tail(torch.from_numpy(built(batch()))).square().sum().backward()
+    optimizer.step()
+    assert built.hash_tensors() == before
+    assert not torch.equal(built.tail.layer.weight, built.module.body.layer.weight)
+
+
 # the digest
 
 
@@ -303,6 +326,13 @@ def test_position_embeddings_of_a_file_are_resampled_as_timm_does(tmp_path):
     with torch.no_grad():
         expected = by_timm.eval()(torch.from_numpy(batch(size=96))).numpy()
     np.testing.assert_allclose(built(batch(size=96)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_can_not_be_resampled_are_refused_with_their_own_size(tmp_path):
+    path = tmp_path / "mixer.safetensors"
+    save_file(catalog.build("mixer_s32_224").state_dict(), path)
+    with pytest.raises(UsageError, match=r"--size is 96; .* is for 224 pixels"):
+        trunk("mixer_s32_224", weights=str(path), size=96)
 
 
 # weights from files

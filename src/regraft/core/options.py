@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from regraft.core.errors import UnknownName, UsageError
 
@@ -46,6 +46,18 @@ def make(kind: type[T], values: Mapping[str, Any]) -> T:
         if name not in known:
             raise UnknownName.of("option", name, known)
     return kind(**values)
+
+
+def merged(kind: type[T]) -> type[T]:
+    """Make a dataclass that inherits the options of several steps check itself by each step's own checks."""
+
+    def check(self: Any) -> None:
+        for step in kind.__bases__:
+            step.__post_init__(self)  # type: ignore[attr-defined]
+
+    kind.__post_init__ = check  # type: ignore[attr-defined]
+    kind.__init__.__annotations__ = get_type_hints(kind)  # each is written in its step's module, with its imports
+    return kind
 
 
 def takes_options(kind: type) -> Callable[[Callable[..., T]], Callable[..., T]]:

@@ -184,7 +184,7 @@ def _cut(ordered: Sequence[_Bundle], shares: Mapping[str, Fraction]) -> dict[_Bu
 
 
 def _cuts(count: int, shares: Sequence[Fraction]) -> list[int]:
-    """Return where the parts end, all but the last: rounded, and one image a part if there are enough."""
+    """Return after how many images each part ends, all but the last; each has one image if there are enough."""
     cuts = []
     for done in range(1, len(shares)):
         rounded = floor(sum(shares[:done]) * count + Fraction(1, 2))

@@ -13,7 +13,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
@@ -25,7 +25,7 @@ from regraft.features.backbones import Backbone
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Backbone", "build", "check_arguments", "families", "find", "listing"]
+__all__ = ["Backbone", "build", "check_arguments", "families", "find", "listing", "text"]
 
 # Listing more networks than this leaves out what only building them tells.
 _BUILT = 20
@@ -101,10 +101,30 @@ def listing(pattern: str | None = None) -> list[dict[str, Any]]:
     return [_row(entry, built=len(entries) <= _BUILT) for entry in entries]
 
 
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a listing as aligned lines for the terminal."""
+    cells = [
+        [
+            row["name"],
+            f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else "",
+            row["input"],
+            str(row["width"]),
+            row["licence"],
+            "yes" if row["weights"] else "",
+        ]
+        for row in rows
+    ]
+    table = [["name", "parameters", "input", "features", "licence", "on this disk"], *cells]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    hint = f"{len(rows)} shown. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
+    return "\n".join([*lines, "", hint])
+
+
 def _matching(pattern: str | None) -> list[Backbone]:
     if pattern is None:
         return list(families())
-    common = {entry.architecture for entry in families()}
+    common = {name for entry in families() for name in (entry.name, entry.architecture)}
     names = import_timm().list_models()
     entries = [*families(), *(Backbone(name=n, architecture=n) for n in names if n not in common)]
     wildcard = pattern if re.search(r"[*?\[]", pattern) else f"*{pattern}*"

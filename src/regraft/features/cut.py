@@ -166,7 +166,7 @@ def _trace(network: nn.Module) -> _Map:
         graph = tracer.trace(network)
     except Exception as error:  # a network may do anything while it is traced
         raise UsageError(
-            f"{_name_of(network)} can't be cut inside: torch.fx does not follow it ({_first_line(error)}). "
+            f"{_name_of(network)} can't be cut inside: torch.fx does not follow it ({first_line(error)}). "
             f"Cut it at {WHOLE!r} or {NOTHING!r}, or choose another backbone."
         ) from error
     return _Map(network, graph, tracer.places)
@@ -257,5 +257,6 @@ def _name_of(network: nn.Module) -> str:
     return str(getattr(network, "pretrained_cfg", {}).get("architecture") or type(network).__name__)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+def first_line(error: Exception) -> str:
+    """Return the start of what a library says, or the kind of its error if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

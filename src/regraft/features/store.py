@@ -88,7 +88,8 @@ class Store:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = default_folder() / "store" if folder is None else Path(folder).absolute()
+        # resolved, as a database must not be opened twice under two names
+        self.folder = (default_folder() / "store" if folder is None else Path(folder)).resolve()
 
     def shelf(self, digest: str, about: Mapping[str, Any]) -> Shelf:
         """Return the shelf of the trunk with this sha256 digest; its folder is made at its first use.
@@ -265,11 +266,10 @@ def _info(folder: Path) -> ShelfInfo:
 
 def _line(shelf: ShelfInfo) -> str:
     about = shelf.about
-    what = f"{about.get('architecture', shelf.folder.name)} cut at {about.get('cut')}"
+    what = f"{about.get('architecture')} cut at {about.get('cut')}" if about else shelf.folder.name
     size = f", {about['preprocess']['size']} pixels" if "preprocess" in about else ""
-    return f"{what}{size}: {shelf.images:,} images, {decimal(shelf.bytes)}" + (
-        f"; {shelf.problem}" * bool(shelf.problem)
-    )
+    problem = f"; {shelf.problem}" if shelf.problem else ""
+    return f"{what}{size}: {shelf.images:,} images, {decimal(shelf.bytes)}{problem}"
 
 
 def _count(transaction: Any) -> int:

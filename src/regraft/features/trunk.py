@@ -30,7 +30,7 @@ from regraft.data.decode import DECODE_RULES
 from regraft.features import catalog, weights
 from regraft.features._torchvision import import_timm
 from regraft.features.backbones import Backbone
-from regraft.features.cut import Cut, find_cut, list_cuts
+from regraft.features.cut import Cut, find_cut, first_line, list_cuts
 from regraft.features.engines import torch as engine
 from regraft.features.options import FeatureOptions
 from regraft.features.preprocess import Preprocess
@@ -132,7 +132,8 @@ class Trunk:
         except RefusedFile:
             raise
         except (RegraftError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise RefusedFile(f"The model's frozen part can't be rebuilt: {error}") from error
+            reason = f"its description lacks {error}" if isinstance(error, KeyError) else first_line(error)
+            raise RefusedFile(f"The model's frozen part can't be rebuilt: {reason}") from error
 
 
 def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
@@ -149,7 +150,7 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
     preprocess = found.preprocess.adapted(options.size, options.resize)
     model_args = {**backbone.model_args, **found.model_args, **_fixed_size(backbone, preprocess.size)}
     network = catalog.build(backbone, model_args)
-    weights.fill(network, _resampled(network, found), needed=())
+    weights.fill(network, _resampled(network, found, preprocess.size), needed=())
     cut = find_cut(network, options.cut, backbone.layers)
     _check_complete(network, cut, found, tail=tail)
     whole = nn.Sequential(cut.trunk, cut.tail) if tail else cut.trunk
@@ -207,13 +208,25 @@ def _fixed_size(backbone: Backbone, size: int) -> dict[str, int]:
     return {"img_size": size} if config.fixed_input_size and size != config.input_size[-1] else {}
 
 
-def _resampled(network: nn.Module, found: weights.Weights) -> Mapping[str, torch.Tensor]:
-    """Return the weights with their position embeddings resampled by timm, if they are for another size."""
-    state = network.state_dict()
-    if all(tensor.shape == state[name].shape for name, tensor in found.tensors.items() if name in state):
+def _resampled(network: nn.Module, found: weights.Weights, size: int) -> Mapping[str, torch.Tensor]:
+    """Return the weights with their position embeddings resampled by timm, if they are for another size of input."""
+    if size == found.preprocess.size or _fits(network, found.tensors):
         return found.tensors
-    resample = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    return resample(dict(found.tensors), network) if resample else found.tensors
+    try:
+        resample = sys.modules[type(network).__module__].checkpoint_filter_fn  # type: ignore[attr-defined, unused-ignore]
+        tensors: Mapping[str, torch.Tensor] = resample(dict(found.tensors), network)
+    except Exception:  # timm's function of this family has no word for weights that it can't resample
+        tensors = found.tensors
+    if not _fits(network, tensors):
+        raise UsageError(
+            f"--size is {size}; {found.path} is for {found.preprocess.size} pixels and can't be resampled."
+        )
+    return tensors
+
+
+def _fits(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> bool:
+    state = network.state_dict()
+    return all(tensor.shape == state[name].shape for name, tensor in tensors.items() if name in state)
 
 
 def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tail: bool) -> None:
@@ -262,7 +275,9 @@ def _forward(module: nn.Module, size: int) -> torch.Tensor:
         with torch.no_grad():
             features = module(torch.zeros(1, 3, size, size))
     except Exception as error:  # each network says in its own way what it does not take
-        raise UsageError(f"The network does not take an image of {size} by {size} pixels: {error}") from error
+        raise UsageError(
+            f"The network does not take an image of {size} by {size} pixels: {first_line(error)}"
+        ) from error
     if not isinstance(features, torch.Tensor):
         raise UsageError(f"The network gives a {type(features).__name__} there; expected one tensor. Cut elsewhere.")
     return features

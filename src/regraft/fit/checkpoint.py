@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass
 class State:
-    """What a fit carries from one epoch to the next."""
+    """A fit between two epochs: what it was told, and what it has come to."""
 
     module: torch.nn.Module
+    still: Sequence[torch.nn.Module]  # parts of the module that stay in eval mode
+    options: FitOptions
     optimizer: torch.optim.Optimizer
     best: Tensors  # the module's weights and buffers after its best epoch
     history: History = dataclasses.field(default_factory=History)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def train(
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = optimizers.build(options.optimizer, trained, options.learning_rate)
-    state = State(module, optimizer, checkpoints.weights(module))
+    state = State(module, still, options, optimizer, checkpoints.weights(module))
     run = checkpoints.identity(module, train, validation, options) if checkpoint else ""
     if checkpoint:
         checkpoints.resume(checkpoint, run, state)
@@ -64,7 +64,7 @@ def train(
         with progress("training", steps * options.epochs) as advance:
             advance(steps * state.history.epochs)
             while not finished(state.history, options):
-                epoch(state, train, validation, options, still, advance)
+                epoch(state, train, validation, advance)
                 if checkpoint:
                     checkpoints.save(checkpoint, run, state)
     finally:
@@ -80,48 +80,40 @@ def finished(history: History, options: FitOptions) -> bool:
     return history.epochs >= options.epochs or (options.patience is not None and waited >= options.patience)
 
 
-def epoch(
-    state: State,
-    train: Examples,
-    validation: Examples | None,
-    options: FitOptions,
-    still: Sequence[nn.Module],
-    advance: Advance,
-) -> None:
+def epoch(state: State, train: Examples, validation: Examples | None, advance: Advance) -> None:
     """Go once over the training examples in a fresh order, measure both parts, keep the weights if they are best."""
     number = state.history.epochs + 1
-    measured = []
-    for part, examples in (("train", train), ("validation", validation)):
-        if not examples:
-            continue
-        began = time.perf_counter()
-        if part == "train":
-            loss, accuracy = _train_once(state, number, examples, options, still, advance)
-        else:
-            loss, accuracy = evaluate(state.module, examples)
-        seconds = time.perf_counter() - began
-        measured.append(Measured(number, part, loss, accuracy, options.learning_rate, seconds))
-        log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
-    _check_finite(state, measured, options)
-    state.history.rows.extend(measured)
+    rows = [_measured(number, "train", state.options, lambda: _train_once(state, number, train, advance))]
+    if validation:
+        rows.append(_measured(number, "validation", state.options, lambda: evaluate(state.module, validation)))
+    _check_finite(state, rows)
+    state.history.rows.extend(rows)
     if state.history.best_epoch == number:
         state.best = checkpoints.weights(state.module)
 
 
-def _train_once(
-    state: State, number: int, train: Examples, options: FitOptions, still: Sequence[nn.Module], advance: Advance
-) -> tuple[float, float]:
+def _measured(number: int, part: str, options: FitOptions, work: Callable[[], tuple[float, float]]) -> Measured:
+    """Do the work of one part in one epoch, which gives its loss and accuracy; return the row of the History."""
+    began = time.perf_counter()
+    loss, accuracy = work()
+    seconds = time.perf_counter() - began
+    log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
+    return Measured(number, part, loss, accuracy, options.learning_rate, seconds)
+
+
+def _train_once(state: State, number: int, train: Examples, advance: Advance) -> tuple[float, float]:
     """Train on every example once; return the mean loss and accuracy of the batches."""
     state.module.train()
-    for part in still:
+    for part in state.still:
         part.eval()
-    order = generator(options.seed, "shuffle", number).permutation(len(train))
+    seed = state.options.seed
+    order = generator(seed, "shuffle", number).permutation(len(train))
     losses, hits = 0.0, 0
-    with seeded(options.seed, "epoch", number):
-        for rows in cut(order, options.batch_size):
+    with seeded(seed, "epoch", number):
+        for rows in cut(order, state.options.batch_size):
             loss, right = step(state.module, state.optimizer, *train.batch(rows))
             if not math.isfinite(loss):
-                raise _diverged(f"The loss became {loss}", state, options)
+                raise _diverged(f"The loss became {loss}", state)
             losses, hits = losses + loss * len(rows), hits + right
             advance(1)
     return losses / len(train), hits / len(train)
@@ -144,21 +136,21 @@ def step(
     return value, int((outputs.argmax(1) == targets).sum())
 
 
-def _check_finite(state: State, measured: Sequence[Measured], options: FitOptions) -> None:
+def _check_finite(state: State, rows: Sequence[Measured]) -> None:
     """Raise Diverged if what an epoch ends with is NaN or infinite."""
-    for row in measured:
+    for row in rows:
         if not math.isfinite(row.loss):
-            raise _diverged(f"The {row.part} loss became {row.loss}", state, options)
+            raise _diverged(f"The {row.part} loss became {row.loss}", state)
     if not all(bool(tensor.isfinite().all()) for tensor in state.module.state_dict().values()):
-        raise _diverged("A weight became NaN or infinite", state, options)
+        raise _diverged("A weight became NaN or infinite", state)
 
 
-def _diverged(what: str, state: State, options: FitOptions) -> Diverged:
-    best = state.history.best_epoch
+def _diverged(what: str, state: State) -> Diverged:
+    best, rate = state.history.best_epoch, state.options.learning_rate
     kept = f"those of epoch {best} are kept" if best else "those before training are kept"
     return Diverged(
-        f"{what} in epoch {state.history.epochs + 1}, with --learning-rate {options.learning_rate:g} and "
-        f"--optimizer {options.optimizer}. Of the weights, {kept}. Try --learning-rate {options.learning_rate / 10:g}."
+        f"{what} in epoch {state.history.epochs + 1}, with --learning-rate {rate:g} and "
+        f"--optimizer {state.options.optimizer}. Of the weights, {kept}. Try --learning-rate {rate / 10:g}."
     )
 
 

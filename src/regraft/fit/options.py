@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,7 +38,7 @@ class FitOptions(SeedOptions):
     def __post_init__(self) -> None:
         require_choice("head", self.head, plugins.names(heads))
         require_choice("optimizer", self.optimizer, optimizers.NAMES)
-        require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a number above 0")
+        require(0 < self.learning_rate <= 1e6, "learning_rate", self.learning_rate, "a number above 0, at most 1e6")
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(self.patience is None or self.patience >= 1, "patience", self.patience, "1 or more, or none")

@@ -7,7 +7,7 @@ machines, as lines for the terminal. scikit-learn does the counting. Pictures ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -61,6 +61,12 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as numbers, strings, lists and dictionaries; no number is NaN or infinite."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that `to_dict` gave; what else is in `values` is left."""
+        found = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        return cls(**{**found, "classes": tuple(found["classes"])})
 
     def text(self) -> str:
         """Return the lines for the terminal; classes beyond the thirty with the lowest F1 are only counted."""
@@ -188,7 +194,7 @@ def _per_class(
 
 
 def _macro(per_class: dict[str, ClassScores]) -> dict[str, float]:
-    occurring = [scores for scores in per_class.values() ]
+    occurring = [scores for scores in per_class.values() if scores["n"] or scores["n_predicted"]]
     return {
         "precision": float(np.mean([scores["precision"] for scores in occurring])),
         "recall": float(np.mean([scores["recall"] for scores in occurring])),

@@ -126,7 +126,7 @@ def _page(model: Model, part: str, evaluation: Evaluation, notes: Sequence[str],
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
         evaluation=evaluation,
-        part=part,
+        part="source" if part == "all" else f"{part} part",
         notes=notes,
         made=_made(model),
         counts={name: counted for name, counted in counts.items() if counted},

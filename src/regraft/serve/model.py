@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, RegraftError, UsageError
@@ -140,7 +141,7 @@ def load(folder: str | Path) -> Model:
     _check_sums(folder)
     try:
         return _build(folder, description)
-    except (RegraftError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (RegraftError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RefusedFile(f"{folder} is not a model that this regraft can open: {error}") from error
 
 

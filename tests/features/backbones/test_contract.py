@@ -14,7 +14,7 @@ INCEPTION_V3 = {
     **{f"mixed{n}": (768, 17) for n in range(3, 8)},
     **{f"mixed{n}": (c, 8) for n, c in ((8, 1280), (9, 2048), (10, 2048))},
 }
-VGG_POOLS = dict(zip((f"block{n}_pool" for n in range(1, 6)), zip((64, 128, 256, 512, 512), (112, 56, 28, 14, 7))))
+VGG_POOLS = {f"block{n}_pool": (c, 224 // 2**n) for n, c in enumerate((64, 128, 256, 512, 512), 1)}
 VGG_CONVOLUTIONS = {
     "vgg16": [f"block{b}_conv{n}" for b, count in enumerate((2, 2, 3, 3, 3), 1) for n in range(1, count + 1)],
     "vgg19": [f"block{b}_conv{n}" for b, count in enumerate((2, 2, 4, 4, 4), 1) for n in range(1, count + 1)],
@@ -57,9 +57,14 @@ def test_the_common_name_and_timms_name_find_the_same_entry(entry):
     assert (by_timm.architecture, by_timm.layers, by_timm.package) == (entry.architecture, entry.layers, entry.package)
 
 
+@pytest.fixture(scope="module")
+def listed():
+    return {row["name"]: row for row in catalog.listing()}
+
+
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
-def test_the_network_builds_and_ends_in_features_as_wide_as_listed(entry):
-    (row,) = [row for row in catalog.listing() if row["name"] == entry.name]
+def test_the_network_builds_and_ends_in_features_as_wide_as_listed(entry, listed):
+    row = listed[entry.name]
     side = int(row["input"].partition("x")[0])
     network = network_on_meta(entry.name)
     assert not network.training

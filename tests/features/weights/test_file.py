@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import pickle
@@ -51,7 +50,9 @@ def test_what_was_written_is_read_back(name, tensors, tmp_path):
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(kind, tensors, tmp_path):
     path = tmp_path / "half.safetensors"
-    save_file({name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, path)
+    save_file(
+        {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, path
+    )
     loaded = file.read(path)
     assert all(t.dtype == (torch.float32 if t.is_floating_point() else torch.int64) for t in loaded.values())
     assert torch.equal(loaded["conv1.0.weight"], tensors["conv1.0.weight"].to(kind).float())
@@ -79,8 +80,6 @@ def test_a_whole_pickled_network_is_refused_by_the_name_of_its_code(tmp_path):
     torch.save(catalog.build(BACKBONE), tmp_path / "network.pth")
     with pytest.raises(RefusedFile, match=r"would run code \(timm\.models\.resnet\.ResNet\)"):
         file.read(tmp_path / "network.pth")
-
-
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "old.pth"])
@@ -146,7 +145,7 @@ def folder(tmp_path):
 def test_a_folder_that_timm_wrote_is_followed(folder):
     loaded = weights.load(str(folder), BACKBONE)
     assert file.architecture(folder) == "test_resnet"
-    assert loaded.model_args == {"output_stride": 16}
+    assert loaded.model_args == {"output_stride": 16, "global_pool": "avg", "in_chans": 3}  # timm adds two
     rule = loaded.preprocess
     assert (rule.size, rule.crop_share, rule.resize) == (96, 0.9, "squash")
     assert loaded.licence == "mit"
@@ -207,7 +206,8 @@ def test_preprocessing_that_can_not_be_meant_is_refused(folder, changes):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "7", "{", "{}", '{"architecture": 3}', '{"architecture": "test_resnet", "model_args": 3}', "[" * 99999]
+    "text",
+    ["", "[]", "7", "{", "{}", '{"architecture": 3}', '{"architecture": "test_resnet", "model_args": 3}', "[" * 99999],
 )
 def test_a_description_that_is_none_is_refused(folder, text):
     (folder / "config.json").write_text(text)

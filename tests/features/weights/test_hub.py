@@ -75,7 +75,9 @@ def free_port():
 def said(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("hub"), free_port()
     settings = {"HF_HOME": str(folder / "home"), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | settings | {"NO_PROXY": "127.0.0.1"}
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | settings | {"NO_PROXY": "127.0.0.1"}
+    )
     command = [sys.executable, "-c", SCRIPT, str(port)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -37,7 +37,7 @@ def test_it_is_the_regression_of_scikit_learn_on_standardised_features(classes, 
         expected = reference(strength, train).predict_proba(part.inputs.astype(np.float64))
         found = loop.probabilities(fitted.module, part.inputs)
         np.testing.assert_allclose(found, expected, atol=1e-3)
-        assert log_loss(part.labels, found) == pytest.approx(log_loss(part.labels, expected), abs=1e-4)
+        assert log_loss(part.labels, found) == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -106,7 +106,7 @@ def test_the_history_is_one_measured_row_a_part():
     assert [(row.epoch, row.part) for row in fitted.history.rows] == [(0, "train"), (0, "validation")]
     for row, part in zip(fitted.history.rows, (train, held), strict=True):
         expected = reference(1.0, train).predict_proba(part.inputs.astype(np.float64))
-        assert row.loss == pytest.approx(log_loss(part.labels, expected), abs=1e-4)
+        assert row.loss == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
         assert row.accuracy == pytest.approx(np.mean(expected.argmax(1) == part.labels), abs=0.01)
 
 

@@ -1,1 +1,13 @@
-"""Heads, one file each: what is grafted on top of the features."""
+"""Heads, one file each: what is grafted on top of the features.
+
+A head's file has
+
+    Options           its own choices, a frozen dataclass that checks itself
+    NEEDS_HELD_OUT    whether `fit` should be given rows that it does not learn from, to choose by
+    build(shape, n_classes, options)
+                      the untrained torch module: inputs (n, *shape) → logits (n, n_classes)
+    fit(train, validation, n_classes, options, fit_options, *, checkpoint=None)
+                      the trained one, as `Fitted`; its state_dict fits the module that `build` gives
+
+and imports nothing heavy until it is called: `regraft --help` reads its Options.
+"""

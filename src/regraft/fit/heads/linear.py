@@ -1,8 +1,8 @@
 """Multinomial logistic regression on standardised features; the strength of its regularisation is chosen.
 
 Solved by scikit-learn. The standardisation is folded into the weights, so
-that what leaves is one linear layer. All training rows are in memory at once
-while it is solved, four bytes a number.
+that what leaves is one linear layer. While it is solved all training rows are
+in memory, twice, at four bytes a number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regraft.core.options import option, require
 from regraft.core.progress import log
@@ -32,7 +32,7 @@ GRID = tuple(10 ** (exponent / 2) for exponent in range(10, -3, -1))  # 100,000 
 DEFAULT = 100.0  # where the training rows are too few to choose from
 FOLDS = 5
 WORSE = 2  # levels in a row without a lower log loss end the search
-TOLERANCE = 1e-5  # of the mean loss's gradient, at its largest
+SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6  # of the mean loss's gradient, at its largest; to choose, and to end
 MAX_ITERATIONS = 1000
 
 
@@ -85,7 +85,8 @@ def fit(
     check(train, validation, n_classes)
     began = time.perf_counter()
     weight, bias, chosen = _solved(train, validation, options, fit_options.seed)
-    module = build(train.shape, n_classes, options)
+    with loop.seeded(fit_options.seed, "head"):
+        module = build(train.shape, n_classes, options)
     module.load_state_dict({"1.weight": weight, "1.bias": bias})
     seconds = time.perf_counter() - began
     parts = {"train": train, "validation": validation}
@@ -107,12 +108,12 @@ def _solved(
     from regraft.fit import standardise
 
     mean, scale = standardise.learn(train)
-    inputs = _standardised(train, mean, scale)
-    held = (_standardised(validation, mean, scale), validation.labels) if validation else None
+    rows = _Rows(_standardised(train, mean, scale), train.labels)
+    held = _Rows(_standardised(validation, mean, scale), validation.labels) if validation else None
     with threadpool_limits(1):
-        chosen = _chosen(options, inputs, train, held, seed)
-        regression = _Regression(inputs, train.labels)
-        if not regression.solve(chosen["regularisation"]):
+        chosen = _chosen(options, rows, held, train.groups, seed)
+        regression = _Regression(rows)
+        if not regression.solve(chosen["regularisation"], TOLERANCE):
             log.warning("The linear head is near its solution, not at it: stopped at %d iterations.", MAX_ITERATIONS)
     weight, bias = regression.logit_weights()
     weight = weight / scale  # what divided the inputs
@@ -123,34 +124,55 @@ def _standardised(examples: Examples, mean: np.ndarray, scale: np.ndarray) -> np
     """Return all inputs, flattened and standardised, (n, width) float32."""
     import numpy as np
 
-    batches = (inputs.reshape(len(inputs), -1) for inputs, _ in examples.batches())
-    return np.concatenate([((inputs - mean) / scale).astype(np.float32) for inputs in batches])
+    standardised = np.empty((len(examples), len(mean)), np.float32)
+    start = 0
+    for inputs, _ in examples.batches():
+        standardised[start : start + len(inputs)] = (inputs.reshape(len(inputs), -1) - mean) / scale
+        start += len(inputs)
+    return standardised
+
+
+class _Rows(NamedTuple):
+    """Standardised inputs and labels, and which of them are meant; they are copied out only while they are used."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    chosen: Any = slice(None)
+
+    def only(self, rows: np.ndarray) -> _Rows:
+        """Return the same with other rows meant."""
+        return self._replace(chosen=rows)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs and labels of the rows that are meant."""
+        return self.inputs[self.chosen], self.labels[self.chosen]
 
 
 class _Regression:
     """The regression on some rows, solved for one strength after another, each from the last one's solution."""
 
-    def __init__(self, inputs: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, rows: _Rows) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self.inputs, self.labels = inputs, labels
-        self.model = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
+        self.rows = rows
+        self.model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
 
-    def solve(self, regularisation: float) -> bool:
+    def solve(self, regularisation: float, tolerance: float) -> bool:
         """Find the weights for this strength; return whether they were found."""
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            self.model.set_params(C=1 / regularisation).fit(self.inputs, self.labels)
+            self.model.set_params(C=1 / regularisation, tol=tolerance).fit(*self.rows.read())
         return not caught
 
-    def log_loss(self, inputs: np.ndarray, labels: np.ndarray) -> float:
+    def log_loss(self, held: _Rows) -> float:
         """Return the mean log loss of other rows, in nats."""
         import torch
         from torch.nn.functional import cross_entropy
 
         weight, bias = self.logit_weights()
+        inputs, labels = held.read()
         return cross_entropy(torch.from_numpy(inputs @ weight.T + bias), torch.from_numpy(labels)).item()
 
     def logit_weights(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,23 +185,19 @@ class _Regression:
         return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
 
 
-Trial = tuple[_Regression, "np.ndarray", "np.ndarray"]  # a regression, and the rows and labels that judge it
+Trial = tuple[_Regression, _Rows]  # a regression, and the rows that judge it
 
 
-def _chosen(
-    options: Options, inputs: np.ndarray, train: Examples, held: tuple[np.ndarray, np.ndarray] | None, seed: int
-) -> dict[str, Any]:
+def _chosen(options: Options, rows: _Rows, held: _Rows | None, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
     """Return the strength, how it came about, and the log loss of each that was tried."""
     if options.regularisation is not None:
         return {"regularisation": float(options.regularisation), "how": "given"}
     if held:
-        trials = [(_Regression(inputs, train.labels), *held)]
+        trials = [(_Regression(rows), held)]
         how = "lowest log loss on the validation part"
     else:
-        trials = [
-            (_Regression(inputs[fit], train.labels[fit]), inputs[rest], train.labels[rest])
-            for fit, rest in _folds(train, seed)
-        ]
+        folds = _folds(rows.labels, groups, seed)
+        trials = [(_Regression(rows.only(fit)), rows.only(rest)) for fit, rest in folds]
         how = f"lowest log loss in {len(trials)}-fold cross-validation of the training part"
     if not trials:
         return {"regularisation": DEFAULT, "how": "default: a class has too few training images to choose from"}
@@ -192,25 +210,26 @@ def _path(trials: Sequence[Trial]) -> dict[float, float]:
     """Return the mean log loss by strength, down GRID until WORSE strengths in a row are no better."""
     tried: dict[float, float] = {}
     for strength in GRID:
-        for regression, _, _ in trials:
-            regression.solve(strength)
-        losses = [regression.log_loss(inputs, labels) for regression, inputs, labels in trials]
+        for regression, _ in trials:
+            regression.solve(strength, SEARCH_TOLERANCE)
+        losses = [regression.log_loss(held) for regression, held in trials]
         tried[strength] = sum(losses) / len(losses)
         if min(list(tried.values())[-WORSE:]) > min(tried.values()):
             break
     return tried
 
 
-def _folds(train: Examples, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _folds(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the rows to fit on and the rows to judge by; no fold at all if a class has a single group."""
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = np.arange(len(train)) if train.groups is None else train.groups
-    fewest = min(len(np.unique(groups[train.labels == label])) for label in np.unique(train.labels))
+    groups = np.arange(len(labels)) if groups is None else groups
+    classes = np.unique(labels)
+    fewest = min(len(np.unique(groups[labels == label])) for label in classes)
     if fewest < 2:
         return
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=derive(seed, "folds") % 2**32)
-    for fit, rest in folds.split(train.labels, train.labels, groups):
-        if len(rest) and len(np.unique(train.labels[fit])) == len(np.unique(train.labels)):
+    for fit, rest in folds.split(labels, labels, groups):
+        if len(rest) and len(np.unique(labels[fit])) == len(classes):
             yield fit, rest

@@ -1,0 +1,42 @@
+"""What several test files need: a cache of their own, and small photographs that can be told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep the store of the tests away from the user's; one for the session, as a user has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+def write_photo(path: Path, colour: tuple[int, int, int], seed: int, size: int = 40) -> Path:
+    """Write a noisy picture of one colour; each seed gives other bytes."""
+    noise = np.random.default_rng(seed).integers(-30, 30, (size, size, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def write_photos(folder: Path, per_class: int = 12, seed: int = 0) -> Path:
+    """Write a folder of three classes, each of one colour."""
+    for place, (label, colour) in enumerate(COLOURS.items()):
+        for number in range(per_class):
+            write_photo(folder / label / f"{number:03}.png", colour, seed + 1000 * place + number)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of three classes of twelve small photographs; not to be written to."""
+    return write_photos(tmp_path_factory.mktemp("photos"))

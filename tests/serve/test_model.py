@@ -1,0 +1,158 @@
+"""The model folder: what goes in comes out, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import regraft
+from regraft.core.errors import RefusedFile, UsageError
+from regraft.pipeline import TrainOptions, train
+from regraft.serve import model as folders
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    return train(photos, folder, TrainOptions()).model, folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained[1], tmp_path / "copy")
+
+
+def resign(folder):
+    """Write the checksums anew with the standard tool, as a careful forger would."""
+    sums = subprocess.run(["sha256sum", *folders.FILES], cwd=folder, capture_output=True, text=True, check=True)
+    (folder / folders.SUMS).write_text(sums.stdout)
+
+
+def change(folder, **values):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    resign(folder)
+
+
+def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(trained):
+    model, folder = trained
+    features = np.random.default_rng(0).normal(size=(5, *model.trunk.output_shape)).astype(np.float32)
+    loaded = folders.load(folder)
+    assert np.array_equal(model.probabilities(features), loaded.probabilities(features))
+    assert loaded.classes == ("blue", "green", "red")
+    assert loaded.trunk.digest == model.trunk.digest
+    assert loaded.images == model.images and len(loaded.images) == 36
+    assert loaded.history.to_list() == model.history.to_list()
+
+
+def test_the_checksums_are_those_of_the_standard_tool(trained):
+    subprocess.run(["sha256sum", "--check", "--strict", folders.SUMS], cwd=trained[1], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", folders.FILES)
+def test_a_changed_byte_in_any_file_is_refused(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(RefusedFile, match=f"{name} was changed"):
+        folders.load(copy)
+
+
+@pytest.mark.parametrize("name", [*folders.FILES[1:], folders.SUMS])
+def test_a_missing_file_is_refused_as_cut_short(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(RefusedFile, match=f"cut short: {name} is missing"):
+        folders.load(copy)
+
+
+def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
+    path = copy / "network.safetensors"
+    path.write_bytes(path.read_bytes()[:100_000])
+    resign(copy)
+    with pytest.raises(RefusedFile, match="not a model that this regraft can open"):
+        folders.load(copy)
+
+
+def test_a_later_format_is_refused_with_the_advice_to_update(copy):
+    change(copy, format_version=99)
+    with pytest.raises(RefusedFile, match="later regraft .format 99; this one reads up to 1.*Update"):
+        folders.load(copy)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": ["a", "b"]},  # the head has three
+        {"classes": None},
+        {"head": {"name": "os", "options": {}}},
+        {"head": {"name": "linear", "options": {"colour": 3}}},
+        {"trunk": {"architecture": "resnet18"}},
+        {"trunk": None},
+        {"history": [{"epoch": 1}]},
+    ],
+)
+def test_a_description_that_does_not_fit_its_weights_is_refused(copy, values):
+    change(copy, **values)
+    with pytest.raises(RefusedFile):
+        folders.load(copy)
+
+
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg"])
+def test_a_description_that_would_have_timm_open_other_files_is_refused(copy, argument):
+    trunk = json.loads((copy / "model.json").read_text())["trunk"]
+    change(copy, trunk=trunk | {"model_args": {argument: "evil.pth"}})
+    with pytest.raises(RefusedFile, match=argument):
+        folders.load(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', "[" * 100_000, '{"format": "regraft model"}'])
+def test_another_model_json_is_refused(copy, text):
+    (copy / "model.json").write_text(text)
+    with pytest.raises(RefusedFile):
+        folders.load(copy)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(RefusedFile, match="not a regraft model: it has no model.json"):
+        folders.load(tmp_path)
+    with pytest.raises(RefusedFile, match="No model at"):
+        folders.load(tmp_path / "nowhere")
+
+
+def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(trained, tmp_path):
+    model, _ = trained
+    model.save(tmp_path / "model")
+    model.save(tmp_path / "model")
+    assert folders.load(tmp_path / "model").classes == model.classes
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="is not a regraft model; nothing was written"):
+        model.save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "thesis"]
+
+
+def test_nothing_in_the_folder_is_a_pickle(trained):
+    for path in trained[1].iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK"))
+
+
+def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
+    options = TrainOptions(
+        backbone="mobilenetv3_small_050", weights="random", size=32, cut="blocks.3", tail=True, epochs=2
+    )
+    report = train(photos, tmp_path / "model", options)
+    loaded = folders.load(tmp_path / "model")
+    again = regraft.evaluate(loaded, report.index, part="all")
+    assert np.array_equal(again.probabilities, report.probabilities)
+
+
+def test_a_picture_of_any_size_enters_a_loaded_model(trained, tmp_path):
+    for number, size in enumerate([(1, 1), (3, 500), (700, 20)]):
+        Image.new("RGB", size, (200, 40, 40)).save(tmp_path / f"{number}.png")
+    assert [item.status for item in regraft.predict(folders.load(trained[1]), [tmp_path])] == ["ok"] * 3

@@ -1,0 +1,191 @@
+"""The command line: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from regraft import cli
+from tests.conftest import write_photo, write_photos
+
+
+@pytest.fixture
+def regraft(capsys):
+    """Run a command in this process; return its exit code, stdout and stderr."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = cli.main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    assert cli.main(["-q", "train", str(photos), "-o", str(folder)]) == 0
+    return folder
+
+
+def test_the_whole_way_works_from_the_command_line(regraft, photos, tmp_path):
+    code, out, err = regraft("train", photos, "-o", tmp_path / "model")
+    assert code == 0 and "accuracy" in out and "The model is in" in err
+    code, out, _ = regraft("evaluate", tmp_path / "model", photos, "--json", "--report", tmp_path / "report.html")
+    measures = json.loads(out)
+    assert code == 0
+    assert measures["n"] == sum(map(sum, measures["confusion"])) == 3
+    low, high = measures["accuracy_interval"]
+    assert low <= measures["accuracy"] <= high
+    assert {"log_loss", "per_class"} <= set(measures)
+    assert "<html" in (tmp_path / "report.html").read_text("utf-8")
+    code, out, _ = regraft("predict", tmp_path / "model", photos / "red" / "000.png", "--top", 1)
+    assert code == 0 and out.startswith(f"{photos}/red/000.png  red ")
+
+
+def test_inspect_counts_everything_and_never_fails_over_a_broken_file(regraft, tmp_path):
+    write_photos(tmp_path, per_class=3)
+    shutil.copy(tmp_path / "red" / "000.png", tmp_path / "red" / "copy.png")
+    shutil.copy(tmp_path / "blue" / "000.png", tmp_path / "green" / "wrong.png")
+    (tmp_path / "red" / "half.png").write_bytes((tmp_path / "red" / "001.png").read_bytes()[:-800])
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    code, out, _ = regraft("inspect", tmp_path, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["used"], found["ignored"], found["broken"]) == (9, 3, 1)
+    assert found["classes"] == {"blue": 2, "green": 3, "red": 4}
+    assert (found["copies"], found["conflicts"]) == (2, 1)
+    assert [item["path"] for item in found["files"]["broken"]] == ["red/half.png"]
+    code, out, _ = regraft("inspect", tmp_path)
+    assert code == 0 and "red/half.png" in out
+
+
+def test_predictions_go_to_a_csv_with_a_row_for_every_input(regraft, model, photos, tmp_path):
+    code, out, err = regraft("predict", model, photos, "-o", tmp_path / "predictions.csv")
+    assert code == 0 and out == "" and "36 rows" in err
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 37
+
+
+def test_evaluating_on_what_was_trained_on_says_so(regraft, model, photos):
+    code, out, _ = regraft("evaluate", model, photos, "--part", "all")
+    assert code == 0 and "were trained on" in out
+    code, out, _ = regraft("evaluate", model, photos, "--part", "test")
+    assert code == 0 and "were trained on" not in out
+
+
+def test_extract_writes_what_numpy_reads(regraft, photos, tmp_path):
+    code, _, _ = regraft("extract", photos, "-o", tmp_path / "features.npz")
+    with np.load(tmp_path / "features.npz") as saved:
+        assert code == 0
+        assert saved["features"].shape == (36, 1280) and saved["features"].dtype == np.float32
+        assert sorted(set(saved["labels"])) == ["blue", "green", "red"]
+        assert saved["paths"][0] == "blue/000.png" and len(set(saved["ids"])) == 36
+
+
+def test_the_store_is_shown_and_cleared(regraft, photos, tmp_path):
+    regraft("extract", photos, "-o", tmp_path / "features.npz", "--store", tmp_path / "store")
+    code, out, _ = regraft("store", "info", "--store", tmp_path / "store", "--json")
+    (shelf,) = json.loads(out)["shelves"]
+    assert code == 0 and shelf["images"] == 36 and shelf["bytes"] > 36 * 1280 * 4
+    code, out, _ = regraft("store", "clear", "--store", tmp_path / "store")
+    assert code == 0 and "freed" in out
+    assert json.loads(regraft("store", "--store", tmp_path / "store", "--json")[1])["shelves"] == []
+
+
+def test_backbones_are_listed_with_what_is_on_this_disk(regraft):
+    code, out, _ = regraft("backbones", "efficientnet_lite0", "--json")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row["name"] == "efficientnet_lite0" and row["width"] == 1280 and row["weights"].endswith(".pth")
+    assert "vgg16" in regraft("backbones")[1]
+
+
+def test_a_model_tells_of_itself_without_the_photographs(regraft, model, tmp_path):
+    code, _, _ = regraft("report", model, "-o", tmp_path / "report.html")
+    assert code == 0 and "efficientnet_lite0" in (tmp_path / "report.html").read_text("utf-8")
+
+
+BAD_WORDS = {
+    "an unknown flag": (["train", "{photos}", "-o", "m", "--bakbone", "x"], 2, "--backbone"),
+    "an unknown command": (["trian", "{photos}"], 2, "train"),
+    "no output": (["train", "{photos}"], 2, "--output"),
+    "a word for a number": (["train", "{photos}", "-o", "m", "--size", "big"], 2, "--size"),
+    "an unknown backbone": (["train", "{photos}", "-o", "m", "--backbone", "resnet5O"], 2, "resnet50"),
+    "an unknown head": (["train", "{photos}", "-o", "m", "--head", "liner"], 2, "linear"),
+    "an unknown cut": (["train", "{photos}", "-o", "m", "--cut", "blocks.99"], 2, "blocks."),
+    "a size too small": (["train", "{photos}", "-o", "m", "--backbone", "inception_v3", "--weights", "random", "--size", "40"], 2, "75"),
+    "shares that are no split": (["train", "{photos}", "-o", "m", "--split", "0.8/0.8"], 2, "--split"),
+    "a zero --top": (["predict", "{model}", "x.jpg", "--top", "0"], 2, "--top"),
+    "a source that is not there": (["train", "{tmp}/nowhere", "-o", "m"], 3, "nowhere"),
+    "an empty folder": (["train", "{tmp}/empty", "-o", "m"], 3, "empty"),
+    "too many broken files": (["train", "{tmp}/broken", "-o", "m"], 3, "--max-broken"),
+    "a class with one image": (["train", "{tmp}/lonely", "-o", "m"], 3, "lonely"),
+    "nothing to predict": (["predict", "{model}", "{tmp}/missing.jpg"], 3, "None of the inputs"),
+    "another label": (["evaluate", "{model}", "{tmp}/others"], 3, "purple"),
+    "a folder that is no model": (["predict", "{photos}", "x.jpg"], 4, "not a regraft model"),
+    "an edited model": (["predict", "{tmp}/edited", "x.jpg"], 4, "was changed"),
+    "a weights file of another kind": (["train", "{photos}", "-o", "m", "--weights", "{tmp}/weights.pth"], 4, "weights.pth"),
+    "weights that are not here": (["train", "{photos}", "-o", "m", "--backbone", "resnet50"], 5, "efficientnet_lite0"),
+    "a store that can't be made": (["train", "{photos}", "-o", "m", "--store", "{tmp}/file/store"], 6, "store"),
+    "an output that is something else": (["train", "{photos}", "-o", "{photos}"], 2, "nothing was written"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bad_things(photos, model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("a file")
+    (folder / "weights.pth").write_text("not weights")
+    write_photos(folder / "broken", per_class=4)
+    (folder / "broken" / "red" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    write_photos(folder / "lonely", per_class=4)
+    write_photo(folder / "lonely" / "lonely" / "1.png", (9, 9, 9), seed=1)
+    write_photo(folder / "others" / "purple" / "1.png", (120, 0, 120), seed=1)
+    shutil.copytree(model, folder / "edited")
+    text = (folder / "edited" / "model.json").read_text().replace('"blue"', '"azure"')
+    (folder / "edited" / "model.json").write_text(text)
+    return {"photos": photos, "model": model, "tmp": folder}
+
+
+@pytest.mark.parametrize("kind", BAD_WORDS)
+def test_bad_input_gets_one_line_on_stderr_and_its_exit_code(regraft, bad_things, tmp_path, monkeypatch, kind):
+    words, expected, named = BAD_WORDS[kind]
+    monkeypatch.chdir(tmp_path)
+    code, out, err = regraft(*(word.format(**bad_things) for word in words))
+    assert code == expected, err
+    assert named in err
+    assert "Traceback" not in out + err
+    assert err.count("regraft: ") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_can_be_piped_into_a_command_that_stops_reading(model, photos):
+    script = f"{sys.executable} -m regraft backbones '*' | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "Broken" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_version_is_printed(regraft):
+    from importlib.metadata import version
+
+    code, out, _ = regraft("--version")
+    assert code == 0 and out.strip() == version("regraft")
+
+
+def test_an_archive_is_trained_on_in_place(regraft, photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(photos.rglob("*.png")):
+            archive.write(path, path.relative_to(photos))
+    code, out, _ = regraft("train", tmp_path / "photos.zip", "-o", tmp_path / "model", "--json")
+    assert code == 0 and json.loads(out)["accuracy"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["model", "photos.zip"]  # noqa: PTH208
