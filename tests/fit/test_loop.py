@@ -109,6 +109,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert trained(0) == trained(0) != trained(1)
 
 
+def test_every_epoch_drops_other_values_and_the_same_ones_when_run_again():
+    def dropped():
+        masks = []
+        module = nn.Sequential(nn.Dropout(0.5), linear())
+        module[0].register_forward_hook(lambda _, given, result: masks.append((result == 0).numpy().tobytes()))
+        loop.train(module, blobs(), None, options(epochs=3, batch_size=60))
+        return masks
+
+    assert len(set(dropped())) == 3
+    assert dropped() == dropped()
+
+
 def test_the_random_state_of_the_caller_is_left_alone():
     before = torch.get_rng_state()
     loop.train(network(), blobs(), None, options())
