@@ -121,7 +121,7 @@ BAD_WORDS = {
     "an unknown backbone": (["train", "{photos}", "-o", "m", "--backbone", "resnet5O"], 2, "resnet50"),
     "an unknown head": (["train", "{photos}", "-o", "m", "--head", "liner"], 2, "linear"),
     "an unknown cut": (["train", "{photos}", "-o", "m", "--cut", "blocks.99"], 2, "blocks."),
-    "a size too small": (["train", "{photos}", "-o", "m", "--backbone", "inception_v3", "--weights", "random", "--size", "40"], 2, "75"),
+    "a size too small": (["train", "{photos}", "-o", "m", "--backbone", "inception_v3", "--weights", "random", "--size", "40"], 2, "75"),  # noqa: E501
     "shares that are no split": (["train", "{photos}", "-o", "m", "--split", "0.8/0.8"], 2, "--split"),
     "a zero --top": (["predict", "{model}", "x.jpg", "--top", "0"], 2, "--top"),
     "a source that is not there": (["train", "{tmp}/nowhere", "-o", "m"], 3, "nowhere"),
@@ -132,7 +132,7 @@ BAD_WORDS = {
     "another label": (["evaluate", "{model}", "{tmp}/others"], 3, "purple"),
     "a folder that is no model": (["predict", "{photos}", "x.jpg"], 4, "not a regraft model"),
     "an edited model": (["predict", "{tmp}/edited", "x.jpg"], 4, "was changed"),
-    "a weights file of another kind": (["train", "{photos}", "-o", "m", "--weights", "{tmp}/weights.pth"], 4, "weights.pth"),
+    "weights of another kind": (["train", "{photos}", "-o", "m", "--weights", "{tmp}/weights.pth"], 4, "weights.pth"),
     "weights that are not here": (["train", "{photos}", "-o", "m", "--backbone", "resnet50"], 5, "efficientnet_lite0"),
     "a store that can't be made": (["train", "{photos}", "-o", "m", "--store", "{tmp}/file/store"], 6, "store"),
     "an output that is something else": (["train", "{photos}", "-o", "{photos}"], 2, "nothing was written"),

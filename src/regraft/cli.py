@@ -254,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
     return 0
 
 

@@ -31,7 +31,7 @@ def run(folder: Path, store: Path | None) -> None:
 
 
 def write_digits(folder: Path) -> None:
-    """Write scikit-learn's 1,797 digits, 8 × 8 grey, as PNG files in a folder for each class, unless they are there."""
+    """Write scikit-learn's 1,797 digits, 8 by 8 grey, as PNG files, a folder for each class, unless they are there."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

@@ -7,18 +7,18 @@ faces of it; the public functions of `regraft` are here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import DataError, Diverged
 from regraft.core import plugins
+from regraft.core.errors import DataError, Diverged
 from regraft.core.options import make, merged, takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
 from regraft.data import split as splitting
-from regraft.data.index import PARTS, Index, Row
+from regraft.data.index import PARTS, Index
 from regraft.data.read import ReadOptions
 from regraft.data.split import SplitOptions
 from regraft.features.options import FeatureOptions
@@ -168,12 +168,24 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
     check_target(output)
     checkpoint = output.with_name(f".{output.name}.checkpoint")
     index = read_parts(source, None, options)
-    model, features = learn(index, options, checkpoint)
+    try:
+        model, features = learn(index, options, checkpoint)
+    except Diverged as error:
+        raise _kept(error, output, checkpoint) from error
     report = evaluate(model, features.index, store=options.store)
     model = dataclasses.replace(model, measures={report.part: report.to_dict()})
     model.save(output)
     checkpoint.unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
+
+
+def _kept(error: Diverged, output: Path, checkpoint: Path) -> Diverged:
+    """Save the last good weights where the model would have been, unless an earlier model is there."""
+    checkpoint.unlink(missing_ok=True)
+    if output.exists():
+        return Diverged(f"{error} {output} still has the earlier model.")
+    error.kept.save(output)
+    return Diverged(f"{error} They are in {output}.")
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:
@@ -194,20 +206,27 @@ def _extract(index: Index, options: FeatureOptions) -> Features:
 
 
 def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None) -> Model:
-    from regraft.serve import model
-
     classes = features.index.classes
     train, choosing = _fitting_parts(features, options)
     _check_classes(train, classes)
-    fitted = _train(
-        features.trunk, _examples(train, classes), _examples(choosing, classes), len(classes), options, checkpoint
-    )
+    held = _examples(choosing, classes) if choosing else None
+    try:
+        fitted = _train(features.trunk, _examples(train, classes), held, len(classes), options, checkpoint)
+    except Diverged as error:
+        error.kept = _model(features, error.kept, options)
+        raise
+    return _model(features, fitted, options)
+
+
+def _model(features: Features, fitted: Fitted, options: FitOptions) -> Model:
+    from regraft.serve import model
+
     return model.Model(
         trunk=features.trunk,
-        head=fitted.module if features.trunk.tail is None else fitted.module[1],
+        head=fitted.module if features.trunk.tail is None else fitted.module.get_submodule("1"),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
-        classes=classes,
+        classes=features.index.classes,
         options=_plain(options),
         chosen=fitted.chosen,
         history=fitted.history,
@@ -227,8 +246,8 @@ def _train(
     from regraft.fit import tail
 
     if trunk.tail is None:
-        plugin = plugins.load(heads, options.head)
-        return plugin.fit(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint)
+        head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
+        return head(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint)
     pretrained = bool(trunk.recipe.weights["pretrained"])
     shape = trunk.output_shape
     return tail.fit(
@@ -261,10 +280,10 @@ def _check_classes(train: Features, classes: Sequence[str]) -> None:
             raise DataError(f"The class {name!r} has no image in the training part; add some, or leave the class out.")
 
 
-def _examples(features: Features | None, classes: Sequence[str]) -> Examples | None:
+def _examples(features: Features, classes: Sequence[str]) -> Examples:
     from regraft.fit.examples import Examples
 
-    return Examples(features, features.labels(classes), features.groups()) if features else None
+    return Examples(features, features.labels(classes), features.groups())
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def test_a_common_name_is_listed_once_under_either_name():
 
 def test_many_networks_are_listed_without_building_them():
     rows = catalog.listing("*")
-    assert len(rows) == len(import_timm().list_models())
+    shadowed = {"efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}  # ours are timm's tf_… of that name
+    assert len(rows) == len(set(import_timm().list_models()) - shadowed)
     assert {row["parameters"] for row in rows} == {row["width"] for row in rows} == {""}
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RegraftError(Exception):
@@ -70,6 +71,10 @@ class StoreError(RegraftError, OSError):
 
 
 class Diverged(RegraftError, ArithmeticError):
-    """The loss became NaN or infinite; the last good weights are kept."""
+    """The loss became NaN or infinite; the last good weights are kept.
+
+    kept: what they are in: a `Fitted` where the loop is called, a `Model` where the pipeline is.
+    """
 
     exit_code = 7
+    kept: Any = None

@@ -48,7 +48,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield an empty file beside `path`; when the block ends well it is flushed to the disk and takes `path`'s place."""
+    """Yield an empty file beside `path`; when the block ends well it is flushed and takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -16,10 +16,8 @@ class FeatureOptions(SeedOptions):
 
     backbone: str = option("efficientnet_lite0", "the pretrained network; `regraft backbones` lists them")
     weights: str = option("builtin", "builtin, hub, random, or the PATH of a weights file or timm folder")
-    size: int | None = option(None, "side of the network's input in pixels; none: as the weights were trained")
-    resize: Literal["crop", "pad", "squash"] | None = option(
-        None, "how a photograph becomes square; none: as the weights were trained"
-    )
+    size: int | None = option(None, "side of the network's input in pixels; none: as trained")
+    resize: Literal["crop", "pad", "squash"] | None = option(None, "how a photograph becomes square; none: as trained")
     cut: str = option("pooled", "where the frozen part ends: pooled, a layer's name, or input (nothing is frozen)")
     pool: Literal["mean", "none"] = option(
         "mean", "what becomes of a map at the cut: its mean over places, or all of it"

@@ -70,3 +70,8 @@ class Fitted:
     module: torch.nn.Module
     history: History
     chosen: dict[str, Any]
+
+    @classmethod
+    def by_epochs(cls, module: torch.nn.Module, history: History) -> Fitted:
+        """Return what the loop leaves: it chose the epoch."""
+        return cls(module, history, {"best_epoch": history.best_epoch, "judged_on": history.judge})

@@ -26,7 +26,7 @@ from regraft.fit import checkpoint as checkpoints
 from regraft.fit import optimizers
 from regraft.fit.checkpoint import State
 from regraft.fit.examples import Examples, Inputs, cut
-from regraft.fit.history import History, Measured
+from regraft.fit.history import Fitted, History, Measured
 from regraft.fit.options import FitOptions
 
 
@@ -50,8 +50,8 @@ def train(
     In the History the training part's loss and accuracy are means over the epoch's batches as they were trained
     (dropout at work, weights changing); the validation part is measured in eval mode at the epoch's end.
 
-    Raises Diverged when the loss or a weight is NaN or infinite; the module then has its best epoch's weights, or
-    those it came with. Raises DataError for inputs that are not finite.
+    Raises Diverged when the loss or a weight is NaN or infinite; the module, also in its `kept`, then has its best
+    epoch's weights, or those it came with. Raises DataError for inputs that are not finite.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = optimizers.build(options.optimizer, trained, options.learning_rate)
@@ -148,10 +148,12 @@ def _check_finite(state: State, rows: Sequence[Measured]) -> None:
 def _diverged(what: str, state: State) -> Diverged:
     best, rate = state.history.best_epoch, state.options.learning_rate
     kept = f"those of epoch {best} are kept" if best else "those before training are kept"
-    return Diverged(
+    error = Diverged(
         f"{what} in epoch {state.history.epochs + 1}, with --learning-rate {rate:g} and "
         f"--optimizer {state.options.optimizer}. Of the weights, {kept}. Try --learning-rate {rate / 10:g}."
     )
+    error.kept = Fitted.by_epochs(state.module, state.history)
+    return error
 
 
 def evaluate(module: nn.Module, examples: Examples) -> tuple[float, float]:

@@ -52,4 +52,4 @@ def fit(
     if norms and not pretrained and options.batch_size == 1:
         raise UsageError("--batch-size is 1; expected 2 or more, because BatchNorm of random weights learns from each.")
     history = loop.train(module, train, validation, options, checkpoint=checkpoint, still=norms if pretrained else ())
-    return Fitted(module, history, {"best_epoch": history.best_epoch, "judged_on": history.judge})
+    return Fitted.by_epochs(module, history)

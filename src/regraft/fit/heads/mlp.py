@@ -76,4 +76,4 @@ def fit(
     for name, values in zip(("0.mean", "0.scale"), standardise.learn(train), strict=True):
         module.get_buffer(name).copy_(torch.from_numpy(values))
     history = loop.train(module, train, validation, fit_options, checkpoint=checkpoint)
-    return Fitted(module, history, {"best_epoch": history.best_epoch, "judged_on": history.judge})
+    return Fitted.by_epochs(module, history)
