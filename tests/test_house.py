@@ -18,7 +18,7 @@ import regraft
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
-LAYERS = ("core", "data", "features", "fit", "measure", "serve", "pipeline", "estimator", "demo", "cli")
+LAYERS = ("core", "data", "features", "graft", "measure", "serve", "pipeline", "estimator", "demo", "cli")
 FOLDERS = LAYERS[:6]
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
 HEAVY = ("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2")

@@ -1,9 +1,9 @@
 """A folder of photographs becomes a tested image classifier, by transfer learning, on an ordinary computer.
 
-    import regraft
-
-    classifier = regraft.Classifier().fit("photos/")
-    classifier.predict(["new.jpg"])
+    >>> import regraft
+    >>> classifier = regraft.Classifier().fit("photos")  # a folder of class folders
+    >>> classifier.predict(["new.jpg"]).tolist()
+    ['blue']
 
 The names below are imported when they are first used, so that `import regraft` answers at once.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from regraft.data.index import Index
     from regraft.estimator import Classifier
     from regraft.features.extract import Features
-    from regraft.fit.classifier import FeatureClassifier
+    from regraft.graft.classifier import FeatureClassifier
     from regraft.pipeline import evaluate, extract, fit, inspect, load, predict, read, split
     from regraft.serve.evaluate import Report
     from regraft.serve.model import Model
@@ -46,7 +46,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "estimator",
-    "FeatureClassifier": "fit.classifier",
+    "FeatureClassifier": "graft.classifier",
     "Features": "features.extract",
     "Index": "data.index",
     "Model": "serve.model",

@@ -21,13 +21,14 @@ from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
 from regraft.data.read import ReadOptions
+from regraft.features.options import StoreOptions
 from regraft.pipeline import ExtractOptions, TrainOptions
+from regraft.serve.options import EvaluateOptions, PredictOptions
 
 FLAT = Parameter(name="*")
 Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
 ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
 Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.")]
-StoreFolder = Annotated[Path | None, Parameter(help="Folder of the feature store; none: the user's cache.")]
 
 
 def _show_default(value: Any) -> str:
@@ -107,23 +108,15 @@ def evaluate(
     source: Source,
     /,
     *,
-    part: Annotated[
-        Literal["train", "validation", "test", "all"] | None,
-        Parameter(help="Which part; none: test if there is one, else validation, else all."),
-    ] = None,
-    read: Annotated[ReadOptions, FLAT] = ReadOptions(),  # noqa: B008
-    store: StoreFolder = None,
+    options: Annotated[EvaluateOptions, FLAT] = EvaluateOptions(),  # noqa: B008
     json: Json = False,
     report: Annotated[Path | None, Parameter(help="Write an HTML report to this file.")] = None,
 ) -> None:
     """Measure a model on labelled images: accuracy with its interval, per class, confusion."""
     from regraft import pipeline
     from regraft.core import files
-    from regraft.data import read as reading
 
-    opened = pipeline.load(model)
-    index = reading.read(source, options=read)
-    found = pipeline.evaluate(opened, index, part=part, store=store, max_broken=read.max_broken)
+    found = pipeline.evaluate(pipeline.load(model), source, **vars(options))
     if report:
         files.write_file(report, found.html().encode())
         log.info("The report is in %s.", report)
@@ -136,7 +129,7 @@ def predict(
     inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives.", required=True)],
     /,
     *,
-    top: Annotated[int, Parameter(help="How many labels to name for each.")] = 3,
+    options: Annotated[PredictOptions, FLAT] = PredictOptions(),  # noqa: B008
     output: Annotated[Path | None, Parameter(alias="-o", help="Write a CSV with a row for every input.")] = None,
     json: Json = False,
 ) -> None:
@@ -144,12 +137,10 @@ def predict(
     from regraft import pipeline
     from regraft.serve import predict as serving
 
-    if top < 1:
-        raise UsageError(f"--top is {top}; expected 1 or more.")
     opened = pipeline.load(model)
-    predictions = pipeline.predict(opened, inputs, top=top)
+    predictions = pipeline.predict(opened, inputs, **vars(options))
     if output:
-        serving.write_csv(predictions, output, top=min(top, len(opened.classes)))
+        serving.write_csv(predictions, output)
         log.info("%d rows are in %s.", len(predictions), output)
     if json or not output:
         _result([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
@@ -194,13 +185,13 @@ def store(
     action: Annotated[Literal["info", "clear"], Parameter(help="What to do.")] = "info",
     /,
     *,
-    store: StoreFolder = None,
+    options: Annotated[StoreOptions, FLAT] = StoreOptions(),  # noqa: B008
     json: Json = False,
 ) -> None:
     """Show what the feature store holds, or clear it."""
     from regraft.features.store import Store
 
-    opened = Store(store)
+    opened = Store(options.store)
     if action == "clear":
         freed = opened.clear()
         _result({"freed": freed}, json, f"{freed / 1e6:,.1f} MB freed in {opened.folder}.")
@@ -225,12 +216,12 @@ def report(
 def demo(
     *,
     output: Annotated[Path, Parameter(alias="-o", help="Folder for what the demo makes.")] = Path("regraft-demo"),
-    store: StoreFolder = None,
+    options: Annotated[StoreOptions, FLAT] = StoreOptions(),  # noqa: B008
 ) -> None:
     """Train, evaluate and use a classifier of handwritten digits, offline, in a minute or two."""
     from regraft import demo as demonstration
 
-    demonstration.run(output, store)
+    demonstration.run(output, options.store)
 
 
 def _result(data: Any, json: bool, text: str) -> None:

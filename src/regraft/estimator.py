@@ -34,9 +34,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @takes_options(TrainOptions)
     def __init__(self, **options: Any) -> None:
-        signature = inspect.signature(type(self))
-        for name, value in signature.bind(**options).arguments.items():
+        given = inspect.signature(type(self)).bind(**options)
+        given.apply_defaults()
+        for name, value in given.arguments.items():
             setattr(self, name, value)
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that `X` holds paths, not numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        return tags
 
     def fit(self, X: Any, y: Any = None) -> Classifier:  # noqa: N803
         """Train on paths `X` with labels `y`, or on a source that holds its labels; return self.

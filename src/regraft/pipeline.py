@@ -22,8 +22,9 @@ from regraft.data.index import PARTS, Index
 from regraft.data.read import ReadOptions
 from regraft.data.split import SplitOptions
 from regraft.features.options import FeatureOptions
-from regraft.fit import heads
-from regraft.fit.options import FitOptions
+from regraft.graft import heads
+from regraft.graft.options import FitOptions
+from regraft.serve.options import EvaluateOptions, PredictOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from regraft.data.inspect import Inspection
     from regraft.features.extract import Features
     from regraft.features.trunk import Trunk
-    from regraft.fit.examples import Examples
-    from regraft.fit.history import Fitted
+    from regraft.graft.examples import Examples
+    from regraft.graft.history import Fitted
     from regraft.serve.evaluate import Report
     from regraft.serve.model import Model
     from regraft.serve.predict import Prediction
@@ -93,27 +94,16 @@ def fit(features: Features, **options: Any) -> Model:
     return _fit(features, make(FitOptions, options))
 
 
-def evaluate(
-    model: Model, data: Any, *, part: str | None = None, store: Path | None = None, max_broken: float = 1.0
-) -> Report:
+@takes_options(EvaluateOptions)
+def evaluate(model: Model, data: Any, **options: Any) -> Report:
     """Return the Report of a model on labelled images.
 
-    data:       an Index, or a source as for `read`.
-    part:       "train", "validation", "test" or "all"; None: "test" if there is such a part, else "validation",
-                else all. Images that the model knows keep the part that they had when it was trained.
-    max_broken: the share of images that may be broken, and are left out.
-    Raises DataError if no image is in that part, or a label is none of the model's.
+    data: an Index, or a source as for `read`.
+    part: "train", "validation", "test" or "all"; None: "test" if there is such a part, else "validation",
+          else all. Images that the model knows keep the part that they had when it was trained.
+    Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
     """
-    from regraft.features.extract import extract
-    from regraft.features.store import Store
-    from regraft.serve import evaluate as serving
-
-    index = data if isinstance(data, Index) else read(data)
-    part, chosen, notes = serving.choose_part(model, index, part)
-    features = extract(chosen, model.trunk, Store(store))
-    reading.check_broken(features.index, max_broken)
-    left_out = index.with_rows([*index.ignored, *index.broken, *features.index.broken])
-    return serving.measure(model, features, part=part, notes=notes, left_out=left_out)
+    return _evaluate(model, data, make(EvaluateOptions, options))
 
 
 def inspect(data: Any) -> Inspection:
@@ -123,12 +113,13 @@ def inspect(data: Any) -> Inspection:
     return inspection.inspect(data if isinstance(data, Index) else read(data))
 
 
-def predict(model: Model, inputs: Any, *, top: int = 3) -> list[Prediction]:
+@takes_options(PredictOptions)
+def predict(model: Model, inputs: Any, **options: Any) -> list[Prediction]:
     """Return one Prediction per file of `inputs`, in order: a path, or a list of files, folders and archives."""
     from regraft.serve import predict as serving
 
     inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-    return serving.predict(model, reading.read_inputs(inputs), top=top)
+    return serving.predict(model, reading.read_inputs(inputs), make(PredictOptions, options))
 
 
 def load(folder: str | Path) -> Model:
@@ -172,7 +163,7 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
         model, features = learn(index, options, checkpoint)
     except Diverged as error:
         raise _kept(error, output, checkpoint) from error
-    report = evaluate(model, features.index, store=options.store)
+    report = _evaluate(model, features.index, EvaluateOptions(store=options.store, max_broken=1))
     model = dataclasses.replace(model, measures={report.part: report.to_dict()})
     model.save(output)
     checkpoint.unlink(missing_ok=True)
@@ -205,6 +196,19 @@ def _extract(index: Index, options: FeatureOptions) -> Features:
     return extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
 
 
+def _evaluate(model: Model, data: Any, options: EvaluateOptions) -> Report:
+    from regraft.features.extract import extract
+    from regraft.features.store import Store
+    from regraft.serve import evaluate as serving
+
+    index = data if isinstance(data, Index) else reading.read(data, options=options)
+    part, chosen, notes = serving.choose_part(model, index, options.part)
+    features = extract(chosen, model.trunk, Store(options.store))
+    found = index.with_rows([*index.ignored, *index.broken, *features.index])
+    reading.check_broken(found, options.max_broken)
+    return serving.measure(model, features, part=part, notes=notes, left_out=found)
+
+
 def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None) -> Model:
     classes = features.index.classes
     train, choosing = _fitting_parts(features, options)
@@ -213,14 +217,15 @@ def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None
     try:
         fitted = _train(features.trunk, _examples(train, classes), held, len(classes), options, checkpoint)
     except Diverged as error:
-        error.kept = _model(features, error.kept, options)
+        error.kept = _model(features, choosing, error.kept, options)
         raise
-    return _model(features, fitted, options)
+    return _model(features, choosing, fitted, options)
 
 
-def _model(features: Features, fitted: Fitted, options: FitOptions) -> Model:
+def _model(features: Features, choosing: Features | None, fitted: Fitted, options: FitOptions) -> Model:
     from regraft.serve import model
 
+    held_out = choosing is not None and choosing.rows[0].part != "validation"
     return model.Model(
         trunk=features.trunk,
         head=fitted.module if features.trunk.tail is None else fitted.module.get_submodule("1"),
@@ -228,7 +233,7 @@ def _model(features: Features, fitted: Fitted, options: FitOptions) -> Model:
         head_options=dataclasses.asdict(options.head_settings),
         classes=features.index.classes,
         options=_plain(options),
-        chosen=fitted.chosen,
+        chosen={**fitted.chosen, "judged_on": "a tenth of the training part"} if held_out else fitted.chosen,
         history=fitted.history,
         images=model.record_images(features.index),
     )
@@ -243,7 +248,7 @@ def _train(
     checkpoint: Path | None,
 ) -> Fitted:
     """Fit the head on the features, or the trunk's tail with a head on top."""
-    from regraft.fit import tail
+    from regraft.graft import tail
 
     if trunk.tail is None:
         head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
@@ -281,7 +286,7 @@ def _check_classes(train: Features, classes: Sequence[str]) -> None:
 
 
 def _examples(features: Features, classes: Sequence[str]) -> Examples:
-    from regraft.fit.examples import Examples
+    from regraft.graft.examples import Examples
 
     return Examples(features, features.labels(classes), features.groups())
 

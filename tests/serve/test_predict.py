@@ -57,7 +57,7 @@ def test_the_percentages_are_ranked_and_sum_to_one(model, photos):
 
 def test_the_csv_has_a_row_for_every_input_with_status_and_error(model, inputs, tmp_path):
     rows = regraft.predict(model, inputs, top=2)
-    write_csv(rows, tmp_path / "predictions.csv", top=2)
+    write_csv(rows, tmp_path / "predictions.csv")
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))
     assert [(row["path"], row["status"], row["label"]) for row in written] == [

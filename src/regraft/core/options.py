@@ -53,7 +53,8 @@ def merged(kind: type[T]) -> type[T]:
 
     def check(self: Any) -> None:
         for step in kind.__bases__:
-            step.__post_init__(self)  # type: ignore[attr-defined]
+            if hasattr(step, "__post_init__"):
+                step.__post_init__(self)
 
     kind.__post_init__ = check  # type: ignore[attr-defined]
     kind.__init__.__annotations__ = get_type_hints(kind)  # each is written in its step's module, with its imports

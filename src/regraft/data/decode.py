@@ -35,10 +35,8 @@ import contextlib
 import io
 import logging
 import re
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -138,15 +136,15 @@ def decode(data: bytes) -> Image.Image:
 @contextlib.contextmanager
 def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     kind, opener = _recognise(data)
-    with _quiet():
-        try:
-            with opener(io.BytesIO(data)) as image:
-                _check_size(image.size)
-                yield kind, image
-        except BrokenImage:
-            raise
-        except Exception as error:  # Pillow's plug-ins raise nearly every kind at damaged files
-            raise BrokenImage(_reason(kind, error)) from error
+    _quiet()
+    try:
+        with opener(io.BytesIO(data)) as image:
+            _check_size(image.size)
+            yield kind, image
+    except BrokenImage:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise nearly every kind at damaged files
+        raise BrokenImage(_reason(kind, error)) from error
 
 
 def _recognise(data: bytes) -> tuple[str, Opener]:
@@ -193,35 +191,16 @@ def _reason(kind: str, error: Exception) -> str:
 
 
 # Pillow's warnings are kept from the user: what is wrong with a file is said by its reason. `catch_warnings`
-# swaps a list of the whole process and is not safe in threads. This filter stays in that list and matches
-# only in a thread that is decoding, so other threads, and Pillow elsewhere in the program, are left alone.
-
-_this_thread = threading.local()
-
-
-@dataclass(frozen=True)
-class _WhileDecoding:
-    """Stands where a warning filter has its pattern of module names."""
-
-    def match(self, _module: str) -> bool:
-        return getattr(_this_thread, "decoding", False)
-
-
-_FILTER: Any = ("ignore", None, Warning, _WhileDecoding(), 0)
+# swaps a list of the whole process and is not safe in threads, so this filter is put in front once and stays.
+_FILTER: Any = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its log lines go to stderr when no one listens
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> None:
     filters = cast("list[Any]", warnings.filters)
     if not filters or filters[0] != _FILTER:  # the program may have put others in front
         filters.insert(0, _FILTER)
-    _this_thread.decoding = True
-    try:
-        yield
-    finally:
-        _this_thread.decoding = False
 
 
 # Pixels

@@ -4,7 +4,7 @@ A network enters, whose output is its pooled features (timm's `num_classes=0`);
 two modules leave that share its weights, and `tail(trunk(x))` is `network(x)`,
 bit for bit. A place is where a module of the network ends, under the module's
 own path; it is a cut only if every path from the image to the output passes
-through it. What is frozen, stored or trained is left to `trunk` and `fit/`.
+through it. What is frozen, stored or trained is left to `trunk` and `graft/`.
 """
 
 from __future__ import annotations

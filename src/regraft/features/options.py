@@ -11,7 +11,14 @@ from regraft.core.rng import SeedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(SeedOptions):
+class StoreOptions:
+    """Where features are kept."""
+
+    store: Path | None = option(None, "folder of the feature store; none: the user's cache, or $REGRAFT_CACHE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(StoreOptions, SeedOptions):
     """Which network, cut where, and how an image enters it."""
 
     backbone: str = option("efficientnet_lite0", "the pretrained network; `regraft backbones` lists them")
@@ -23,7 +30,6 @@ class FeatureOptions(SeedOptions):
         "mean", "what becomes of a map at the cut: its mean over places, or all of it"
     )
     tail: bool = option(False, "keep the network above the cut and train it together with the head")
-    store: Path | None = option(None, "folder of the feature store; none: the user's cache, or $REGRAFT_CACHE")
 
     def __post_init__(self) -> None:
         """Check each choice and that they go together."""

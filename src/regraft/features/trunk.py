@@ -3,7 +3,7 @@
 The options of a run, or a model folder's description and tensors, enter; a
 `Trunk` leaves, and on request a copy of the network above it, to be trained.
 No gradient reaches the trunk and nothing puts it into training mode. What it
-says is kept by `store`; what is trained on top is left to `fit/`.
+says is kept by `store`; what is trained on top is left to `graft/`.
 """
 
 from __future__ import annotations

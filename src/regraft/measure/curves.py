@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from regraft.fit.history import History
+from regraft.graft.history import History
 from regraft.measure.metrics import Evaluation, printable
 
 NAMED_CLASSES = 40  # bars keep their class names up to here

@@ -33,7 +33,7 @@ class Report:
     index:         the rows that were evaluated.
     probabilities: (n, n_classes), a row for each of them.
     notes:         what a reader must know before believing the numbers.
-    left_out:      the broken and the ignored rows of the source.
+    left_out:      the index with the broken and the ignored rows of the source.
     """
 
     model: Model
@@ -120,8 +120,7 @@ def model_report(model: Model) -> str:
 def _page(model: Model, part: str, evaluation: Evaluation, notes: Sequence[str], found: Report | None = None) -> Page:
     counts: dict[str, dict[str, int]] = {name: {} for name in PARTS}
     for label, row_part in model.images.values():
-        known = counts.setdefault(row_part or "train", {})
-        known[label] = known.get(label, 0) + 1
+        counts[row_part][label] = counts[row_part].get(label, 0) + 1
     left_out = found.left_out if found else Index(())
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",

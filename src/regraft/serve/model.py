@@ -35,11 +35,11 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, RegraftError, UsageError
 from regraft.core.version import __version__
 from regraft.features.trunk import Trunk
-from regraft.fit import heads, tail
-from regraft.fit.examples import Inputs
-from regraft.fit.history import History
-from regraft.fit.loop import probabilities
-from regraft.fit.options import read_options
+from regraft.graft import heads, tail
+from regraft.graft.examples import Inputs
+from regraft.graft.history import History
+from regraft.graft.loop import probabilities
+from regraft.graft.options import read_options
 
 if TYPE_CHECKING:
     from regraft.data.index import Index
@@ -79,7 +79,8 @@ class Model:
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
-        return self.images.get(identifier, ("", None))[1]
+        known = self.images.get(identifier)
+        return known[1] if known else None
 
     def save(self, folder: str | Path) -> None:
         """Write the model into `folder`, whole or not at all; a model that is there is replaced.
@@ -216,5 +217,5 @@ def _read_images(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def record_images(index: Index) -> dict[str, tuple[str, str]]:
-    """Return what a model remembers of the images of its run: id → (label, part)."""
-    return {row.id: (row.label or "", row.part or "") for row in index.used}
+    """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on."""
+    return {row.id: (row.label or "", row.part or "train") for row in index.used}

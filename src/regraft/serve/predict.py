@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from regraft.core import files
 from regraft.data.index import Index, Row
 from regraft.features.extract import stream
 from regraft.serve.model import Model
+from regraft.serve.options import PredictOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,12 @@ class Prediction:
         return {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
 
 
-def predict(model: Model, index: Index, *, top: int = 3) -> list[Prediction]:
+def predict(model: Model, index: Index, options: PredictOptions) -> list[Prediction]:
     """Return one Prediction per row of the index, in its order.
 
     index: from `data.read.read_inputs`; rows need no label.
-    top:   how many labels to name for each.
     """
-    streamed = _predict_used(model, index, top)
+    streamed = _predict_used(model, index, options.top)
     return [next(streamed) if row.status == "used" else _without(row) for row in index]
 
 
@@ -73,8 +73,9 @@ def _ranked(row: Row, shares: np.ndarray, classes: Sequence[str], top: int) -> P
     return Prediction(path=row.path, status="ok", ranked=tuple((classes[code], float(shares[code])) for code in order))
 
 
-def write_csv(predictions: Iterable[Prediction], path: Path, *, top: int) -> None:
-    """Write a row for every input: path, status, error, then label and percent for each of the `top` ranks."""
+def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write a row for every input: path, status, error, then label and percent for each rank."""
+    top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regraft.fit import optimizers
+from regraft.graft import optimizers
 
 # The first two steps from weight 2.0 with gradient 4.0 and rate 0.1, by the formulas of the papers.
 EXPECTED = {

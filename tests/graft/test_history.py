@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from regraft.fit.history import History, Measured
+from regraft.graft.history import History, Measured
 
 
 def history(train, validation=None):

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from regraft.core.errors import UnknownName, UsageError
-from regraft.fit.heads import linear, mlp
-from regraft.fit.options import FitOptions, read_options
+from regraft.graft.heads import linear, mlp
+from regraft.graft.options import FitOptions, read_options
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_options_are_json_able_but_for_nothing():
 
 def test_reading_options_imports_nothing_heavy():
     code = (
-        "import sys; from regraft.fit.options import FitOptions; FitOptions(head='mlp'); FitOptions();"
+        "import sys; from regraft.graft.options import FitOptions; FitOptions(head='mlp'); FitOptions();"
         "print([name for name in ('torch', 'sklearn', 'numpy', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,10 +9,10 @@ from torch import nn
 
 from regraft.core import plugins
 from regraft.core.errors import UsageError
-from regraft.fit import heads, loop
-from regraft.fit.examples import Examples, check
-from regraft.fit.history import Fitted
-from regraft.fit.options import FitOptions
+from regraft.graft import heads, loop
+from regraft.graft.examples import Examples, check
+from regraft.graft.history import Fitted
+from regraft.graft.options import FitOptions
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 

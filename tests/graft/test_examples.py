@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import DataError
-from regraft.fit.examples import Examples, check, cut
+from regraft.graft.examples import Examples, check, cut
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
-"""Standardisation: each input number less its mean over the training rows, by its standard deviation there."""
+"""Standardisation: each input number less its mean over the training rows, by a scale that is learnt there."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from regraft.fit.examples import Examples
+from regraft.graft.examples import Examples
+
+if TYPE_CHECKING:
+    from sklearn.preprocessing import StandardScaler
 
 
 def learn(train: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -16,12 +20,23 @@ def learn(train: Examples) -> tuple[np.ndarray, np.ndarray]:
 
     The scale is the standard deviation, or 1 where a number never changes.
     """
+    scaler = _scaler(train)
+    return scaler.mean_, scaler.scale_
+
+
+def learn_common(train: Examples) -> tuple[np.ndarray, float]:
+    """Return the mean of each number, (width,) float64, and one scale for all: the root of their mean variance."""
+    scaler = _scaler(train)
+    return scaler.mean_, math.sqrt(scaler.var_.mean()) or 1.0
+
+
+def _scaler(train: Examples) -> StandardScaler:
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
     for inputs, _ in train.batches():
         scaler.partial_fit(inputs.reshape(len(inputs), -1).astype(np.float64))
-    return scaler.mean_, scaler.scale_
+    return scaler
 
 
 class Standardise(nn.Module):

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from regraft.core.errors import DataError, Diverged
-from regraft.fit import loop
-from regraft.fit.checkpoint import hash_tensors
-from regraft.fit.examples import Examples
-from regraft.fit.history import History, Measured
-from regraft.fit.options import FitOptions
+from regraft.graft import loop
+from regraft.graft.checkpoint import hash_tensors
+from regraft.graft.examples import Examples
+from regraft.graft.history import History, Measured
+from regraft.graft.options import FitOptions
 
 
 def blobs(n=60, width=4, classes=3, seed=0):

@@ -5,10 +5,10 @@ from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from regraft.fit import loop
-from regraft.fit.examples import Examples
-from regraft.fit.heads import mlp
-from regraft.fit.options import FitOptions
+from regraft.graft import loop
+from regraft.graft.examples import Examples
+from regraft.graft.heads import mlp
+from regraft.graft.options import FitOptions
 
 OPTIONS = FitOptions(head="mlp", epochs=60, learning_rate=0.02)
 

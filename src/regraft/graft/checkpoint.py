@@ -20,9 +20,9 @@ from safetensors.torch import save as to_bytes
 
 from regraft.core.files import write_file
 from regraft.core.progress import log
-from regraft.fit.examples import Examples
-from regraft.fit.history import History
-from regraft.fit.options import FitOptions
+from regraft.graft.examples import Examples
+from regraft.graft.history import History
+from regraft.graft.options import FitOptions
 
 Tensors = dict[str, torch.Tensor]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.core.options import option, require
-from regraft.fit.history import Fitted
+from regraft.graft.history import Fitted
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from regraft.fit.examples import Examples
-    from regraft.fit.options import FitOptions
+    from regraft.graft.examples import Examples
+    from regraft.graft.options import FitOptions
 
 
 NEEDS_HELD_OUT = True  # the epoch to stop at can't be chosen on the rows that are trained on
@@ -45,7 +45,7 @@ def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Module
     """Return the untrained head: inputs (n, *shape) → logits (n, n_classes)."""
     from torch import nn
 
-    from regraft.fit.standardise import Standardise
+    from regraft.graft.standardise import Standardise
 
     layers: list[nn.Module] = [Standardise(shape)]
     width = math.prod(shape)
@@ -67,8 +67,8 @@ def fit(
     """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises."""
     import torch
 
-    from regraft.fit import loop, standardise
-    from regraft.fit.examples import check
+    from regraft.graft import loop, standardise
+    from regraft.graft.examples import check
 
     check(train, validation, n_classes)
     with loop.seeded(fit_options.seed, "head"):

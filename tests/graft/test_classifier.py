@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from regraft.core.errors import UsageError
-from regraft.fit.classifier import FeatureClassifier
+from regraft.graft.classifier import FeatureClassifier
 
 LINEAR = FeatureClassifier()
 MLP = FeatureClassifier(head="mlp", head_options={"hidden": 32}, epochs=20, learning_rate=0.01)

@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from regraft.fit.examples import Examples
-from regraft.fit.standardise import Standardise, learn
+from regraft.graft.examples import Examples
+from regraft.graft.standardise import Standardise, learn, learn_common
 
 
 def test_mean_and_deviation_are_those_of_all_rows_though_read_in_batches():
@@ -10,6 +10,14 @@ def test_mean_and_deviation_are_those_of_all_rows_though_read_in_batches():
     mean, scale = learn(Examples(inputs, np.zeros(700)))
     np.testing.assert_allclose(mean, inputs.reshape(700, 6).astype(np.float64).mean(0), rtol=1e-12)
     np.testing.assert_allclose(scale, inputs.reshape(700, 6).astype(np.float64).std(0), rtol=1e-9)
+
+
+def test_the_common_scale_is_the_root_of_the_mean_variance():
+    inputs = np.random.default_rng(0).normal(0, [1.0, 3.0, 9.0], (400, 3)).astype(np.float32)
+    mean, scale = learn_common(Examples(inputs, np.zeros(400)))
+    np.testing.assert_allclose(mean, inputs.astype(np.float64).mean(0), rtol=1e-9)
+    assert np.isclose(scale**2, np.mean((inputs.astype(np.float64) - mean) ** 2))
+    assert learn_common(Examples(np.ones((5, 2), np.float32), np.zeros(5)))[1] == 1
 
 
 def test_a_number_that_never_changes_is_not_blown_up():

@@ -9,19 +9,19 @@ import pytest
 from torch import nn
 
 from regraft.core.errors import StoreError
-from regraft.fit import loop, optimizers
-from regraft.fit.checkpoint import hash_tensors
-from regraft.fit.examples import Examples
-from regraft.fit.options import FitOptions
+from regraft.graft import loop, optimizers
+from regraft.graft.checkpoint import hash_tensors
+from regraft.graft.examples import Examples
+from regraft.graft.options import FitOptions
 
 # What both processes run: six epochs of three batches, with all that draws, and state in module and optimizer.
 RUN = """
 import os, signal
 import numpy as np
 from torch import nn
-from regraft.fit import loop
-from regraft.fit.examples import Examples
-from regraft.fit.options import FitOptions
+from regraft.graft import loop
+from regraft.graft.examples import Examples
+from regraft.graft.options import FitOptions
 
 class Inputs:
     def __init__(self, inputs, ends_at):

@@ -10,9 +10,9 @@ import torch
 
 from regraft.core import plugins
 from regraft.core.errors import DataError
-from regraft.fit import heads, loop
-from regraft.fit.examples import Examples
-from regraft.fit.options import FitOptions, read_options
+from regraft.graft import heads, loop
+from regraft.graft.examples import Examples
+from regraft.graft.options import FitOptions, read_options
 
 every_head = pytest.mark.parametrize("name", plugins.names(heads))
 every_shape = pytest.mark.parametrize("shape", [(6,), (2, 3, 1)], ids=["rows", "maps"])

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from regraft.core.errors import UsageError
-from regraft.fit import loop, tail
-from regraft.fit.examples import Examples
-from regraft.fit.options import FitOptions
+from regraft.graft import loop, tail
+from regraft.graft.examples import Examples
+from regraft.graft.options import FitOptions
 
 
 def maps(n=48, seed=0):

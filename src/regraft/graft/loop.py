@@ -22,12 +22,12 @@ from torch.nn import functional
 from regraft.core.errors import Diverged
 from regraft.core.progress import Advance, log, progress
 from regraft.core.rng import derive, generator
-from regraft.fit import checkpoint as checkpoints
-from regraft.fit import optimizers
-from regraft.fit.checkpoint import State
-from regraft.fit.examples import Examples, Inputs, cut
-from regraft.fit.history import Fitted, History, Measured
-from regraft.fit.options import FitOptions
+from regraft.graft import checkpoint as checkpoints
+from regraft.graft import optimizers
+from regraft.graft.checkpoint import State
+from regraft.graft.examples import Examples, Inputs, cut
+from regraft.graft.history import Fitted, History, Measured
+from regraft.graft.options import FitOptions
 
 
 def train(

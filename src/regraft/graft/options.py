@@ -16,7 +16,7 @@ from regraft.core import plugins
 from regraft.core.errors import UnknownName
 from regraft.core.options import option, require, require_choice
 from regraft.core.rng import SeedOptions
-from regraft.fit import heads, optimizers
+from regraft.graft import heads, optimizers
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regraft.core import plugins
-from regraft.fit import heads, loop
-from regraft.fit.examples import Examples
-from regraft.fit.options import FitOptions
+from regraft.graft import heads, loop
+from regraft.graft.examples import Examples
+from regraft.graft.options import FitOptions
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

@@ -1,0 +1,210 @@
+"""The steps together: who chooses what, what is computed once, what is kept when a run ends early."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import regraft
+from regraft.core.errors import DataError, Diverged, UsageError
+from regraft.features import extract as extraction
+from regraft.pipeline import TrainOptions, train
+from regraft.serve.model import load
+from tests.conftest import write_photo, write_photos
+
+SMALL = {"backbone": "mobilenetv3_small_050", "weights": "random", "size": 32}
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Count the images that go through a trunk."""
+    counts = []
+    through = extraction.Trunk.__call__
+    monkeypatch.setattr(
+        extraction.Trunk, "__call__", lambda self, batch: counts.append(len(batch)) or through(self, batch)
+    )
+    return counts
+
+
+def test_the_python_way_of_the_readme_goes_from_a_folder_to_a_report(photos):
+    index = regraft.split(regraft.read(photos), seed=0)
+    features = regraft.extract(index, backbone="efficientnet_lite0")
+    model = regraft.fit(features, head="linear")
+    report = regraft.evaluate(model, index.test)
+    assert report.accuracy == 1 and report.evaluation.n == len(index.test) == 3
+
+
+def test_the_same_run_again_gives_the_same_numbers(photos, tmp_path):
+    options = TrainOptions(**SMALL, head="mlp", epochs=3)
+    first, second = (train(photos, tmp_path / name, options) for name in ("first", "second"))
+    assert first.to_dict() == second.to_dict()
+    assert (tmp_path / "first" / "head.safetensors").read_bytes() == (
+        tmp_path / "second" / "head.safetensors"
+    ).read_bytes()
+
+
+def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(tmp_path, computed):
+    photos = write_photos(tmp_path / "photos", per_class=5)
+    options = TrainOptions(**SMALL, store=tmp_path / "store")
+    train(photos, tmp_path / "model", options)
+    assert sum(computed) == 15
+    train(photos, tmp_path / "model", TrainOptions(**SMALL, store=tmp_path / "store", split="0.6/0.2/0.2", seed=0))
+    assert sum(computed) == 15
+    write_photo(photos / "red" / "new.png", (190, 50, 50), seed=99)
+    train(photos, tmp_path / "model", options)
+    assert sum(computed) == 16
+    train(photos.rename(tmp_path / "renamed"), tmp_path / "model", options)
+    assert sum(computed) == 16
+
+
+def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tmp_path):
+    photos = write_photos(tmp_path / "photos", per_class=5)
+    (photos / "red" / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:-900])
+    with pytest.raises(DataError, match=r"1 of 16 images .* broken(.|\n)*red/half\.png"):
+        train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    assert not (tmp_path / "model").exists()
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL, max_broken=0.1))
+    assert len(report.model.images) == 15
+    assert [row.path for row in report.left_out.broken] == ["red/half.png"]
+
+
+def test_given_parts_are_kept_and_the_last_held_out_part_never_chooses(tmp_path):
+    for part in ("train", "validation"):
+        write_photos(tmp_path / "photos" / part, per_class=6, seed=50 if part == "train" else 0)
+    report = train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL, head="mlp", epochs=2))
+    assert report.part == "validation" and report.evaluation.n == 18
+    assert any("no test part" in note for note in report.notes)
+    assert not any("helped to choose" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_validation_part_that_chose_says_so_when_it_is_evaluated(photos, tmp_path, head):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL, head=head, epochs=2))
+    assert report.notes == ()
+    again = regraft.evaluate(report.model, photos, part="validation")
+    assert any("helped to choose" in note for note in again.notes)
+
+
+def test_images_that_the_model_knows_keep_their_part_whatever_the_source_says(photos, tmp_path):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    tested = {row.id for row in report.index}
+    shutil.copytree(photos, tmp_path / "others" / "test")
+    again = regraft.evaluate(report.model, tmp_path / "others")
+    assert {row.id for row in again.index} == tested
+
+
+def test_a_source_of_new_images_is_evaluated_whole(photos, tmp_path):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    new = write_photos(tmp_path / "new", per_class=2, seed=777)
+    again = regraft.evaluate(report.model, new)
+    assert (again.part, again.evaluation.n, again.notes) == ("all", 6, ())
+
+
+def test_one_class_alone_is_refused(tmp_path):
+    for number in range(6):
+        write_photo(tmp_path / "photos" / "red" / f"{number}.png", (200, 40, 40), seed=number)
+    with pytest.raises(DataError, match="one class only"):
+        train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL))
+
+
+def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
+    wild = TrainOptions(**SMALL, head="mlp", optimizer="sgd", learning_rate=1e6)
+    with pytest.raises(Diverged, match="They are in"):
+        train(photos, tmp_path / "model", wild)
+    weights = load(tmp_path / "model").head.state_dict()
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
+    train(photos, tmp_path / "good", TrainOptions(**SMALL))
+    before = (tmp_path / "good" / "SHA256SUMS").read_text()
+    with pytest.raises(Diverged, match="still has the earlier model"):
+        train(photos, tmp_path / "good", wild)
+    assert (tmp_path / "good" / "SHA256SUMS").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "model"]
+
+
+@pytest.mark.parametrize("cut", ["input", "blocks.2"])
+def test_the_network_above_a_cut_trains_while_what_is_below_stays_bit_equal(photos, tmp_path, cut):
+    options = TrainOptions(**SMALL, cut=cut, tail=True, epochs=1)
+    features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL, cut=cut, tail=True)
+    before = features.trunk.hash_tensors()
+    untrained = {name: tensor.clone() for name, tensor in features.trunk.tail.state_dict().items()}
+    model = regraft.fit(features, epochs=1)
+    assert model.trunk.hash_tensors() == before
+    trained = model.trunk.tail.state_dict()
+    assert any(not np.array_equal(untrained[name], trained[name]) for name in untrained)
+    report = train(photos, tmp_path / "model", options)
+    assert report.model.trunk.hash_tensors() == before
+
+
+def test_a_map_at_the_cut_enters_a_dense_head_whole_if_it_is_not_pooled(photos, tmp_path):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL, cut="blocks.2", pool="none", head="mlp", epochs=1))
+    assert len(report.model.trunk.output_shape) == 3
+    assert load(tmp_path / "model").trunk.output_shape == report.model.trunk.output_shape
+
+
+def test_the_files_of_the_user_are_not_written_to(photos, tmp_path):
+    copied = shutil.copytree(photos, tmp_path / "photos")
+    for path in copied.rglob("*"):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copied.rglob("*.png")}
+    report = train(copied, tmp_path / "model", TrainOptions(**SMALL))
+    report.html()
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copied.rglob("*.png")} == before
+    assert len([*copied.rglob("*")]) == len([*photos.rglob("*")])
+
+
+def test_the_report_shows_the_surest_mistakes_with_their_pictures(tmp_path):
+    photos = write_photos(tmp_path / "photos", per_class=6)
+    for number in range(4):  # red pictures under a blue label: mistakes to come
+        write_photo(photos / "blue" / f"red{number}.png", (200, 40, 40), seed=500 + number)
+    report = train(photos, tmp_path / "model", TrainOptions())
+    page = regraft.evaluate(report.model, photos, part="all").html()
+    assert page.count("data:image/jpeg;base64,") >= 1
+    assert "were trained on" in page
+
+
+def test_an_output_that_is_something_else_is_refused_before_the_work(photos, tmp_path, computed):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="nothing was written"):
+        train(photos, tmp_path, TrainOptions(**SMALL))
+    assert computed == []
+
+
+RUN = """
+import sys
+from regraft.core.files import write_file
+from regraft.graft import checkpoint
+from regraft.pipeline import TrainOptions, train
+
+saved = checkpoint.save
+def stall(*arguments):
+    saved(*arguments)
+    print("epoch", flush=True)
+    if sys.argv[3] == "stall":
+        sys.stdin.read()
+checkpoint.save = stall
+train(sys.argv[1], sys.argv[2], TrainOptions({small}, head="mlp", epochs=4, patience=None))
+"""
+
+
+def test_training_killed_after_an_epoch_and_started_again_ends_as_the_run_that_was_not(photos, tmp_path):
+    script = RUN.format(small=", ".join(f"{name}={value!r}" for name, value in SMALL.items()))
+    command = [sys.executable, "-c", script, str(photos)]
+    killed = subprocess.Popen(
+        [*command, str(tmp_path / "model"), "stall"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout.readline() == "epoch\n"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "model").exists() and (tmp_path / ".model.checkpoint").exists()
+    resumed = subprocess.run([*command, str(tmp_path / "model"), "go"], capture_output=True, text=True, check=True)
+    assert resumed.stdout.count("epoch") == 3
+    subprocess.run([*command, str(tmp_path / "whole"), "go"], capture_output=True, check=True)
+    for name in ("head.safetensors", "network.safetensors", "images.csv"):
+        assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / ".model.checkpoint").exists()

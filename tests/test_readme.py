@@ -1,0 +1,87 @@
+"""Every example of the README runs, in a folder as the README describes it."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from regraft import cli
+from tests.conftest import write_photo, write_photos
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """`photos`, `new.jpg` and `new-photos`, side by side."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_photos(folder / "photos")
+    write_photo(folder / "new.jpg", (30, 60, 200), seed=5000)
+    write_photos(folder / "new-photos", per_class=2, seed=6000)
+    return folder
+
+
+def test_the_commands_work_as_written(described, monkeypatch, capsys):
+    monkeypatch.chdir(described)
+    (block,) = blocks("sh")
+    for line in block.splitlines():
+        program, *words = shlex.split(line)
+        assert program == "regraft"
+        assert cli.main(words) == 0, line
+    assert "blue" in capsys.readouterr().out
+    assert (described / "report.html").exists() and (described / "predictions.csv").exists()
+
+
+def test_the_python_examples_work_as_written(described, monkeypatch, capsys):
+    monkeypatch.chdir(described)
+    shutil.rmtree(described / "my-model", ignore_errors=True)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "100.0%" in printed and "new.jpg  blue" in printed and "['blue']" in printed
+
+
+def test_the_promised_number_of_lines_is_kept():
+    (shell,), python = blocks("sh"), blocks("python")
+    assert len(shell.splitlines()) == 5
+    assert len(python[0].splitlines()) <= 10
+
+
+def test_every_file_that_the_readme_points_to_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_flag_and_exit_code_that_the_readme_names_is_there(capsys):
+    from regraft.core import errors
+
+    cli.main(["train", "--help"])
+    known = capsys.readouterr().out
+    for flag in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--help", "--report"}:
+        assert flag in known, flag
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RegraftError)]
+    told = re.search(r"Exit codes: (.*?)\n\n", README, re.DOTALL).group(1)
+    assert {str(kind.exit_code) for kind in kinds} - {"1"} <= set(re.findall(r"\d+", told))
+
+
+def with_examples():
+    return [path for path in sorted((ROOT / "src" / "regraft").rglob("*.py")) if ">>>" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", with_examples(), ids=lambda path: path.stem)
+def test_the_examples_in_docstrings_work(path, described, monkeypatch):
+    monkeypatch.chdir(described)
+    name = ".".join(("regraft", *path.relative_to(ROOT / "src" / "regraft").with_suffix("").parts))
+    found = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
+    assert found.failed == 0 and found.attempted > 0
