@@ -292,6 +292,5 @@ def _examples(features: Features, classes: Sequence[str]) -> Examples:
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    """Return options as JSON-able values."""
-    values = dataclasses.asdict(options)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    """Return the options that decide a model, JSON-able."""
+    return {name: value for name, value in dataclasses.asdict(options).items() if name != "store"}

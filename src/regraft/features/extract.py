@@ -243,7 +243,7 @@ def _check_finite(features: np.ndarray, rows: Sequence[Row], trunk: Trunk) -> No
     finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
     if not finite.all():
         about, path = trunk.describe(), rows[int(np.argmin(finite))].path
-        weights = about["weights"]["path"] or about["weights"]["source"]
+        weights = about["weights"]["name"] or about["weights"]["source"]
         raise RefusedFile(
             f"{about['architecture']} with the weights {weights} gives NaN or infinity for {path}; "
             "expected finite numbers. Choose other --weights."

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,12 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
         cut=cut.name,
         pool=options.pool,
         preprocess=preprocess,
-        weights={"source": found.source, "path": found.path, "licence": found.licence, "pretrained": found.pretrained},
+        weights={
+            "source": found.source,
+            "name": Path(found.path).name,  # the folder is this machine's affair
+            "licence": found.licence,
+            "pretrained": found.pretrained,
+        },
     )
     return Trunk(recipe, cut, layout=_layout(network), tail=tail)
 

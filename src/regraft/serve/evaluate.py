@@ -139,10 +139,10 @@ def _page(model: Model, part: str, evaluation: Evaluation, notes: Sequence[str],
 def _made(model: Model) -> dict[str, str]:
     """Return how a model was made, in words and in order."""
     recipe = model.trunk.describe()
-    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items()}
+    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items() if name != "tried"}
     return {
         "backbone": recipe["architecture"],
-        "weights": f"{recipe['weights']['source']} {recipe['weights']['path']}",
+        "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
         "cut": recipe["cut"] + (", the network above it trained as well" if model.trunk.tail else ""),
         "input": f"{model.trunk.preprocess.size} pixels, {model.trunk.preprocess.resize}",
         "head": model.head_name,
