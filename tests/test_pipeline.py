@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import regraft
+from regraft import pipeline
 from regraft.core.errors import DataError, Diverged, UsageError
 from regraft.features import extract as extraction
 from regraft.pipeline import TrainOptions, train
@@ -47,6 +48,24 @@ def test_the_same_run_again_gives_the_same_numbers(photos, tmp_path):
     assert (tmp_path / "first" / "head.safetensors").read_bytes() == (
         tmp_path / "second" / "head.safetensors"
     ).read_bytes()
+
+
+def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos, tmp_path, monkeypatch):
+    fits = []
+    fit = pipeline._fit
+    monkeypatch.setattr(pipeline, "_fit", lambda *arguments: fits.append(1) or fit(*arguments))
+    first = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    again = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    assert len(fits) == 1 and again.to_dict() == first.to_dict()
+    train(photos, tmp_path / "model", TrainOptions(**SMALL, seed=1))
+    assert len(fits) == 2
+    shutil.copytree(photos, tmp_path / "photos")
+    write_photo(tmp_path / "photos" / "red" / "new.png", (190, 50, 50), seed=99)
+    train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL, seed=1))
+    assert len(fits) == 3
+    (tmp_path / "model" / "head.safetensors").write_bytes(b"damaged")
+    train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL, seed=1))
+    assert len(fits) == 4
 
 
 def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(tmp_path, computed):

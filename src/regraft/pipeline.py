@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
-from regraft.core.errors import DataError, Diverged
+from regraft.core.errors import DataError, Diverged, RefusedFile
 from regraft.core.options import make, merged, takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
@@ -134,49 +134,67 @@ def read_parts(source: Any, labels: Sequence[Any] | None, options: TrainOptions)
     return splitting.split(reading.read(source, labels, options=options), options=options)
 
 
-def learn(index: Index, options: TrainOptions, checkpoint: Path | None = None) -> tuple[Model, Features]:
+def learn(index: Index, options: TrainOptions) -> tuple[Model, Features]:
     """Extract the features of an index and fit a head on its training part."""
-    features = _extract(index, options)
-    reading.check_broken(features.index, options.max_broken)
-    return _fit(features, options, checkpoint), features
+    features = _extract_checked(index, options)
+    return _fit(features, options), features
 
 
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     """Read a source and extract the features of all its images."""
-    features = _extract(reading.read(source, options=options), options)
-    reading.check_broken(features.index, options.max_broken)
-    return features
+    return _extract_checked(reading.read(source, options=options), options)
 
 
 def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
     """Read, split, extract, fit, evaluate, and save the model into the folder `output`.
 
-    A run that was killed goes on where it was when the same command is given again.
+    A run that was killed goes on where it was when the same command is given again; one that was finished is not
+    computed again, and its model stays.
     """
     from regraft.serve.model import check_target
 
     output = Path(output)
     check_target(output)
-    checkpoint = output.with_name(f".{output.name}.checkpoint")
-    index = read_parts(source, None, options)
-    try:
-        model, features = learn(index, options, checkpoint)
-    except Diverged as error:
-        raise _kept(error, output, checkpoint) from error
+    features = _extract_checked(read_parts(source, None, options), options)
+    earlier = _earlier(features, options, output)
+    model = earlier or _fit_or_keep(features, options, output)
     report = _evaluate(model, features.index, EvaluateOptions(store=options.store, max_broken=1))
+    if earlier:
+        log.info("%s has the model of this very run already; it is kept.", output)
+        return report
     model = dataclasses.replace(model, measures={report.part: report.to_dict()})
     model.save(output)
-    checkpoint.unlink(missing_ok=True)
+    _checkpoint(output).unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
 
 
-def _kept(error: Diverged, output: Path, checkpoint: Path) -> Diverged:
-    """Save the last good weights where the model would have been, unless an earlier model is there."""
-    checkpoint.unlink(missing_ok=True)
-    if output.exists():
-        return Diverged(f"{error} {output} still has the earlier model.")
-    error.kept.save(output)
-    return Diverged(f"{error} They are in {output}.")
+def _earlier(features: Features, options: TrainOptions, output: Path) -> Model | None:
+    """Return the model in `output` if it comes of the same images, parts, options, weights and versions."""
+    from regraft.serve import model
+
+    try:
+        found = model.load(output)
+    except RefusedFile:
+        return None
+    of_it = found.trunk.digest, found.images, found.options, found.versions
+    of_this = features.trunk.digest, model.record_images(features.index), _plain(options), model.versions()
+    return found if found.measures and of_it == of_this else None
+
+
+def _checkpoint(output: Path) -> Path:
+    return output.with_name(f".{output.name}.checkpoint")
+
+
+def _fit_or_keep(features: Features, options: TrainOptions, output: Path) -> Model:
+    """Fit; where that diverges, save the last good weights as the model, unless an earlier one is there."""
+    try:
+        return _fit(features, options, _checkpoint(output))
+    except Diverged as error:
+        _checkpoint(output).unlink(missing_ok=True)
+        if output.exists():
+            raise Diverged(f"{error} {output} still has the earlier model.") from error
+        error.kept.save(output)
+        raise Diverged(f"{error} They are in {output}.") from error
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:
@@ -194,6 +212,12 @@ def _extract(index: Index, options: FeatureOptions) -> Features:
     from regraft.features.store import Store
 
     return extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
+
+
+def _extract_checked(index: Index, options: ExtractOptions | TrainOptions) -> Features:
+    features = _extract(index, options)
+    reading.check_broken(features.index, options.max_broken)
+    return features
 
 
 def _evaluate(model: Model, data: Any, options: EvaluateOptions) -> Report:

@@ -37,7 +37,7 @@ GRID = tuple(10 ** (exponent / 2) for exponent in range(10, -3, -1))  # 100,000 
 DEFAULT = 100.0  # where the training rows are too few to choose from
 FOLDS = 5
 WORSE = 2  # levels in a row without a lower log loss end the search
-SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-6  # of the mean loss's gradient, at its largest; to choose, and to end
+SEARCH_TOLERANCE, TOLERANCE = 1e-4, 1e-5  # of the mean loss's gradient, at its largest; to choose, and to end
 MAX_ITERATIONS = 1000
 
 NEEDS_HELD_OUT = False  # it chooses by cross-validation of the training rows where no part may choose
