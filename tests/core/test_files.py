@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         (fresh / "b").write_text("new")
     assert [path.name for path in folder.iterdir()] == ["b"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_another_is_writing_is_not(tmp_path):
+    folder = tmp_path / "model"
+    abandoned, writing, mine = (
+        tmp_path / name for name in (f".model.a{files.PARTIAL}", f".model.b{files.PARTIAL}", ".model.c")
+    )
+    for path in (abandoned, writing, mine):
+        path.mkdir()
+        (path / "content").write_text("x")
+    for path in (abandoned, mine):
+        os.utime(path, (0, 0))
+    with files.replacing_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+    assert set(tmp_path.iterdir()) == {folder, writing, mine}
 
 
 def test_what_is_written_has_the_rights_of_an_ordinary_file(tmp_path):

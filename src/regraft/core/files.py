@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from regraft.core.errors import StoreError
+
+PARTIAL = ".regraft-partial"  # ends the name of what is being written
+ABANDONED = 600  # seconds without a change
 
 
 def sha256_file(path: Path) -> str:
@@ -51,7 +56,8 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path`; when the block ends well it is flushed and takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _sweep(path)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         os.close(descriptor)
         fresh = Path(name)
         try:
@@ -70,12 +76,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; when the block ends well it takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        _sweep(path)
+        fresh = _beside(path)
         try:
             fresh.chmod(0o777 & ~_umask())
             yield fresh
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+                old = _beside(path)
                 path.replace(old / "old")
                 fresh.replace(path)
                 shutil.rmtree(old, ignore_errors=True)
@@ -84,6 +91,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
+
+
+def _beside(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
+
+
+def _sweep(path: Path) -> None:
+    """Delete what processes that were killed while they wrote `path` have left, not what one may be writing now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _umask() -> int:

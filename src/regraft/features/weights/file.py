@@ -134,6 +134,8 @@ def _why(error: Exception) -> str:
             f"is refused: opening it would run code ({wanted[1]}). "
             "Save only the tensors, best as .safetensors, from a place that you trust."
         )
+    if isinstance(error, pickle.UnpicklingError):
+        return "is damaged or holds more than tensors; nothing of it was run. Save only tensors, best as .safetensors."
     return f"can't be read as a file of tensors: {_first_line(error)}"
 
 
