@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 import regraft
 from regraft import pipeline
@@ -80,6 +82,20 @@ def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(t
     assert sum(computed) == 16
     train(photos.rename(tmp_path / "renamed"), tmp_path / "model", options)
     assert sum(computed) == 16
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_weights_written_to_a_file_give_equal_features_and_share_the_store(photos, tmp_path, computed, name):
+    index = regraft.read(photos)
+    features = regraft.extract(index, **SMALL, store=tmp_path / "store")
+    write = torch.save if name.endswith("pth") else safetensors.torch.save_file
+    write(features.trunk.tensors(), tmp_path / name)
+    before = sum(computed)
+    fresh = regraft.extract(index, **SMALL | {"weights": str(tmp_path / name)}, store=tmp_path / "other")
+    assert sum(computed) == before + 36
+    assert np.array_equal(np.asarray(fresh), np.asarray(features))
+    regraft.extract(index, **SMALL | {"weights": str(tmp_path / name)}, store=tmp_path / "store")
+    assert sum(computed) == before + 36
 
 
 def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tmp_path):
