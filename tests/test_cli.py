@@ -90,6 +90,47 @@ def test_extract_writes_what_numpy_reads(regraft, photos, tmp_path):
         assert saved["paths"][0] == "blue/000.png" and len(set(saved["ids"])) == 36
 
 
+def test_the_options_of_a_head_are_set_by_their_names(regraft, photos, tmp_path):
+    words = ["--head", "mlp", "--head-options.hidden", "16,8", "--head-options.dropout", "0.1", "--epochs", "1"]
+    assert regraft("train", photos, "-o", tmp_path / "model", *words)[0] == 0
+    description = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert description["head"] == {"name": "mlp", "options": {"hidden": [16, 8], "dropout": 0.1}}
+
+
+def test_what_is_left_out_is_named_with_its_reason(regraft, tmp_path):
+    photos = write_photos(tmp_path / "photos", per_class=4)
+    (photos / "red" / "bad.png").write_bytes(b"\x89PNG nothing more")
+    (photos / "red" / "notes.txt").write_text("not a picture")
+    code, out, err = regraft("train", photos, "-o", tmp_path / "model", "--max-broken", 0.5)
+    assert code == 0
+    assert "Left out, broken: red/bad.png: " in err and "Ignored 1 files" in err
+    assert "1 broken, 1 ignored" in out
+
+
+def test_the_places_where_a_network_can_be_cut_are_listed(regraft):
+    code, out, _ = regraft("backbones", "inception_v3", "--cuts", "--json")
+    cuts = json.loads(out)
+    assert code == 0 and cuts["Mixed_6e"] == ["mixed7"]
+    first, *_, last = cuts
+    assert (first, last) == ("input", "pooled")
+
+
+def test_a_fault_of_ours_is_one_line_too(regraft, monkeypatch, photos):
+    monkeypatch.setattr("regraft.data.inspect.text", lambda found: 1 / 0)
+    code, _, err = regraft("inspect", photos)
+    assert code == 1 and "ZeroDivisionError" in err and "Traceback" not in err
+    assert "Traceback" in regraft("-v", "inspect", photos)[2]
+
+
+def test_an_interrupted_command_ends_with_130(regraft, monkeypatch, photos):
+    def interrupt(found):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("regraft.data.inspect.text", interrupt)
+    code, _, err = regraft("inspect", photos)
+    assert code == 130 and "Interrupted" in err
+
+
 def test_the_store_is_shown_and_cleared(regraft, photos, tmp_path):
     regraft("extract", photos, "-o", tmp_path / "features.npz", "--store", tmp_path / "store")
     code, out, _ = regraft("store", "info", "--store", tmp_path / "store", "--json")
@@ -135,6 +176,11 @@ BAD_WORDS = {
     "weights of another kind": (["train", "{photos}", "-o", "m", "--weights", "{tmp}/weights.pth"], 4, "weights.pth"),
     "weights that are not here": (["train", "{photos}", "-o", "m", "--backbone", "resnet50"], 5, "efficientnet_lite0"),
     "a store that can't be made": (["train", "{photos}", "-o", "m", "--store", "{tmp}/file/store"], 6, "store"),
+    "a table over a picture": (["predict", "{model}", "x.png", "-o", "{photos}/red/000.png"], 2, ".csv"),
+    "a report over a picture": (["evaluate", "{model}", "{photos}", "--report", "{photos}/red/000.png"], 2, ".html"),
+    "features over a picture": (["extract", "{photos}", "-o", "{photos}/red/000.png"], 2, ".npz"),
+    "the current folder as output": (["train", "{photos}", "-o", "."], 2, "nothing was written"),
+    "an unknown option of the head": (["train", "{photos}", "-o", "m", "--head-options.hiden", "8"], 2, "hiden"),
     "an output that is something else": (["train", "{photos}", "-o", "{photos}"], 2, "nothing was written"),
 }  # fmt: skip
 

@@ -29,9 +29,12 @@ def computed(monkeypatch):
     """Count the images that go through a trunk."""
     counts = []
     through = extraction.Trunk.__call__
-    monkeypatch.setattr(
-        extraction.Trunk, "__call__", lambda self, batch: counts.append(len(batch)) or through(self, batch)
-    )
+
+    def counted(trunk, batch):
+        counts.append(int(batch.any(axis=(1, 2, 3)).sum()))  # without the black ones that fill a batch up
+        return through(trunk, batch)
+
+    monkeypatch.setattr(extraction.Trunk, "__call__", counted)
     return counts
 
 
@@ -106,7 +109,8 @@ def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tm
     assert not (tmp_path / "model").exists()
     report = train(photos, tmp_path / "model", TrainOptions(**SMALL, max_broken=0.1))
     assert len(report.model.images) == 15
-    assert [row.path for row in report.left_out.broken] == ["red/half.png"]
+    assert report.to_dict()["left_out"][0]["path"] == "red/half.png"
+    assert "1 broken" in report.text()
 
 
 def test_given_parts_are_kept_and_the_last_held_out_part_never_chooses(tmp_path):
@@ -116,6 +120,62 @@ def test_given_parts_are_kept_and_the_last_held_out_part_never_chooses(tmp_path)
     assert report.part == "validation" and report.evaluation.n == 18
     assert any("no test part" in note for note in report.notes)
     assert not any("helped to choose" in note for note in report.notes)
+
+
+def test_images_that_are_new_to_the_model_are_not_passed_over_in_silence(photos, tmp_path):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    mixed = shutil.copytree(photos, tmp_path / "mixed")
+    write_photo(mixed / "red" / "new.png", (190, 50, 50), seed=99)
+    again = regraft.evaluate(report.model, mixed)
+    assert again.evaluation.n == 3 and any("1 images are new" in note for note in again.notes)
+
+
+def test_a_source_with_a_training_part_alone_is_refused_before_the_work(photos, tmp_path, computed):
+    shutil.copytree(photos, tmp_path / "photos" / "train")
+    with pytest.raises(DataError, match="training part only"):
+        train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL))
+    assert computed == []
+
+
+def test_the_share_of_broken_files_is_that_of_the_source_in_evaluation_too(tmp_path):
+    photos = write_photos(tmp_path / "photos", per_class=10)
+    (photos / "red" / "bad.png").write_bytes(b"\x89PNG nothing more")
+    options = TrainOptions(**SMALL, max_broken=0.05)  # 1 of 31 is broken, and 3 are in the test part
+    report = train(photos, tmp_path / "model", options)
+    assert regraft.evaluate(report.model, photos, max_broken=0.05).evaluation.n == 3
+
+
+def test_fitting_twice_on_the_same_features_gives_the_same_model_twice(photos):
+    features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL, cut="blocks.2", tail=True)
+    first, second = (regraft.fit(features, epochs=1) for _ in range(2))
+    inputs = features[:8]
+    assert np.array_equal(first.probabilities(inputs), second.probabilities(inputs))
+
+
+def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp_path):
+    options = TrainOptions(**SMALL | {"weights": str(tmp_path / "weights.pth")}, cut="input", epochs=1)
+    saved = []
+    for seed in (0, 1):
+        features = regraft.extract(regraft.read(photos), **SMALL, seed=seed, cut="input")
+        torch.save(features.trunk.tail.state_dict(), tmp_path / "weights.pth")
+        train(photos, tmp_path / "model", options)
+        saved.append((tmp_path / "model" / "SHA256SUMS").read_text())
+    assert saved[0] != saved[1]
+
+
+def test_an_empty_folder_as_output_gets_the_last_good_weights_too(photos, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(Diverged, match="They are in"):
+        train(photos, tmp_path / "model", TrainOptions(**SMALL, head="mlp", optimizer="sgd", learning_rate=1e6))
+    assert (tmp_path / "model" / "model.json").exists()
+
+
+def test_a_model_names_no_folder_of_the_machine_it_was_made_on(photos, tmp_path):
+    features = regraft.extract(regraft.read(photos), **SMALL)
+    torch.save(features.trunk.tensors(), tmp_path / "weights.pth")
+    options = TrainOptions(**SMALL | {"weights": str(tmp_path / "weights.pth")}, store=tmp_path / "store")
+    train(photos, tmp_path / "model", options)
+    assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])

@@ -6,6 +6,7 @@ to stderr. Heavy libraries are imported by the command that needs them.
 
 from __future__ import annotations
 
+import io
 import json as jsonlib
 import logging
 import os
@@ -20,8 +21,8 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
-from regraft.data.read import ReadOptions
-from regraft.features.options import StoreOptions
+from regraft.data.read import SourceOptions
+from regraft.features.options import FeatureOptions, StoreOptions
 from regraft.pipeline import ExtractOptions, TrainOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
 
@@ -76,12 +77,18 @@ def _everywhere(
 
 
 @app.command
-def inspect(source: Source, /, *, read: Annotated[ReadOptions, FLAT] = ReadOptions(), json: Json = False) -> None:  # noqa: B008
+def inspect(
+    source: Source,
+    /,
+    *,
+    options: Annotated[SourceOptions, FLAT] = SourceOptions(),  # noqa: B008
+    json: Json = False,
+) -> None:
     """Look at every image: counts, classes, sizes, formats, broken files, copies, conflicts."""
     from regraft.data import inspect as inspection
     from regraft.data import read as reading
 
-    found = inspection.inspect(reading.read(source, options=read))
+    found = inspection.inspect(reading.read(source, options=options))
     _result(found.to_dict(), json, inspection.text(found))
 
 
@@ -116,6 +123,7 @@ def evaluate(
     from regraft import pipeline
     from regraft.core import files
 
+    _require_ending(report, ".html")
     found = pipeline.evaluate(pipeline.load(model), source, **vars(options))
     if report:
         files.write_file(report, found.html().encode())
@@ -137,8 +145,8 @@ def predict(
     from regraft import pipeline
     from regraft.serve import predict as serving
 
-    opened = pipeline.load(model)
-    predictions = pipeline.predict(opened, inputs, **vars(options))
+    _require_ending(output, ".csv")
+    predictions = pipeline.predict(pipeline.load(model), inputs, **vars(options))
     if output:
         serving.write_csv(predictions, output)
         log.info("%d rows are in %s.", len(predictions), output)
@@ -160,7 +168,7 @@ def extract(
     from regraft import pipeline
     from regraft.features import export
 
-    export.check_target(output)
+    _require_ending(output, ".npz")
     features = pipeline.read_and_extract(source, options)
     export.write(features, output)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
@@ -171,13 +179,18 @@ def backbones(
     pattern: Annotated[str | None, Parameter(help="A name, or part of one with * and ?.")] = None,
     /,
     *,
+    cuts: Annotated[bool, Parameter(help="List where the network of this name can be cut.")] = False,
     json: Json = False,
 ) -> None:
     """List networks: parameters, input, licence, features, whether the weights are on this disk."""
-    from regraft.features import catalog
+    from regraft.features import catalog, cut
 
-    found = catalog.listing(pattern)
-    _result(found, json, catalog.text(found))
+    if cuts:
+        places = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
+        _result(places, json, "\n".join("  ".join([path, *known]) for path, known in places.items()))
+    else:
+        found = catalog.listing(pattern)
+        _result(found, json, catalog.text(found))
 
 
 @app.command
@@ -208,6 +221,7 @@ def report(
     from regraft.serve.evaluate import model_report
     from regraft.serve.model import load
 
+    _require_ending(output, ".html")
     files.write_file(output, model_report(load(model)).encode())
     log.info("The report is in %s.", output)
 
@@ -224,12 +238,21 @@ def demo(
     demonstration.run(output, options.store)
 
 
+def _require_ending(path: Path | None, ending: str) -> None:
+    """Refuse to write over what is likely something else, such as a photograph."""
+    if path is not None and path.suffix.lower() != ending:
+        raise UsageError(f"The file to write is {path}; expected a name that ends in {ending}.")
+
+
 def _result(data: Any, json: bool, text: str) -> None:
     print(jsonlib.dumps(data, indent=2, ensure_ascii=False) if json else text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see core/errors.py)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a class name that the terminal can't show is still printed
+            stream.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     log.addHandler(handler)
     try:
@@ -240,9 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RegraftError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _say("Interrupted; what was done is kept. Give the same command again to go on.", 130)
+        return _say("Interrupted; what is stored is kept. The same command goes on from there.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        return _say(f"This should not happen: {type(error).__name__}: {error}. Please report it with what -v shows.", 1)
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
@@ -250,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    if log.isEnabledFor(logging.DEBUG) and code != UsageError.exit_code:
+    if log.isEnabledFor(logging.DEBUG):
         traceback.print_exc()
     print(f"regraft: {message}", file=sys.stderr)
     return code

@@ -6,7 +6,8 @@ by the same names. What is learnt ends in `_`.
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from regraft import pipeline
-from regraft.core.options import make, takes_options
+from regraft.core.errors import DataError
+from regraft.core.options import make, store_options, takes_options
 from regraft.data import read as reading
+from regraft.data.sources._layout import as_label
 from regraft.pipeline import TrainOptions
+from regraft.serve.options import EvaluateOptions
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -34,10 +38,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @takes_options(TrainOptions)
     def __init__(self, **options: Any) -> None:
-        given = inspect.signature(type(self)).bind(**options)
-        given.apply_defaults()
-        for name, value in given.arguments.items():
-            setattr(self, name, value)
+        store_options(self, options)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that `X` holds paths, not numbers."""
@@ -55,12 +56,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         options = make(TrainOptions, self.get_params())
         if y is None:
             model, features = pipeline.learn(pipeline.read_parts(X, None, options), options)
-            self.report_ = pipeline.evaluate(model, features.index, store=options.store)
+            self.report_ = pipeline.evaluate(model, features.index, store=options.store, max_broken=1)
+            self.classes_ = np.array(model.classes)
         else:
-            index = reading.read(_paths(X), list(y), options=options)
-            model, _ = pipeline.learn(index, options)
+            model, _ = pipeline.learn(reading.read(_paths(X), list(y), options=options), options)
+            self.classes_ = np.unique(np.asarray(y))
         self.model_ = model
-        self.classes_ = np.array(model.classes) if y is None else np.unique(np.asarray(y))
+        self._columns = _columns(model.classes, self.classes_)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -71,8 +73,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         shares = pipeline.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
-        columns = [self.model_.classes.index(str(label)) for label in self.classes_]
-        return shares[:, columns]
+        return shares[:, self._columns]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return (n,) labels of n images; `X` as for `predict_proba`."""
@@ -84,12 +85,23 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is not None:
             return float(super().score(X, y, sample_weight))
         check_is_fitted(self)
-        return pipeline.evaluate(self.model_, X, part="all", store=self.store).accuracy
+        names = {field.name for field in dataclasses.fields(EvaluateOptions)} - {"part"}
+        choices = {name: getattr(self, name) for name in names}
+        return pipeline.evaluate(self.model_, X, part="all", **choices).accuracy
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder."""
         check_is_fitted(self)
         self.model_.save(folder)
+
+
+def _columns(classes: Sequence[str], labels: np.ndarray) -> list[int]:
+    """Return which of the model's classes each label is; raise DataError for one without a usable image."""
+    spelt = [as_label(str(label)) for label in labels]
+    for name in spelt:
+        if name not in classes:
+            raise DataError(f"The class {name!r} has no usable image; see `regraft.inspect`, or leave the class out.")
+    return [classes.index(name) for name in spelt]
 
 
 def _paths(inputs: Any) -> list[Any]:

@@ -153,16 +153,22 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
     """
     from regraft.serve.model import check_target
 
-    output = Path(output)
+    output = Path(output).absolute()
     check_target(output)
-    features = _extract_checked(read_parts(source, None, options), options)
+    index = read_parts(source, None, options)
+    if not (index.test or index.validation):
+        raise DataError(
+            f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
+            "or take the class folders out of the part folder: then they are split."
+        )
+    features = _extract_checked(index, options)
     earlier = _earlier(features, options, output)
     model = earlier or _fit_or_keep(features, options, output)
     report = _evaluate(model, features.index, EvaluateOptions(store=options.store, max_broken=1))
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
-    model = dataclasses.replace(model, measures={report.part: report.to_dict()})
+    model = dataclasses.replace(model, measures={report.part: report.measures()})
     model.save(output)
     _checkpoint(output).unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
@@ -176,9 +182,8 @@ def _earlier(features: Features, options: TrainOptions, output: Path) -> Model |
         found = model.load(output)
     except RefusedFile:
         return None
-    of_it = found.trunk.digest, found.images, found.options, found.versions
-    of_this = features.trunk.digest, model.record_images(features.index), _plain(options), model.versions()
-    return found if found.measures and of_it == of_this else None
+    same = found.run == model.run_digest(features, _plain(options))
+    return found if found.measures and same else None
 
 
 def _checkpoint(output: Path) -> Path:
@@ -191,7 +196,7 @@ def _fit_or_keep(features: Features, options: TrainOptions, output: Path) -> Mod
         return _fit(features, options, _checkpoint(output))
     except Diverged as error:
         _checkpoint(output).unlink(missing_ok=True)
-        if output.exists():
+        if (output / "model.json").exists():
             raise Diverged(f"{error} {output} still has the earlier model.") from error
         error.kept.save(output)
         raise Diverged(f"{error} They are in {output}.") from error
@@ -211,7 +216,20 @@ def _extract(index: Index, options: FeatureOptions) -> Features:
     from regraft.features import extract, trunk
     from regraft.features.store import Store
 
-    return extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
+    features = extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
+    _say_left_out(features.index)
+    return features
+
+
+def _say_left_out(index: Index) -> None:
+    """Name what is not used: broken files one by one, the others by their count."""
+    broken = index.broken
+    for row in broken.rows[: reading.SHOWN_FILES]:
+        log.warning("Left out, broken: %s: %s", row.path, row.reason)
+    if len(broken) > reading.SHOWN_FILES:
+        log.warning("and %d more broken files; `regraft inspect --json` lists all.", len(broken) - reading.SHOWN_FILES)
+    if index.ignored:
+        log.info("Ignored %d files; `regraft inspect` says why.", len(index.ignored))
 
 
 def _extract_checked(index: Index, options: ExtractOptions | TrainOptions) -> Features:
@@ -228,9 +246,11 @@ def _evaluate(model: Model, data: Any, options: EvaluateOptions) -> Report:
     index = data if isinstance(data, Index) else reading.read(data, options=options)
     part, chosen, notes = serving.choose_part(model, index, options.part)
     features = extract(chosen, model.trunk, Store(options.store))
-    found = index.with_rows([*index.ignored, *index.broken, *features.index])
+    found = index.mark_broken({row.id: row.reason for row in features.index.broken})
     reading.check_broken(found, options.max_broken)
-    return serving.measure(model, features, part=part, notes=notes, left_out=found)
+    if not features.rows:
+        raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
+    return serving.measure(model, features, part=part, notes=notes, source=found)
 
 
 def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None) -> Model:
@@ -238,21 +258,22 @@ def _fit(features: Features, options: FitOptions, checkpoint: Path | None = None
     train, choosing = _fitting_parts(features, options)
     _check_classes(train, classes)
     held = _examples(choosing, classes) if choosing else None
+    trunk = features.trunk.with_own_tail()
     try:
-        fitted = _train(features.trunk, _examples(train, classes), held, len(classes), options, checkpoint)
+        fitted = _train(trunk, _examples(train, classes), held, len(classes), options, checkpoint)
     except Diverged as error:
-        error.kept = _model(features, choosing, error.kept, options)
+        error.kept = _model(features, trunk, choosing, error.kept, options)
         raise
-    return _model(features, choosing, fitted, options)
+    return _model(features, trunk, choosing, fitted, options)
 
 
-def _model(features: Features, choosing: Features | None, fitted: Fitted, options: FitOptions) -> Model:
+def _model(features: Features, trunk: Trunk, choosing: Features | None, fitted: Fitted, options: FitOptions) -> Model:
     from regraft.serve import model
 
     held_out = choosing is not None and choosing.rows[0].part != "validation"
     return model.Model(
-        trunk=features.trunk,
-        head=fitted.module if features.trunk.tail is None else fitted.module.get_submodule("1"),
+        trunk=trunk,
+        head=fitted.module if trunk.tail is None else fitted.module.get_submodule("1"),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
         classes=features.index.classes,
@@ -260,6 +281,7 @@ def _model(features: Features, choosing: Features | None, fitted: Fitted, option
         chosen={**fitted.chosen, "judged_on": "a tenth of the training part"} if held_out else fitted.chosen,
         history=fitted.history,
         images=model.record_images(features.index),
+        run=model.run_digest(features, _plain(options)),
     )
 
 
@@ -316,5 +338,6 @@ def _examples(features: Features, classes: Sequence[str]) -> Examples:
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    """Return the options that decide a model, JSON-able."""
-    return {name: value for name, value in dataclasses.asdict(options).items() if name != "store"}
+    """Return the options that decide a model, JSON-able, without this machine's folders."""
+    values = {name: value for name, value in dataclasses.asdict(options).items() if name != "store"}
+    return {name: Path(value).name if name == "weights" else value for name, value in values.items()}

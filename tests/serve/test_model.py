@@ -89,6 +89,9 @@ def test_a_later_format_is_refused_with_the_advice_to_update(copy):
     [
         {"classes": ["a", "b"]},  # the head has three
         {"classes": None},
+        {"classes": ["a", "a", "b"]},
+        {"classes": [1, 2, 3]},
+        {"format_version": -5},
         {"head": {"name": "os", "options": {}}},
         {"head": {"name": "linear", "options": {"colour": 3}}},
         {"trunk": {"architecture": "resnet18"}},
@@ -135,6 +138,19 @@ def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(train
         model.save(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "thesis"]
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "notes.md"])
+def test_a_folder_that_holds_something_else_besides_is_not_replaced(trained, tmp_path, name):
+    model, _ = trained
+    model.save(tmp_path / "model")
+    (tmp_path / "model" / name).write_text("years of work")
+    with pytest.raises(UsageError, match="nothing was written"):
+        model.save(tmp_path / "model")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "model.json").write_text('{"format": "layers-model"}')
+    with pytest.raises(UsageError, match="nothing was written"):
+        model.save(tmp_path / "web")
 
 
 def test_nothing_in_the_folder_is_a_pickle(trained):

@@ -56,7 +56,6 @@ def replacing_file(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path`; when the block ends well it is flushed and takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         os.close(descriptor)
         fresh = Path(name)
@@ -69,6 +68,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
+        _sweep(path)
 
 
 @contextlib.contextmanager
@@ -76,21 +76,30 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; when the block ends well it takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
         fresh = _beside(path)
         try:
             fresh.chmod(0o777 & ~_umask())
             yield fresh
             if path.exists():
-                old = _beside(path)
-                path.replace(old / "old")
-                fresh.replace(path)
-                shutil.rmtree(old, ignore_errors=True)
+                _exchange(fresh, path)
             else:
                 fresh.replace(path)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
+        _sweep(path)
+
+
+def _exchange(fresh: Path, path: Path) -> None:
+    """Put `fresh` in the place of the folder `path`, or leave that where it is."""
+    old = _beside(path) / "old"
+    path.replace(old)
+    try:
+        fresh.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def _beside(path: Path) -> Path:
@@ -100,8 +109,9 @@ def _beside(path: Path) -> Path:
 def _sweep(path: Path) -> None:
     """Delete what processes that were killed while they wrote `path` have left, not what one may be writing now."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process sweeps too, or it is another user's
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _umask() -> int:

@@ -17,9 +17,9 @@ from regraft.core.errors import UnknownName, UsageError
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, *, short: str | None = None) -> Any:
+def option(default: Any, help: str) -> Any:
     """Return a dataclass field with a default and its help text, in one line."""
-    return dataclasses.field(default=default, metadata={"help": help, "short": short})
+    return dataclasses.field(default=default, metadata={"help": help})
 
 
 def flag(name: str) -> str:
@@ -75,3 +75,11 @@ def takes_options(kind: type) -> Callable[[Callable[..., T]], Callable[..., T]]:
         return function
 
     return decorate
+
+
+def store_options(estimator: Any, options: Mapping[str, Any]) -> None:
+    """Set an estimator's options as its attributes, as scikit-learn wants it; the signature gives the defaults."""
+    given = inspect.signature(type(estimator)).bind(**options)
+    given.apply_defaults()
+    for name, value in given.arguments.items():
+        setattr(estimator, name, value)

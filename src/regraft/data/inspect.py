@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from regraft.core.errors import RegraftError
 from regraft.core.progress import progress
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
@@ -91,6 +92,8 @@ def _reason(row: Row) -> str:
         decode(row.place.read())
     except BrokenImage as error:
         return str(error)
+    except RegraftError:
+        raise
     except (OSError, ValueError) as error:  # as in `read`: the file is gone, or its archive is damaged
         return getattr(error, "strerror", "") or str(error)
     return ""

@@ -45,28 +45,40 @@ _IMAGE_START = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """Which files are used."""
+class SourceOptions:
+    """What is taken from a source."""
 
     conflicts: Literal["ignore", "keep", "error"] = option(
         "ignore", "the same picture under two labels: ignore all of its copies, keep them, or error"
     )
-    max_broken: float = option(0.01, "the share of files that may be broken, and are left out; 0 to 1")
     outside: bool = option(False, "let the paths of a CSV file lead out of its folder")
 
     def __post_init__(self) -> None:
         require_choice("conflicts", self.conflicts, ("ignore", "keep", "error"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(SourceOptions):
+    """What is taken from a source, and how much of it may be broken."""
+
+    max_broken: float = option(0.01, "the share of files that may be broken, and are left out; 0 to 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "a share from 0 to 1, e.g. 0.01")
 
 
-def read(source: Any, labels: Iterable[object] | None = None, *, options: ReadOptions = ReadOptions()) -> Index:
+def read(source: Any, labels: Iterable[object] | None = None, *, options: SourceOptions = SourceOptions()) -> Index:
     """Return the index of a labelled source; each of its files ends in it as used, ignored or broken.
 
     source: a folder, an archive or a CSV by its path; a list of paths, with `labels`; a pandas DataFrame.
     labels: one per path of a list, of any kind; they become text.
     Raises DataError if the source is not usable as a whole, or, with conflicts="error", holds any conflict.
     """
-    found, named, name = _rows(source, labels, options.outside)
+    try:
+        found, named, name = _rows(source, labels, options.outside)
+    except OSError as error:
+        raise DataError(f"{source} can't be listed: {error.strerror or error}.") from error
     looked = Index(_look_at_all([(row, named) for row in found]), name)
     return _settle_conflicts(looked, options.conflicts)
 

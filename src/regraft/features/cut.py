@@ -18,7 +18,9 @@ import torch
 from torch import fx, nn
 
 from regraft.core.errors import UnknownName, UsageError
+from regraft.features import catalog
 from regraft.features._torchvision import import_timm
+from regraft.features.backbones import Backbone
 
 WHOLE, NOTHING = "pooled", "input"  # the two cuts that every network has: all of it is frozen, or none
 
@@ -62,6 +64,15 @@ def list_cuts(network: nn.Module) -> list[str]:
     # an identity, as timm leaves where a classifier was, ends where it begins: no place of its own
     names = (path for path in shortest.values() if not isinstance(network.get_submodule(path), nn.Identity))
     return sorted(names, key=network_map.position)
+
+
+def named_cuts(backbone: Backbone) -> dict[str, list[str]]:
+    """Return the cuts of a backbone, from the input up, each with the other names that it is known by."""
+    known: dict[str, list[str]] = {}
+    for name, path in backbone.layers.items():
+        known.setdefault(path, []).append(name)
+    paths = [NOTHING, *list_cuts(catalog.build(backbone)), WHOLE]
+    return {path: known.get(path, []) for path in paths}
 
 
 @dataclass(frozen=True)

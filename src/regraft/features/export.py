@@ -12,16 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from regraft.core import files
-from regraft.core.errors import UsageError
 from regraft.features.extract import Features
 
 ROWS = 256  # read and written at a time
-
-
-def check_target(path: Path) -> None:
-    """Raise UsageError unless `path` is a file that can be meant."""
-    if path.suffix != ".npz" or path.is_dir():
-        raise UsageError(f"--output is {str(path)!r}; expected the name of an .npz file.")
 
 
 def write(features: Features, path: Path) -> None:

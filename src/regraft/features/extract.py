@@ -68,8 +68,11 @@ class Batch:
     failures: list[Failure]
 
 
-def compute(rows: Iterable[Row], trunk: Trunk, batch_size: int = BATCH) -> Iterator[Batch]:
+def compute(rows: Iterable[Row], trunk: Trunk, batch_size: int = BATCH, *, full: bool = False) -> Iterator[Batch]:
     """Yield the rows' features, in order, `batch_size` images at a time: broken ones don't make a batch smaller.
+
+    full: fill the last batch up with black images, whose features are dropped. The last bits of a network's numbers
+          hang on how many images go through at once, so only then is a row the same whatever goes with it.
 
     Raises RefusedFile if the trunk gives NaN or infinity: its weights are not usable.
     """
@@ -80,25 +83,22 @@ def compute(rows: Iterable[Row], trunk: Trunk, batch_size: int = BATCH) -> Itera
             batch.append((row, image))
             count += not isinstance(image, Failure)
             if count == batch_size or len(batch) == 8 * batch_size:
-                yield _through(trunk, batch)
+                yield _through(trunk, batch, batch_size if full else 0)
                 batch, count = [], 0
     if batch:
-        yield _through(trunk, batch)
+        yield _through(trunk, batch, batch_size if full else 0)
 
 
-def stream(
-    index: Index, trunk: Trunk, *, batch_size: int = BATCH
-) -> Iterator[tuple[list[Row], np.ndarray, dict[str, str]]]:
-    """Yield the used rows in order, a stretch at a time, without a store: (rows, features, errors).
+def stream(index: Index, trunk: Trunk) -> Iterator[tuple[list[Row], np.ndarray]]:
+    """Yield the used rows in order, a stretch at a time, without a store: (rows, features).
 
     rows:     those that failed are marked broken.
     features: (n, *trunk.output_shape) float32, for the rows that are not.
-    errors:   path → reason.
     """
-    for batch in compute(index.used, trunk, batch_size):
+    for batch in compute(index.used, trunk):
         reasons = {failure.row: failure.reason for failure in batch.failures}
         rows = [row.marked("broken", reasons[row]) if row in reasons else row for row in batch.rows]
-        yield rows, batch.features, {row.path: reason for row, reason in reasons.items()}
+        yield rows, batch.features
 
 
 def extract(index: Index, trunk: Trunk, store: Store) -> Features:
@@ -230,10 +230,16 @@ def _prepare(row: Row, reading: Future[bytes], preprocess: Preprocess) -> np.nda
         return Failure(row, str(error), lasting=not isinstance(error.__cause__, MemoryError))
 
 
-def _through(trunk: Trunk, prepared: Sequence[tuple[Row, np.ndarray | Failure]]) -> Batch:
+def _through(trunk: Trunk, prepared: Sequence[tuple[Row, np.ndarray | Failure]], least: int) -> Batch:
+    """Put what was prepared through the trunk, at least `least` images at once."""
     good = [(row, image) for row, image in prepared if not isinstance(image, Failure)]
     rows = [row for row, _ in good]
-    features = trunk(np.stack([image for _, image in good])) if good else np.empty((0, *trunk.output_shape), np.float32)
+    images = [image for _, image in good]
+    if images:
+        black = [np.zeros_like(images[0])] * (least - len(images))
+        features = trunk(np.stack([*images, *black]))[: len(images)]
+    else:
+        features = np.empty((0, *trunk.output_shape), np.float32)
     _check_finite(features, rows, trunk)
     failures = [image for _, image in prepared if isinstance(image, Failure)]
     return Batch([row for row, _ in prepared], rows, features, failures)
@@ -267,7 +273,7 @@ def _fill(shelf: Shelf, rows: Sequence[Row], trunk: Trunk) -> dict[Row, str]:
     _check_room(shelf, len(rows), trunk.output_shape)
     unread: dict[Row, str] = {}
     with progress("features", len(rows)) as advance, _Saving(shelf) as saving:
-        for batch in compute(rows, trunk):
+        for batch in compute(rows, trunk, full=True):
             saving.add(batch)
             unread |= {failure.row: failure.reason for failure in batch.failures if not failure.lasting}
             advance(len(batch.rows))

@@ -9,6 +9,8 @@ from typing import Literal
 from regraft.core.options import option, require, require_choice
 from regraft.core.rng import SeedOptions
 
+MAX_SIZE = 4096  # pixels; one image of this side is 200 MB as the network's input
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
@@ -33,7 +35,7 @@ class FeatureOptions(StoreOptions, SeedOptions):
 
     def __post_init__(self) -> None:
         """Check each choice and that they go together."""
-        require(self.size is None or self.size > 0, "size", self.size, "a positive number of pixels")
+        require(self.size is None or 0 < self.size <= MAX_SIZE, "size", self.size, f"1 to {MAX_SIZE} pixels")
         if self.resize is not None:
             require_choice("resize", self.resize, ("crop", "pad", "squash"))
         require_choice("pool", self.pool, ("mean", "none"))

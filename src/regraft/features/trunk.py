@@ -101,6 +101,12 @@ class Trunk:
         text = json.dumps(decides, sort_keys=True)
         return _sha256([("", text.encode()), *_bytes(self.module.body.state_dict().items())])
 
+    def with_own_tail(self) -> Trunk:
+        """Return the same trunk with a copy of its tail, so that training that leaves this one as it is."""
+        own = copy.copy(self)
+        own.tail = copy.deepcopy(self.tail)
+        return own
+
     def hash_tensors(self) -> str:
         """Return the sha256 of the parameters and buffers as they are now."""
         return _sha256(_bytes([*self.module.named_parameters(), *self.module.named_buffers()]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regraft.core import plugins
+from regraft.core.options import store_options, takes_options
 from regraft.graft import heads, loop
 from regraft.graft.examples import Examples
 from regraft.graft.options import FitOptions
@@ -22,26 +22,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     Learned: classes_, n_features_in_, module_ (float64, features → logits), history_, chosen_.
     """
 
-    def __init__(
-        self,
-        *,
-        head: str = FitOptions.head,
-        head_options: Mapping[str, Any] | None = FitOptions.head_options,
-        optimizer: str = FitOptions.optimizer,
-        learning_rate: float = FitOptions.learning_rate,
-        epochs: int = FitOptions.epochs,
-        batch_size: int = FitOptions.batch_size,
-        patience: int | None = FitOptions.patience,
-        seed: int = FitOptions.seed,
-    ) -> None:
-        self.head = head
-        self.head_options = head_options
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.patience = patience
-        self.seed = seed
+    @takes_options(FitOptions)
+    def __init__(self, **options: Any) -> None:
+        store_options(self, options)
 
     def fit(self, X: Any, y: Any) -> FeatureClassifier:  # noqa: N803 (scikit-learn's name)
         """Learn from features X (n, width) and their labels y (n,); raise ValueError for anything else."""

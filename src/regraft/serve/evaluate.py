@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from regraft.core.errors import DataError
-from regraft.data.decode import decode
+from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 from regraft.features.extract import Features
 from regraft.measure import metrics, report
@@ -33,7 +33,7 @@ class Report:
     index:         the rows that were evaluated.
     probabilities: (n, n_classes), a row for each of them.
     notes:         what a reader must know before believing the numbers.
-    left_out:      the index with the broken and the ignored rows of the source.
+    source:        the whole index, with the broken and the ignored rows.
     """
 
     model: Model
@@ -42,7 +42,7 @@ class Report:
     probabilities: np.ndarray
     evaluation: Evaluation
     notes: tuple[str, ...]
-    left_out: Index
+    source: Index
 
     @property
     def accuracy(self) -> float:
@@ -50,19 +50,28 @@ class Report:
         return self.evaluation.accuracy
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the measures, and which files of the source were left out, as JSON-able data."""
+        left_out = [row for row in self.source if row.status != "used"]
+        files = [{"path": row.path, "status": row.status, "reason": row.reason} for row in left_out]
+        return {**self.measures(), "left_out": files}
+
+    def measures(self) -> dict[str, Any]:
         """Return the measures as JSON-able data."""
         return {"part": self.part, "notes": list(self.notes), **self.evaluation.to_dict()}
 
     def text(self) -> str:
         """Return the measures as lines for a terminal."""
-        return "\n".join([*(f"Note: {note}" for note in self.notes), f"Part: {self.part}", self.evaluation.text()])
+        broken, ignored = len(self.source.broken), len(self.source.ignored)
+        left_out = [f"Left out of the source: {broken} broken, {ignored} ignored"] if broken or ignored else []
+        notes = [f"Note: {note}" for note in self.notes]
+        return "\n".join([*notes, *left_out, f"Part: {self.part}", self.evaluation.text()])
 
     def html(self) -> str:
         """Return the report as one HTML file, with the surest mistakes as thumbnails."""
         return report.render(_page(self.model, self.part, self.evaluation, self.notes, self))
 
 
-def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], left_out: Index) -> Report:
+def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
     """Return the Report of a model on features of labelled images."""
     shares = model.probabilities(features)
     return Report(
@@ -72,7 +81,7 @@ def measure(model: Model, features: Features, *, part: str, notes: Sequence[str]
         probabilities=shares,
         evaluation=metrics.evaluate(shares, features.labels(model.classes), model.classes),
         notes=(*notes, *_notes(model, features.rows)),
-        left_out=left_out,
+        source=source,
     )
 
 
@@ -86,14 +95,19 @@ def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Inde
         return "all", index.used, ()
     for name in (part,) if part else ("test", "validation"):
         if chosen := index.part(name):
-            return name, chosen, _missing_test(name) if part is None else ()
+            return name, chosen, _notes_on_choice(name, index) if part is None else ()
     counts = Counter(row.part or "new" for row in index.used)
     found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {found}. Try --part all.")
 
 
-def _missing_test(name: str) -> tuple[str, ...]:
-    return () if name == "test" else ("there is no test part; the validation part is evaluated",)
+def _notes_on_choice(name: str, index: Index) -> tuple[str, ...]:
+    """Return what the choice of a part by itself has passed over."""
+    new = sum(row.part is None for row in index.used)
+    left = (
+        [f"{new} images are new to the model, in no part, and not evaluated; --part all takes them in"] if new else []
+    )
+    return (*left, *(["there is no test part; the validation part is evaluated"] if name == "validation" else []))
 
 
 def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -121,7 +135,7 @@ def _page(model: Model, part: str, evaluation: Evaluation, notes: Sequence[str],
     counts: dict[str, dict[str, int]] = {name: {} for name in PARTS}
     for label, row_part in model.images.values():
         counts[row_part][label] = counts[row_part].get(label, 0) + 1
-    left_out = found.left_out if found else Index(())
+    left_out = found.source if found else Index(())
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
         evaluation=evaluation,
@@ -159,10 +173,18 @@ def _mistakes(found: Report) -> list[Mistake]:
     return [
         Mistake(
             path=(row := found.index.rows[number]).path,
-            thumbnail=thumbnail(decode(row.place.read())),
+            thumbnail=_thumbnail(row),
             true=classes[labels[number]],
             predicted=classes[code],
             probability=share,
         )
         for number, code, share in metrics.confident_mistakes(found.probabilities, labels, SHOWN_MISTAKES)
     ]
+
+
+def _thumbnail(row: Row) -> bytes | None:
+    """Return a small picture of a row; None if its file has gone or changed since."""
+    try:
+        return thumbnail(decode(row.place.read()))
+    except (OSError, BrokenImage):
+        return None

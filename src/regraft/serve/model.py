@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from regraft.core import files, plugins
-from regraft.core.errors import RefusedFile, RegraftError, UsageError
+from regraft.core.errors import RefusedFile, UsageError
 from regraft.core.version import __version__
+from regraft.data.index import PARTS
 from regraft.features.trunk import Trunk
 from regraft.graft import heads, tail
+from regraft.graft.checkpoint import hash_tensors
 from regraft.graft.examples import Inputs
 from regraft.graft.history import History
 from regraft.graft.loop import probabilities
@@ -43,6 +44,7 @@ from regraft.graft.options import read_options
 
 if TYPE_CHECKING:
     from regraft.data.index import Index
+    from regraft.features.extract import Features
 
 FORMAT = "regraft model"
 FORMAT_VERSION = 1
@@ -58,6 +60,7 @@ class Model:
     head:     what gives the logits, (n, n_classes), from the features, or from what the tail makes of them.
     images:   id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
     measures: what was measured when it was trained, by part.
+    run:      the sha256 of all that decided the training, so that a finished run is known again.
     """
 
     trunk: Trunk
@@ -71,6 +74,7 @@ class Model:
     images: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    run: str = ""
 
     def probabilities(self, features: Inputs) -> np.ndarray:
         """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape); rows sum to 1."""
@@ -113,6 +117,7 @@ class Model:
             "versions": dict(self.versions),
             "measures": dict(self.measures),
             "history": self.history.to_list(),
+            "run": self.run,
         }
 
 
@@ -129,20 +134,29 @@ def versions() -> dict[str, str]:
 
 def check_target(folder: Path) -> None:
     """Raise UsageError if `folder` can't become a model without destroying something else."""
-    if folder.is_dir() and ((folder / "model.json").exists() or not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and _is_ours(folder) and folder.resolve() != Path.cwd()):
         return
-    if folder.exists():
-        raise UsageError(f"{folder} is there and is not a regraft model; nothing was written. Name another folder.")
+    raise UsageError(f"{folder} is there and is not a regraft model; nothing was written. Name another folder.")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell an empty folder, or one with a model and nothing else, from what must not be replaced."""
+    names = {path.name for path in folder.iterdir()}
+    if "model.json" in names and names <= {*FILES, SUMS}:
+        return f'"format": "{FORMAT}"' in (folder / "model.json").read_text("utf-8", errors="replace")[:1000]
+    return not names
 
 
 def load(folder: str | Path) -> Model:
     """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format."""
     folder = Path(folder)
-    description = _read_description(folder)
-    _check_sums(folder)
     try:
+        description = _read_description(folder)
+        _check_sums(folder)
         return _build(folder, description)
-    except (RegraftError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except RefusedFile:
+        raise
+    except Exception as error:  # a folder from elsewhere can be wrong in any way
         raise RefusedFile(f"{folder} is not a model that this regraft can open: {error}") from error
 
 
@@ -159,7 +173,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise RefusedFile(f"{folder} is not a regraft model: model.json has another format.")
     found = description.get("format_version")
-    if not isinstance(found, int) or found > FORMAT_VERSION:
+    if not isinstance(found, int) or found < 1:
+        raise RefusedFile(f"{folder} is not a regraft model: its format version is {found!r}.")
+    if found > FORMAT_VERSION:
         raise RefusedFile(
             f"{folder} was made by a later regraft (format {found}; this one reads up to {FORMAT_VERSION}). "
             "Update regraft."
@@ -185,9 +201,13 @@ def _build(folder: Path, description: dict[str, Any]) -> Model:
     head_name, head_options = description["head"]["name"], description["head"]["options"]
     plugin = plugins.load(heads, head_name)
     classes = tuple(description["classes"])
+    _check_classes(classes)
     shape = trunk.output_shape if trunk.tail is None else tail.output_shape(trunk.tail, trunk.output_shape)
     head = plugin.build(shape, len(classes), read_options(plugin.Options, head_options, "option of the head"))
-    head.load_state_dict(safetensors.torch.load_file(folder / "head.safetensors"))
+    weights = safetensors.torch.load_file(folder / "head.safetensors")
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise RefusedFile(f"{folder / 'head.safetensors'} holds NaN or infinity.")
+    head.load_state_dict(weights)
     return Model(
         trunk=trunk,
         head=head.eval(),
@@ -200,7 +220,13 @@ def _build(folder: Path, description: dict[str, Any]) -> Model:
         images=_read_images(folder / "images.csv"),
         measures=description["measures"],
         versions=description["versions"],
+        run=str(description["run"]),
     )
+
+
+def _check_classes(classes: tuple[Any, ...]) -> None:
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
+        raise RefusedFile(f"The classes are {classes!r}; expected two or more different names.")
 
 
 def _images_csv(images: Mapping[str, tuple[str, str]]) -> bytes:
@@ -213,9 +239,23 @@ def _images_csv(images: Mapping[str, tuple[str, str]]) -> bytes:
 
 def _read_images(path: Path) -> dict[str, tuple[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["id"]: (row["label"], row["part"]) for row in csv.DictReader(file)}
+        images = {row["id"]: (row["label"], row["part"]) for row in csv.DictReader(file)}
+    if odd := {part for _, part in images.values()} - set(PARTS):
+        raise RefusedFile(f"{path} names parts that there are not: {', '.join(sorted(odd))}.")
+    return images
 
 
 def record_images(index: Index) -> dict[str, tuple[str, str]]:
-    """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on."""
-    return {row.id: (row.label or "", row.part or "train") for row in index.used}
+    """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on.
+
+    A picture of several parts counts as trained on if any copy was.
+    """
+    rows = sorted(index.used, key=lambda row: (row.part or "train") == "train")
+    return {row.id: (row.label or "", row.part or "train") for row in rows}
+
+
+def run_digest(features: Features, options: Mapping[str, Any]) -> str:
+    """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions."""
+    rows = sorted((row.id, row.label or "", row.part or "", row.group or "") for row in features.rows)
+    decides = [rows, features.trunk.digest, hash_tensors(features.trunk.tensors()), dict(options), versions()]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

@@ -58,8 +58,8 @@ def predict(model: Model, index: Index, options: PredictOptions) -> list[Predict
 
 
 def _predict_used(model: Model, index: Index, top: int) -> Iterator[Prediction]:
-    for rows, features, _ in stream(index, model.trunk):
-        shares = iter(model.probabilities(features))
+    for rows, features in stream(index, model.trunk):
+        shares = iter(model.probabilities(features) if len(features) else ())
         for row in rows:
             yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model.classes, top)
 

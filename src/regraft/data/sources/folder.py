@@ -58,13 +58,20 @@ def files(path: Path) -> Iterator[Row]:
         except OSError as error:
             yield _row(folder, name or ".").marked("broken", f"can't be listed: {error.strerror or error}")
             continue
-        folders = [entry for entry in entries if entry.is_dir()]
-        yield from (_file_row(entry, name) for entry in entries if not entry.is_dir())
+        folders = [entry for entry in entries if _is_folder(entry)]
+        yield from (_file_row(entry, name) for entry in entries if entry not in folders)
         for entry in reversed(folders):
             if entry.is_symlink() and _identity(entry.path) in seen:
                 yield _row(Path(entry.path), name + entry.name).marked("ignored", "a link to a folder that it is in")
             else:
                 pending.append((Path(entry.path), f"{name}{entry.name}/", seen))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _identity(path: str | Path) -> tuple[int, int]:

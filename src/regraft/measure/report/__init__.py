@@ -2,7 +2,7 @@
 
 A `Page` enters (what is to be shown, read and counted already), the text of
 the file leaves. The layout is in `report.html`; the pictures are drawn in
-`curves`. Choosing the images and writing the file is left to the pipeline.
+`curves`. Choosing the images is left to `serve/evaluate`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Page:
     notes: Sequence[str] = ()  # what a reader of the number must know, e.g. that the model was trained on these images
     made: Mapping[str, str] = field(default_factory=dict)  # how the model was made: name → value, in order
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # part → class → images
-    history: Sequence[Mapping[str, Any]] = ()  # rows as `fit.history` gives them
+    history: Sequence[Mapping[str, Any]] = ()  # rows as `graft.history` gives them
     mistakes: Sequence[Mistake] = ()  # the surest first
     broken: Sequence[LeftOut] = ()
     ignored: Sequence[LeftOut] = ()
