@@ -220,7 +220,7 @@ def _build(folder: Path, description: dict[str, Any]) -> Model:
         images=_read_images(folder / "images.csv"),
         measures=description["measures"],
         versions=description["versions"],
-        run=str(description["run"]),
+        run=str(description.get("run", "")),
     )
 
 
