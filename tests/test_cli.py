@@ -74,6 +74,15 @@ def test_predictions_go_to_a_csv_with_a_row_for_every_input(regraft, model, phot
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 37
 
 
+def test_a_table_of_the_users_own_is_not_replaced_by_predictions(regraft, model, photos, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\na.jpg,cat\n")
+    code, _, err = regraft("predict", model, photos / "red" / "000.png", "-o", table)
+    assert code == 2 and "nothing was written" in err and table.read_text() == "path,label\na.jpg,cat\n"
+    for _ in range(2):
+        assert regraft("predict", model, photos / "red" / "000.png", "-o", tmp_path / "own.csv")[0] == 0
+
+
 def test_evaluating_on_what_was_trained_on_says_so(regraft, model, photos):
     code, out, _ = regraft("evaluate", model, photos, "--part", "all")
     assert code == 0 and "were trained on" in out
@@ -103,7 +112,7 @@ def test_what_is_left_out_is_named_with_its_reason(regraft, tmp_path):
     (photos / "red" / "notes.txt").write_text("not a picture")
     code, out, err = regraft("train", photos, "-o", tmp_path / "model", "--max-broken", 0.5)
     assert code == 0
-    assert "Left out, broken: red/bad.png: " in err and "Ignored 1 files" in err
+    assert "Left out, broken: red/bad.png: " in err and "Ignored 1 files, such as red/notes.txt: not an image" in err
     assert "1 broken, 1 ignored" in out
 
 

@@ -165,7 +165,7 @@ def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp
 
 def test_an_empty_folder_as_output_gets_the_last_good_weights_too(photos, tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(Diverged, match="They are in"):
+    with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", TrainOptions(**SMALL, head="mlp", optimizer="sgd", learning_rate=1e6))
     assert (tmp_path / "model" / "model.json").exists()
 
@@ -176,6 +176,13 @@ def test_a_model_names_no_folder_of_the_machine_it_was_made_on(photos, tmp_path)
     options = TrainOptions(**SMALL | {"weights": str(tmp_path / "weights.pth")}, store=tmp_path / "store")
     train(photos, tmp_path / "model", options)
     assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
+
+
+def test_copies_among_the_evaluated_images_are_told(photos, tmp_path):
+    report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    paths = [photos / "red" / "000.png"] * 2 + [photos / "blue" / "000.png"]
+    again = regraft.evaluate(report.model, regraft.read(paths, ["red", "red", "blue"]), part="all")
+    assert any("1 of these 3 images are copies" in note for note in again.notes)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -210,7 +217,7 @@ def test_one_class_alone_is_refused(tmp_path):
 
 def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
     wild = TrainOptions(**SMALL, head="mlp", optimizer="sgd", learning_rate=1e6)
-    with pytest.raises(Diverged, match="They are in"):
+    with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", wild)
     weights = load(tmp_path / "model").head.state_dict()
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())

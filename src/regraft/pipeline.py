@@ -199,7 +199,7 @@ def _fit_or_keep(features: Features, options: TrainOptions, output: Path) -> Mod
         if (output / "model.json").exists():
             raise Diverged(f"{error} {output} still has the earlier model.") from error
         error.kept.save(output)
-        raise Diverged(f"{error} They are in {output}.") from error
+        raise Diverged(f"{error} The kept weights are in {output}.") from error
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:
@@ -208,7 +208,9 @@ def probabilities(model: Model, index: Index, *, store: Path | None = None) -> n
     from regraft.features.store import Store
 
     features = extract(index, model.trunk, Store(store))
-    reading.check_broken(features.index, 0)
+    if broken := features.index.broken:
+        listed = "; ".join(f"{row.path}: {row.reason}" for row in broken.rows[: reading.SHOWN_FILES])
+        raise DataError(f"{len(broken)} of {len(index)} images can't be read: {listed}")
     return model.probabilities(features)
 
 
@@ -229,7 +231,8 @@ def _say_left_out(index: Index) -> None:
     if len(broken) > reading.SHOWN_FILES:
         log.warning("and %d more broken files; `regraft inspect --json` lists all.", len(broken) - reading.SHOWN_FILES)
     if index.ignored:
-        log.info("Ignored %d files; `regraft inspect` says why.", len(index.ignored))
+        first = index.ignored.rows[0]
+        log.info("Ignored %d files, such as %s: %s", len(index.ignored), first.path, first.reason)
 
 
 def _extract_checked(index: Index, options: ExtractOptions | TrainOptions) -> Features:

@@ -48,7 +48,7 @@ class Row:
         return dataclasses.replace(self, status=status, reason=reason)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Index:
     """Immutable table of the files of a source, one row each.
 
@@ -58,6 +58,12 @@ class Index:
 
     rows: tuple[Row, ...]
     name: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        parts = "".join(f", {len(rows)} {part}" for part in PARTS if (rows := self.part(part)))
+        left_out = f"{len(self.ignored)} ignored, {len(self.broken)} broken"
+        return f"<Index of {self.name}: {len(self.used)} used{parts}, {left_out}, {len(self.classes)} classes>"
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -28,7 +28,7 @@ class FitOptions(SeedOptions):
     """Choices of the fit step; the optimizer's and the epochs' hold for whatever goes through the loop."""
 
     head: str = option("linear", "what is trained on the features: linear or mlp")
-    head_options: dict[str, Any] | None = option(None, "the head's own options by name, such as hidden=256 for mlp")
+    head_options: dict[str, Any] | None = option(None, "the head's own, such as --head-options.hidden 256 for mlp")
     optimizer: str = option("adam", f"{', '.join(optimizers.NAMES)}; the linear head alone needs none")
     learning_rate: float = option(1e-3, "learning rate, per step")
     epochs: int = option(100, "most epochs, passes over the training part")

@@ -26,7 +26,7 @@ from regraft.serve.model import Model
 SHOWN_MISTAKES = 24
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """What a model did on one part of a source.
 
@@ -43,6 +43,10 @@ class Report:
     evaluation: Evaluation
     notes: tuple[str, ...]
     source: Index
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Report: {self.accuracy:.1%} of {self.evaluation.n} images, part {self.part}>"
 
     @property
     def accuracy(self) -> float:
@@ -112,8 +116,11 @@ def _notes_on_choice(name: str, index: Index) -> tuple[str, ...]:
 
 def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
     """Return what makes the number better than it would be on new photographs."""
+    rows = list(rows)
     seen = Counter(model.part_of(row.id) for row in rows)
     notes = []
+    if copies := len(rows) - len({row.id for row in rows}):
+        notes.append(f"{copies} of these {len(rows)} images are copies of others among them, and count all the same")
     if seen["train"]:
         notes.append(
             f"{seen['train']} of these {seen.total()} images were trained on: new photographs will do worse than this"

@@ -52,7 +52,7 @@ FILES = ("model.json", "network.safetensors", "head.safetensors", "images.csv")
 SUMS = "SHA256SUMS"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Model:
     """A trained classifier: photographs in, probabilities of its classes out.
 
@@ -75,6 +75,11 @@ class Model:
     measures: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     run: str = ""
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        recipe = self.trunk.recipe
+        return f"<Model: {recipe.architecture} cut at {recipe.cut}, {self.head_name}, {len(self.classes)} classes>"
 
     def probabilities(self, features: Inputs) -> np.ndarray:
         """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape); rows sum to 1."""

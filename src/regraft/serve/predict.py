@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from regraft.core import files
+from regraft.core.errors import UsageError
 from regraft.data.index import Index, Row
 from regraft.features.extract import stream
 from regraft.serve.model import Model
@@ -75,6 +76,8 @@ def _ranked(row: Row, shares: np.ndarray, classes: Sequence[str], top: int) -> P
 
 def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     """Write a row for every input: path, status, error, then label and percent for each rank."""
+    if path.exists() and not path.read_bytes().startswith(b"path,status,error,"):
+        raise UsageError(f"{path} is there and holds no predictions; nothing was written. Name another file.")
     top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     text = io.StringIO()
