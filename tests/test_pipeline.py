@@ -201,6 +201,16 @@ def test_images_that_the_model_knows_keep_their_part_whatever_the_source_says(ph
     assert {row.id for row in again.index} == tested
 
 
+def test_evaluation_measures_the_part_that_training_measured_though_copies_cross_the_given_parts(tmp_path):
+    for part, seed in (("train", 0), ("validation", 50), ("test", 90)):
+        write_photos(tmp_path / "photos" / part, per_class=4, seed=seed)
+    shutil.copy(tmp_path / "photos" / "train" / "red" / "000.png", tmp_path / "photos" / "test" / "red" / "copy.png")
+    report = train(tmp_path / "photos", tmp_path / "model", TrainOptions(**SMALL))
+    again = regraft.evaluate(report.model, tmp_path / "photos")
+    assert report.evaluation.n == again.evaluation.n == 13
+    assert again.to_dict()["confusion"] == report.to_dict()["confusion"]
+
+
 def test_a_source_of_new_images_is_evaluated_whole(photos, tmp_path):
     report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
     new = write_photos(tmp_path / "new", per_class=2, seed=777)

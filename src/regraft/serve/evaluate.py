@@ -91,10 +91,7 @@ def measure(model: Model, features: Features, *, part: str, notes: Sequence[str]
 
 def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Index, tuple[str, ...]]:
     """Return the part to evaluate, its rows, and what must be said about the choice."""
-    index = index.with_rows(
-        dataclasses.replace(row, part=model.part_of(row.id) or row.part) if row.status == "used" else row
-        for row in index
-    )
+    index = _with_known_parts(model, index)
     if part == "all" or (part is None and all(row.part is None for row in index.used)):
         return "all", index.used, ()
     for name in (part,) if part else ("test", "validation"):
@@ -103,6 +100,21 @@ def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Inde
     counts = Counter(row.part or "new" for row in index.used)
     found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {found}. Try --part all.")
+
+
+def _with_known_parts(model: Model, index: Index) -> Index:
+    """Return the index with the parts that the model's run gave; a copy in another part than that is left out again."""
+    in_place = {row.id for row in index.used if row.part == model.part_of(row.id)}
+
+    def known(row: Row) -> Row:
+        part = model.part_of(row.id)
+        if row.status != "used" or part in (None, row.part):
+            return row
+        if row.part and row.id in in_place:
+            return row.marked("ignored", f"the same picture is in the {part} part")
+        return dataclasses.replace(row, part=part)
+
+    return index.with_rows(known(row) for row in index)
 
 
 def _notes_on_choice(name: str, index: Index) -> tuple[str, ...]:
