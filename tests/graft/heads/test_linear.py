@@ -41,7 +41,9 @@ def test_it_is_the_regression_of_scikit_learn_on_centred_features_of_one_scale(c
     for part in (train, fresh):
         expected = reference(strength, train, part.inputs)
         found = loop.probabilities(fitted.module, part.inputs)
-        assert np.abs(found - expected).mean() < 3e-4  # solved in float32; the worst row is off by four times as much
+        assert np.abs(found - expected).mean() < 3e-4
+        if strength >= 10:  # next to nothing holds weaker ones, so float32 leaves their single rows less exact
+            np.testing.assert_allclose(found, expected, atol=1e-3)
         assert log_loss(part.labels, found) == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
 
 
