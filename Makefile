@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
+RESULTS := build/bench.jsonl
 
-.PHONY: help setup demo test test-all check clean
+.PHONY: help setup demo test test-all check bench clean
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) with regraft and its tools"
@@ -12,6 +14,7 @@ help:
 	@echo "make test      the tests, in minutes"
 	@echo "make test-all  the slow ones too; REGRAFT_DATA=FOLDER names real photographs for those that want them"
 	@echo "make check     formatting, linter, types"
+	@echo "make bench     regraft against other libraries, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as in benchmarks/README.md"
 
 setup: $(READY)
 
@@ -37,6 +40,14 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	@touch $(PEERS)
+
+bench: $(PEERS)
+	@mkdir -p $(dir $(RESULTS))
+	failed=0; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script -o $(RESULTS) || failed=1; done; exit $$failed
 
 clean:
 	rm -rf $(VENV) demo build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# What tests choose whose subject is not the engine: nothing is converted, and every machine computes alike.
+PLAIN = {"engine": "torch", "precision": "float32"}
+
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 

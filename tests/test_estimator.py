@@ -16,6 +16,9 @@ from sklearn.utils import estimator_checks
 
 import regraft
 from regraft.core.errors import DataError, UnknownName
+from tests.conftest import PLAIN
+
+FAST = {**PLAIN, "views": 0}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def labels(paths):
 
 @pytest.fixture(scope="module")
 def fitted(paths, labels):
-    return regraft.Classifier().fit(paths, labels)
+    return regraft.Classifier(**FAST).fit(paths, labels)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,9 @@ def test_its_tags_say_that_it_takes_no_arrays_of_numbers():
 
 
 def test_clone_and_get_params_keep_every_option():
-    original = regraft.Classifier(backbone="resnet50", epochs=3, head_options={"hidden": 8}, head="mlp")
+    original = regraft.Classifier(
+        backbone="resnet50", epochs=3, engine="torch", views=4, head_options={"hidden": 8}, head="mlp"
+    )
     assert clone(original).get_params() == original.get_params()
     assert original.get_params()["batch_size"] == regraft.Classifier().batch_size
 
@@ -81,7 +86,7 @@ def test_fitting_on_paths_and_labels_learns_from_all_of_them(fitted, paths, labe
 
 def test_probabilities_have_a_column_for_each_class_in_the_order_of_classes(paths):
     numbers = [{"blue": 10, "green": 9, "red": 2}[path.parent.name] for path in paths]  # as text, "10" sorts first
-    classifier = regraft.Classifier().fit(paths, numbers)
+    classifier = regraft.Classifier(**FAST).fit(paths, numbers)
     assert list(classifier.classes_) == [2, 9, 10]
     shares = classifier.predict_proba(paths)
     assert shares.shape == (len(paths), 3) and shares.sum(axis=1) == pytest.approx(1)
@@ -90,25 +95,34 @@ def test_probabilities_have_a_column_for_each_class_in_the_order_of_classes(path
 
 
 def test_cross_validation_trains_on_the_folds_alone(paths, labels):
-    scores = cross_val_score(regraft.Classifier(), paths, labels, cv=3)
+    scores = cross_val_score(regraft.Classifier(**FAST), paths, labels, cv=3)
     assert list(scores) == [1, 1, 1]
 
 
 def test_a_grid_search_chooses_among_options(paths, labels):
     grid = {"head_options": [{"regularisation": 1e9}, {"regularisation": 1.0}]}  # the first learns next to nothing
-    search = GridSearchCV(regraft.Classifier(), grid, cv=3, scoring="neg_log_loss").fit(paths, labels)
+    search = GridSearchCV(regraft.Classifier(**FAST), grid, cv=3, scoring="neg_log_loss").fit(paths, labels)
     assert search.best_params_ == {"head_options": {"regularisation": 1.0}}
 
 
 def test_it_ends_a_pipeline(paths, labels):
-    steps = [("files", FunctionTransformer(sorted)), ("classifier", regraft.Classifier())]
+    steps = [("files", FunctionTransformer(sorted)), ("classifier", regraft.Classifier(**FAST))]
     pipeline = Pipeline(steps).fit(paths[::-1], labels)
     assert list(pipeline.predict(paths)) == labels
     assert clone(pipeline).set_params(classifier__seed=7).named_steps["classifier"].seed == 7
 
 
+def test_by_default_it_learns_from_views_too_and_is_asked_about_the_images_as_they_are(paths, labels):
+    classifier = regraft.Classifier(backbone="test_resnet", weights="random", size=64, views=2, **PLAIN)
+    assert regraft.Classifier().views == "auto"
+    plain = clone(classifier).set_params(views=0).fit(paths, labels)
+    shares = classifier.fit(paths, labels).predict_proba(paths)
+    assert not np.allclose(shares, plain.predict_proba(paths))  # the views taught it something else
+    assert np.array_equal(shares, classifier.set_params(views=7).predict_proba(paths))  # and are not looked at now
+
+
 def test_fitting_on_a_source_splits_it_and_reports_on_the_held_out_part(photos):
-    classifier = regraft.Classifier().fit(photos)
+    classifier = regraft.Classifier(**FAST).fit(photos)
     assert classifier.report_.part == "test" and classifier.report_.evaluation.n == 3
     assert classifier.score(photos) == 1
     assert list(classifier.classes_) == ["blue", "green", "red"]
@@ -124,7 +138,7 @@ def test_a_fitted_classifier_is_pickled_and_saved(fitted, paths, tmp_path):
     again = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(again.predict_proba(paths[:4]), fitted.predict_proba(paths[:4]))
     fitted.save(tmp_path / "model")
-    assert [item.label for item in regraft.predict(regraft.load(tmp_path / "model"), paths[:4])] == list(
+    assert [item.label for item in regraft.predict(regraft.load(tmp_path / "model", **PLAIN), paths[:4])] == list(
         fitted.predict(paths[:4])
     )
 

@@ -21,7 +21,10 @@ SOURCE = ROOT / "src" / "regraft"
 LAYERS = ("core", "data", "features", "graft", "measure", "serve", "pipeline", "estimator", "demo", "cli")
 FOLDERS = LAYERS[:6]
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
-HEAVY = ("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2")
+HEAVY = (
+    *("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2"),
+    *("openvino", "nncf", "simplejpeg"),
+)
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -15,13 +16,16 @@ import torch
 
 import regraft
 from regraft import pipeline
-from regraft.core.errors import DataError, Diverged, UsageError
+from regraft.core.errors import DataError, Diverged, UnknownName, UsageError
+from regraft.features import engine
 from regraft.features import extract as extraction
+from regraft.features.engines import openvino
+from regraft.features.store import Store
+from regraft.features.views import POLICIES
 from regraft.pipeline import TrainOptions, train
-from regraft.serve.model import load
-from tests.conftest import write_photo, write_photos
+from tests.conftest import PLAIN, write_photo, write_photos
 
-SMALL = {"backbone": "mobilenetv3_small_050", "weights": "random", "size": 32}
+SMALL = {"backbone": "mobilenetv3_small_050", "weights": "random", "size": 32, "views": 0, **PLAIN}
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def computed(monkeypatch):
 
 def test_the_python_way_of_the_readme_goes_from_a_folder_to_a_report(photos):
     index = regraft.split(regraft.read(photos), seed=0)
-    features = regraft.extract(index, backbone="efficientnet_lite0")
+    features = regraft.extract(index, backbone="efficientnet_lite0", views=0)
     model = regraft.fit(features, head="linear")
     report = regraft.evaluate(model, index.test)
     assert report.accuracy == 1 and report.evaluation.n == len(index.test) == 3
@@ -229,7 +233,7 @@ def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
     wild = TrainOptions(**SMALL, head="mlp", optimizer="sgd", learning_rate=1e6)
     with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", wild)
-    weights = load(tmp_path / "model").head.state_dict()
+    weights = regraft.load(tmp_path / "model").head.state_dict()
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
     train(photos, tmp_path / "good", TrainOptions(**SMALL))
     before = (tmp_path / "good" / "SHA256SUMS").read_text()
@@ -256,7 +260,7 @@ def test_the_network_above_a_cut_trains_while_what_is_below_stays_bit_equal(phot
 def test_a_map_at_the_cut_enters_a_dense_head_whole_if_it_is_not_pooled(photos, tmp_path):
     report = train(photos, tmp_path / "model", TrainOptions(**SMALL, cut="blocks.2", pool="none", head="mlp", epochs=1))
     assert len(report.model.trunk.output_shape) == 3
-    assert load(tmp_path / "model").trunk.output_shape == report.model.trunk.output_shape
+    assert regraft.load(tmp_path / "model", **PLAIN).trunk.output_shape == report.model.trunk.output_shape
 
 
 def test_the_files_of_the_user_are_not_written_to(photos, tmp_path):
@@ -274,7 +278,7 @@ def test_the_report_shows_the_surest_mistakes_with_their_pictures(tmp_path):
     photos = write_photos(tmp_path / "photos", per_class=6)
     for number in range(4):  # red pictures under a blue label: mistakes to come
         write_photo(photos / "blue" / f"red{number}.png", (200, 40, 40), seed=500 + number)
-    report = train(photos, tmp_path / "model", TrainOptions())
+    report = train(photos, tmp_path / "model", TrainOptions(**PLAIN, views=0))
     page = regraft.evaluate(report.model, photos, part="all").html()
     assert page.count("data:image/jpeg;base64,") >= 1
     assert "were trained on" in page
@@ -287,12 +291,175 @@ def test_an_output_that_is_something_else_is_refused_before_the_work(photos, tmp
     assert computed == []
 
 
+# Views
+
+
+def test_few_images_have_views_by_themselves_in_the_training_part_alone(photos, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "regraft")
+    index = regraft.split(regraft.read(photos), seed=0)
+    features = regraft.extract(index, **SMALL | {"views": "auto"}, store=tmp_path / "store")
+    assert len(features.part("train").views) == 16  # ten images a class: as many as there ever are
+    assert "16 views of each" in caplog.text and "--views 0" in caplog.text
+    (shelf,) = Store(tmp_path / "store").info()
+    assert (shelf.images, shelf.views) == (36, 16 * len(index.train))
+    assert features.part("validation").views == features.part("test").views == ()
+
+
+def test_many_images_have_none_by_themselves(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("regraft.features.views.FEW", 10)
+    index = regraft.split(regraft.read(photos), seed=0)
+    features = regraft.extract(index, **SMALL | {"views": "auto"}, store=tmp_path / "store")
+    assert features.part("train").views == () and features.part("train").fresh is None
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(photos, tmp_path, head):
+    given = {"head": head, "epochs": 4}
+    plain, viewed = (
+        train(photos, tmp_path / f"model{views}", TrainOptions(**SMALL | {"views": views}, **given)) for views in (0, 3)
+    )
+    assert plain.index == viewed.index
+    assert not np.array_equal(plain.probabilities, viewed.probabilities)
+    features = regraft.extract(viewed.index, **SMALL)
+    assert np.array_equal(viewed.probabilities, viewed.model.probabilities(features))
+
+
+def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp_path, computed):
+    options = {**SMALL, "views": 2, "store": tmp_path / "store"}
+    report = train(photos, tmp_path / "model", TrainOptions(**options))
+    trained = sum(part == "train" for _, part in report.model.images.values())
+    assert sum(computed) == 36 + 2 * trained
+    train(photos, tmp_path / "model", TrainOptions(**options, head="mlp", epochs=1))
+    train(photos, tmp_path / "model", TrainOptions(**{**options, "views": 1}))
+    assert sum(computed) == 36 + 2 * trained
+    train(photos, tmp_path / "model", TrainOptions(**options, augmentation="strong,rotation=40"))
+    assert sum(computed) == 36 + 4 * trained
+
+
+def test_fresh_views_cost_the_training_part_anew_in_every_epoch_and_nothing_is_stored(photos, tmp_path, computed):
+    options = {**SMALL, "views": 1, "augment": "fresh", "head": "mlp", "patience": None, "store": tmp_path / "store"}
+    train(photos, tmp_path / "store1", TrainOptions(**options, epochs=1))
+    first = sum(computed)
+    train(photos, tmp_path / "store4", TrainOptions(**options, epochs=4))
+    trained = len(regraft.split(regraft.read(photos), seed=0).train)
+    assert first >= 36 + trained and sum(computed) - first >= 4 * trained
+    (shelf,) = Store(tmp_path / "store").info()
+    assert (shelf.images, shelf.views) == (36, 0)
+
+
+def test_fresh_views_are_drawn_also_where_images_are_many(photos, monkeypatch):
+    monkeypatch.setattr("regraft.features.views.FEW", 1)
+    features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL | {"views": "auto"}, augment="fresh")
+    assert features.part("train").fresh is not None
+
+
+def test_fresh_views_make_the_same_run_the_same_numbers(photos, tmp_path):
+    options = TrainOptions(**SMALL | {"views": 1}, augment="fresh", head="mlp", epochs=2)
+    first, second = (train(photos, tmp_path / name, options) for name in ("first", "second"))
+    assert np.array_equal(first.probabilities, second.probabilities)
+
+
+def test_a_tail_trains_on_views_while_what_is_below_stays_bit_equal(photos, tmp_path):
+    choices = {**SMALL, "cut": "blocks.2", "tail": True}
+    features = regraft.extract(regraft.split(regraft.read(photos)), **{**choices, "views": 2})
+    before, digest = features.trunk.hash_tensors(), features.trunk.digest
+    model = regraft.fit(features, epochs=2)
+    plain = regraft.fit(regraft.extract(features.index, **choices), epochs=2)
+    assert model.trunk.hash_tensors() == before and model.trunk.digest == digest
+    trained, other = (fitted.trunk.tail.state_dict() for fitted in (model, plain))
+    assert any(not torch.equal(trained[name], other[name]) for name in trained)
+
+
+def test_where_the_disk_has_no_room_a_tail_still_trains_to_the_same_end_but_for_rounding(photos, tmp_path, caplog):
+    choices = {**SMALL, "cut": "blocks.2", "tail": True, "store": tmp_path / "store"}
+    features = regraft.extract(regraft.split(regraft.read(photos)), **choices, store_limit=0)
+    assert not features.stored and "computed anew in every epoch" in caplog.text
+    stored = regraft.extract(features.index, **choices)
+    first, second = (regraft.fit(each, epochs=1, patience=None) for each in (features, stored))
+    np.testing.assert_allclose(first.probabilities(stored), second.probabilities(stored), atol=0.05)
+
+
+def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, caplog):
+    whole = regraft.extract(regraft.read(photos), **SMALL | {"views": 4}, store=tmp_path / "whole")
+    (shelf,) = Store(tmp_path / "whole").info()
+    assert (shelf.images, shelf.views, len(whole.views)) == (36, 144, 4)
+    options = TrainOptions(**SMALL | {"views": 20}, store=tmp_path / "store", store_limit=1e-3)
+    assert train(photos, tmp_path / "model", options).accuracy > 0
+    assert "of 20 views" in caplog.text
+    (shelf,) = Store(tmp_path / "store").info()
+    assert 0 < shelf.views < 20 * 30 and shelf.views % len(regraft.split(regraft.read(photos), seed=0).train) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"views": -1}, "--views"),
+        ({"views": 1001}, "--views"),
+        ({"views": "many"}, "--views"),
+        ({"augmentation": "stong"}, "strong"),
+        ({"augmentation": "strong,rotate=4"}, "rotation"),
+        ({"augment": "anew"}, "--augment"),
+        ({"store_limit": -1}, "--store-limit"),
+        ({"engine": "openvin"}, "openvino"),
+        ({"precision": "float16"}, "--precision"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused_when_they_are_made(wrong, named):
+    with pytest.raises((UsageError, UnknownName), match=named):
+        TrainOptions(**wrong)
+
+
+def test_policies_are_named_as_they_are_documented():
+    assert {"light", "standard", "strong"} == set(POLICIES)
+
+
+# Engines
+
+
+def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing_is_stored(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(engine.LEAST_COSINE, "bfloat16", 1.01)
+    monkeypatch.setattr("regraft.features.engines.torch.fast_bfloat16", lambda: True)
+    options = TrainOptions(**SMALL | {"precision": "bfloat16"}, cut="blocks.2", store=tmp_path / "store")
+    with pytest.raises(UsageError, match=r"cut at 'blocks\.2' .*bfloat16 on torch"):
+        train(photos, tmp_path / "model", options)
+    assert not (tmp_path / "model").exists()
+    assert sum(shelf.images for shelf in Store(tmp_path / "store").info()) == 0
+
+
+def test_each_precision_has_a_shelf_of_its_own(photos, tmp_path, computed, monkeypatch):
+    monkeypatch.setattr("regraft.features.engines.torch.fast_bfloat16", lambda: True)
+    for precision in ("float32", "bfloat16", "bfloat16"):
+        choices = {**SMALL, "weights": "builtin", "backbone": "efficientnet_lite0", "precision": precision}
+        regraft.extract(regraft.read(photos), **choices, store=tmp_path / "store")
+    assert [shelf.images for shelf in Store(tmp_path / "store").info()] == [36, 36]
+    assert sum(computed) == 2 * 36
+
+
+def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(photos, tmp_path):
+    pytest.importorskip("nncf")
+    if "int8" not in openvino.precisions():
+        pytest.skip("OpenVINO is not installed")
+    options = TrainOptions(size=64, views=0, precision="int8", store=tmp_path / "store")
+    report = train(photos, tmp_path / "model", options)
+    (note,) = [note for note in report.notes if "int8" in note]
+    assert "the model predicts in" in note and f"the same {report.evaluation.n} images is" in note
+    assert report.model.trunk.choice.precision != "int8"
+    assert len(Store(tmp_path / "store").info()) == 2
+    loaded = regraft.load(tmp_path / "model")
+    again = regraft.evaluate(loaded, photos, store=tmp_path / "store")
+    np.testing.assert_array_equal(again.probabilities, report.probabilities)
+
+
 RUN = """
 import sys
 from regraft.core.files import write_file
 from regraft.graft import checkpoint
 from regraft.pipeline import TrainOptions, train
 
+checkpoint.SHARE = float("inf")  # after every epoch, however quick
 saved = checkpoint.save
 def stall(*arguments):
     saved(*arguments)

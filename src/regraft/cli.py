@@ -22,7 +22,7 @@ from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
 from regraft.data.read import SourceOptions
-from regraft.features.options import FeatureOptions, StoreOptions
+from regraft.features.options import EngineOptions, FeatureOptions, StoreOptions
 from regraft.pipeline import ExtractOptions, TrainOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
 
@@ -116,6 +116,7 @@ def evaluate(
     /,
     *,
     options: Annotated[EvaluateOptions, FLAT] = EvaluateOptions(),  # noqa: B008
+    engine: Annotated[EngineOptions, FLAT] = EngineOptions(),  # noqa: B008
     json: Json = False,
     report: Annotated[Path | None, Parameter(help="Write an HTML report to this file.")] = None,
 ) -> None:
@@ -124,7 +125,7 @@ def evaluate(
     from regraft.core import files
 
     _require_ending(report, ".html")
-    found = pipeline.evaluate(pipeline.load(model), source, **vars(options))
+    found = pipeline.evaluate(pipeline.load(model, **vars(engine)), source, **vars(options))
     if report:
         files.write_file(report, found.html().encode())
         log.info("The report is in %s.", report)
@@ -138,6 +139,7 @@ def predict(
     /,
     *,
     options: Annotated[PredictOptions, FLAT] = PredictOptions(),  # noqa: B008
+    engine: Annotated[EngineOptions, FLAT] = EngineOptions(),  # noqa: B008
     output: Annotated[Path | None, Parameter(alias="-o", help="Write a CSV with a row for every input.")] = None,
     json: Json = False,
 ) -> None:
@@ -146,7 +148,7 @@ def predict(
     from regraft.serve import predict as serving
 
     _require_ending(output, ".csv")
-    predictions = pipeline.predict(pipeline.load(model), inputs, **vars(options))
+    predictions = pipeline.predict(pipeline.load(model, **vars(engine)), inputs, **vars(options))
     if output:
         serving.write_csv(predictions, output)
         log.info("%d rows are in %s.", len(predictions), output)
@@ -187,7 +189,7 @@ def backbones(
 
     if cuts:
         places = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
-        _result(places, json, "\n".join("  ".join([path, *known]) for path, known in places.items()))
+        _result(places, json, cut.text(places))
     else:
         found = catalog.listing(pattern)
         _result(found, json, catalog.text(found))
@@ -217,12 +219,12 @@ def report(
     model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o", help="The HTML file to write.")]
 ) -> None:
     """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
+    from regraft import pipeline
     from regraft.core import files
     from regraft.serve.evaluate import model_report
-    from regraft.serve.model import load
 
     _require_ending(output, ".html")
-    files.write_file(output, model_report(load(model)).encode())
+    files.write_file(output, model_report(pipeline.load(model)).encode())
     log.info("The report is in %s.", output)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
-from regraft.core.errors import DataError, Diverged, RefusedFile
+from regraft.core.errors import DataError, Diverged, RefusedFile, UsageError
+from regraft.core.machine import fast_bfloat16
 from regraft.core.options import make, merged, takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
@@ -21,7 +22,7 @@ from regraft.data import split as splitting
 from regraft.data.index import PARTS, Index
 from regraft.data.read import ReadOptions
 from regraft.data.split import SplitOptions
-from regraft.features.options import FeatureOptions
+from regraft.features.options import EngineOptions, FeatureOptions, ViewOptions
 from regraft.graft import heads
 from regraft.graft.options import FitOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
@@ -50,7 +51,13 @@ class ExtractOptions(FeatureOptions, ReadOptions):
 
 @merged
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(FitOptions, FeatureOptions, SplitOptions, ReadOptions):
+class LearnOptions(ViewOptions, FeatureOptions):
+    """The choices of `regraft.extract`, whose features may be trained on."""
+
+
+@merged
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(FitOptions, ViewOptions, FeatureOptions, SplitOptions, ReadOptions):
     """All choices of a training run: those of each step, each default written at its step."""
 
 
@@ -76,13 +83,16 @@ def split(index: Index, *, keep: Mapping[str, str] | None = None, **options: Any
     return splitting.split(index, options=make(SplitOptions, options), keep=keep)
 
 
-@takes_options(FeatureOptions)
+@takes_options(LearnOptions)
 def extract(index: Index, **options: Any) -> Features:
     """Return the features of the used rows, computing only those that the store does not have.
 
+    The training part's (without parts: all) have stored views beside them, as many as `views` says; `fit` trains on
+    them too.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
-    return _extract(index, make(FeatureOptions, options))
+    given = make(LearnOptions, options)
+    return _extract(index, given, given)
 
 
 @takes_options(FitOptions)
@@ -122,11 +132,13 @@ def predict(model: Model, inputs: Any, **options: Any) -> list[Prediction]:
     return serving.predict(model, reading.read_inputs(inputs), make(PredictOptions, options))
 
 
-def load(folder: str | Path) -> Model:
+@takes_options(EngineOptions)
+def load(folder: str | Path, **options: Any) -> Model:
     """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format."""
+    from regraft.features import engine
     from regraft.serve import model
 
-    return model.load(folder)
+    return model.load(folder, engine.choose(make(EngineOptions, options)))
 
 
 def read_parts(source: Any, labels: Sequence[Any] | None, options: TrainOptions) -> Index:
@@ -136,13 +148,13 @@ def read_parts(source: Any, labels: Sequence[Any] | None, options: TrainOptions)
 
 def learn(index: Index, options: TrainOptions) -> tuple[Model, Features]:
     """Extract the features of an index and fit a head on its training part."""
-    features = _extract_checked(index, options)
+    features = _checked(_extract(index, options, options), options)
     return _fit(features, options), features
 
 
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     """Read a source and extract the features of all its images."""
-    return _extract_checked(reading.read(source, options=options), options)
+    return _checked(_extract(reading.read(source, options=options), options), options)
 
 
 def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
@@ -161,14 +173,14 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
             f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
             "or take the class folders out of the part folder: then they are split."
         )
-    features = _extract_checked(index, options)
+    features = _checked(_extract(index, options, options), options)
     earlier = _earlier(features, options, output)
     model = earlier or _fit_or_keep(features, options, output)
-    report = _evaluate(model, features.index, EvaluateOptions(store=options.store, max_broken=1))
+    report = _report(model, features, options)
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
-    model = dataclasses.replace(model, measures={report.part: report.measures()})
+    model = dataclasses.replace(report.model, measures={report.part: report.measures()})
     model.save(output)
     _checkpoint(output).unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
@@ -179,11 +191,28 @@ def _earlier(features: Features, options: TrainOptions, output: Path) -> Model |
     from regraft.serve import model
 
     try:
-        found = model.load(output)
+        found = model.load(output, features.trunk.choice)
     except RefusedFile:
         return None
     same = found.run == model.run_digest(features, _plain(options))
     return found if found.measures and same else None
+
+
+def _report(model: Model, features: Features, options: TrainOptions) -> Report:
+    """Measure a model as it will predict: after training on int8 features in the best precision; say what int8 cost."""
+    from regraft.features import engine
+
+    choices = EvaluateOptions(store=options.store, max_broken=1)
+    if features.trunk.choice.precision != "int8":
+        return _evaluate(model, features.index, choices)
+    coarse = _evaluate(model, features.index, choices)
+    choice = engine.choose(EngineOptions(engine=options.engine))
+    fine = _evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, choices)
+    note = (
+        f"The head was trained on int8 features, and the model predicts in {choice.precision}, as measured here; "
+        f"in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
+    )
+    return dataclasses.replace(fine, notes=(*fine.notes, note))
 
 
 def _checkpoint(output: Path) -> Path:
@@ -214,13 +243,19 @@ def probabilities(model: Model, index: Index, *, store: Path | None = None) -> n
     return model.probabilities(features)
 
 
-def _extract(index: Index, options: FeatureOptions) -> Features:
-    from regraft.features import extract, trunk
+def _extract(index: Index, options: FeatureOptions, viewing: ViewOptions | None = None) -> Features:
+    """Return the features that `options` ask for; `viewing` says what views of the training images, if any."""
+    from regraft.features import extract, trunk, views
     from regraft.features.store import Store
 
-    features = extract.extract(index, trunk.build(options, tail=options.trains_tail), Store(options.store))
+    built = trunk.build(options, tail=options.trains_tail)
+    counts = (index.train if index.train else index).class_counts
+    wanted = views.wanted(viewing.number, viewing.augmentation, options.seed, list(counts.values())) if viewing else []
+    stored = [] if viewing and viewing.augment == "fresh" else wanted
+    features = extract.extract(index, built, Store(options.store), stored, limit=options.store_limit)
     _say_left_out(features.index)
-    return features
+    anew = wanted and (not stored or not features.stored)
+    return features.with_fresh(wanted[0]) if anew else features
 
 
 def _say_left_out(index: Index) -> None:
@@ -235,8 +270,7 @@ def _say_left_out(index: Index) -> None:
         log.info("Ignored %d files, such as %s: %s", len(index.ignored), first.path, first.reason)
 
 
-def _extract_checked(index: Index, options: ExtractOptions | TrainOptions) -> Features:
-    features = _extract(index, options)
+def _checked(features: Features, options: ReadOptions) -> Features:
     reading.check_broken(features.index, options.max_broken)
     return features
 
@@ -300,12 +334,23 @@ def _train(
     from regraft.graft import tail
 
     if trunk.tail is None:
+        if train.fresh and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
+            raise UsageError(
+                f"--augment is fresh, and the {options.head} head is not trained in epochs. "
+                "Use --augment stored, or a head that is, such as --head mlp."
+            )
         head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
         return head(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint)
-    pretrained = bool(trunk.recipe.weights["pretrained"])
-    shape = trunk.output_shape
     return tail.fit(
-        trunk.tail, shape, train, choosing, n_classes, options, pretrained=pretrained, checkpoint=checkpoint
+        trunk.tail,
+        trunk.output_shape,
+        train,
+        choosing,
+        n_classes,
+        options,
+        pretrained=bool(trunk.recipe.weights["pretrained"]),
+        bfloat16=fast_bfloat16() and trunk.choice.precision != "float32",
+        checkpoint=checkpoint,
     )
 
 
@@ -337,7 +382,7 @@ def _check_classes(train: Features, classes: Sequence[str]) -> None:
 def _examples(features: Features, classes: Sequence[str]) -> Examples:
     from regraft.graft.examples import Examples
 
-    return Examples(features, features.labels(classes), features.groups())
+    return Examples(features, features.labels(classes), features.groups(), views=features.views, fresh=features.fresh)
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_every_name_of_timm_is_found_with_or_without_a_tag(name):
 def test_a_tag_keeps_what_is_known_of_the_family():
     entry = catalog.find("inception_v3.tf_in1k")
     assert (entry.architecture, entry.tag) == ("inception_v3", "tf_in1k")
-    assert entry.layers["mixed7"] == "Mixed_6e"
+    assert {layer.name: layer.place for layer in entry.layers}["mixed7"] == "Mixed_6e"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,14 @@ def test_model_arguments_are_followed():
 def test_model_arguments_that_make_timm_fetch_or_read_are_refused(name):
     with pytest.raises(RefusedFile, match=name):
         catalog.build("test_resnet", {name: "x"})
+
+
+def test_a_network_is_keras_own_on_request_only_where_keras_has_it():
+    assert catalog.build("resnet50", {"keras": "notop"}).conv1.bias is not None
+    with pytest.raises(RefusedFile, match=r"Keras's resnet18"):
+        catalog.build("resnet18", {"keras": "notop"})
+    with pytest.raises(RefusedFile, match="'top' or 'notop'"):
+        catalog.build("resnet50", {"keras": "yes"})
 
 
 def test_model_arguments_that_the_network_does_not_take_are_refused():

@@ -1,31 +1,31 @@
 import dataclasses
-import hashlib
-import io
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from tests.conftest import PLAIN
+from tests.features.memory import Memory, cut_short, pictures, png, row
 
 from regraft.core.errors import DataError, RefusedFile, StoreError
+from regraft.core.machine import cores
 from regraft.data.decode import decode
-from regraft.data.index import Index, Row
+from regraft.data.index import Index
 from regraft.data.read import read
-from regraft.features import environment, extract
-from regraft.features.extract import compute, stream
+from regraft.features import compute, environment, extract
+from regraft.features.extract import stream
 from regraft.features.options import FeatureOptions
-from regraft.features.store import Store
+from regraft.features.store import Store, bytes_needed
 from regraft.features.trunk import build
+from regraft.features.views import POLICIES, View, squares
 
-OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64}
+OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 
 
 @pytest.fixture(scope="module")
@@ -41,132 +41,45 @@ def store(tmp_path):
         environment.close(info.folder)
 
 
-def png(seed):
-    """The bytes of a noisy picture, another for each seed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (40 + seed % 7, 50, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-def cut_short(seed):
-    return png(seed)[:2000]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A place that holds its bytes itself and notes each reading; `error` is raised instead."""
-
-    name: str
-    content: bytes
-    error: BaseException | None = None
-    read_names: ClassVar[list[str]] = []
-    threads: ClassVar[set[int]] = set()
-
-    def read(self):
-        self.read_names.append(self.name)
-        self.threads.add(threading.get_ident())
-        if self.error:
-            raise self.error
-        return self.content
-
-
 @pytest.fixture(autouse=True)
 def reads():
     """The names of the places that were read, in order."""
-    Memory.read_names.clear()
-    Memory.threads.clear()
+    Memory.forget()
     return Memory.read_names
 
 
-def row(name, content, error=None, **about):
-    return Row(path=name, place=Memory(name, content, error), id=hashlib.sha256(content).hexdigest(), **about)
+def expected(trunk, rows, view=None):
+    """What the trunk says of each image alone, or of a view of it."""
+    return np.concatenate([trunk(square(trunk, row, view)[None]) for row in rows])
 
 
-def pictures(count, first=0, **about):
-    return [row(f"{seed}.png", png(seed), **about) for seed in range(first, first + count)]
-
-
-def expected(trunk, rows):
-    """What the trunk says of each image alone."""
-    return np.concatenate([trunk(trunk.preprocess(decode(row.place.content))[None]) for row in rows])
+def square(trunk, row, view):
+    pixels = decode(row.place.content)
+    return squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
 
 
 def close_to(features, answer):
     np.testing.assert_allclose(features, answer, rtol=1e-4, atol=1e-5)
 
 
-# The pure middle
-
-
-def test_features_are_those_of_each_image_alone_in_the_rows_order(trunk):
-    rows = pictures(10)
-    batches = list(compute(rows, trunk, batch_size=4))
-    assert [len(batch.good) for batch in batches] == [4, 4, 2]
-    assert [row for batch in batches for row in batch.rows] == rows
-    close_to(np.concatenate([batch.features for batch in batches]), expected(trunk, rows))
-
-
-def test_broken_images_make_no_batch_smaller(trunk):
-    rows = pictures(9)
-    for at in (0, 3, 4, 8, 11):
-        rows.insert(at, row(f"broken{at}", cut_short(at)))
-    batches = list(compute(rows, trunk, batch_size=4))
-    assert [len(batch.good) for batch in batches] == [4, 4, 1]
-    assert [row.path for batch in batches for row in batch.rows] == [row.path for row in rows]
-
-
-def test_only_broken_images_still_leave_in_bounded_stretches(trunk, reads):
-    batches = compute([row(str(at), cut_short(at)) for at in range(100)], trunk, batch_size=4)
-    first = next(batches)
-    batches.close()
-    assert (len(first.rows), first.features.shape) == (32, (0, *trunk.output_shape))
-    assert len(reads) < 50
-
-
-def test_images_are_read_a_batch_ahead_of_the_network_and_not_further(trunk, reads):
-    batches = compute(pictures(60), trunk, batch_size=4)
-    next(batches)
-    batches.close()
-    assert 4 <= len(reads) <= 9
-
-
-def test_one_thread_reads_in_the_rows_order(trunk, reads):
-    list(compute(pictures(30), trunk, batch_size=8))
-    assert reads == [f"{seed}.png" for seed in range(30)]
-    assert len(Memory.threads) == 1
-
-
-def test_no_rows_give_no_batches(trunk):
-    assert list(compute([], trunk)) == []
-
-
-def test_weights_that_give_no_numbers_are_refused_by_name_and_nothing_is_stored(store):
+def test_weights_that_give_no_numbers_are_refused_and_nothing_is_stored(store):
     bad = build(FeatureOptions(**OPTIONS))
     for parameter in bad.module.parameters():
         parameter.fill_(np.nan)
     with pytest.raises(RefusedFile, match=r"test_resnet with the weights .* gives NaN or infinity for 0\.png"):
         extract.extract(Index(tuple(pictures(3))), bad, store)
-    assert store.info()[0].images == 0
-
-
-def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it_if_batches_are_full(trunk):
-    rows = pictures(11)
-    whole = np.concatenate([batch.features for batch in compute(rows, trunk, batch_size=4, full=True)])
-    for part in (rows[:1], rows[3:9]):
-        again = np.concatenate([batch.features for batch in compute(part, trunk, batch_size=4, full=True)])
-        np.testing.assert_array_equal(again, whole[[rows.index(row) for row in part]])
+    assert [info.images for info in store.info()] in ([], [0])
 
 
 # Without a store
 
 
-def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(trunk):
+def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(trunk, store):
     rows = pictures(5)
     rows[1:1] = [row("cut", cut_short(1)), row("ignored", b"", status="ignored", reason="hidden")]
     rows[5:5] = [row("gone", b"", error=FileNotFoundError(2, "No such file or directory"))]
     seen, good = [], []
-    for found, features in stream(Index(tuple(rows)), trunk):
+    for found, features in stream(Index(tuple(rows)), trunk, store):
         seen += found
         good += [found for found in found if found.status == "used"]
         close_to(features, expected(trunk, [row for row in found if row.status == "used"]))
@@ -175,6 +88,7 @@ def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(t
     assert {row.path: row.reason for row in seen if row.status == "broken"}["gone"] == (
         "can't be read: No such file or directory"
     )
+    assert sum(info.images for info in store.info()) == 0
 
 
 # With a store
@@ -287,10 +201,11 @@ def test_an_interruption_keeps_what_was_done(trunk, store, reads):
     stopped = [*rows[:70], row("70.png", png(70), error=KeyboardInterrupt()), *rows[71:]]
     with pytest.raises(KeyboardInterrupt):
         extract.extract(Index(tuple(stopped)), trunk, store)
+    kept = sum(info.images for info in store.info())
+    assert 70 - (cores() + 2) * compute.CHUNK <= kept <= 70
     reads.clear()
     features = extract.extract(Index(tuple(rows)), trunk, store)
-    full = 70 // extract.BATCH * extract.BATCH
-    assert reads == [f"{seed}.png" for seed in range(full, 100)]
+    assert reads == [f"{seed}.png" for seed in range(kept, 100)]
     close_to(np.asarray(features), expected(trunk, rows))
 
 
@@ -299,13 +214,14 @@ import os, signal, sys
 from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FilePlace
-from regraft.features import extract
+from regraft.features import compute, extract
 from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
 from regraft.features.trunk import build
 
 index = read(sys.argv[1])
-trunk = build(FeatureOptions(backbone="test_resnet", weights="random", size=64))
+compute.cores = lambda: 2  # how far ahead it reads, whatever the machine
+trunk = build(FeatureOptions(backbone="test_resnet", weights="random", size=64, engine="torch", precision="float32"))
 store = Store(Path(sys.argv[2]))
 """
 
@@ -365,20 +281,239 @@ def test_two_extractions_at_once_both_end_with_all_features(trunk, store, photos
     assert store.info()[0].images == 100
 
 
+@dataclass
+class Wide:
+    """A trunk whose features are too large for any disk."""
+
+    digest: str = "f" * 64
+    output_shape: tuple[int, ...] = (10**15,)
+    stored: str = "float32"
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
 def test_what_does_not_fit_on_the_disk_is_refused_before_anything_is_read(store, reads):
-    @dataclass
-    class Wide:
-        """A trunk whose features are too large for any disk."""
-
-        digest: str = "f" * 64
-        output_shape: tuple[int, ...] = (10**15,)
-
-        def describe(self) -> dict[str, Any]:
-            return {}
-
-    with pytest.raises(StoreError, match=r"features of 3 images take up to .*PB, and the disk of .* has .* free"):
-        extract.extract(Index(tuple(pictures(3))), Wide(), store)
+    with pytest.raises(StoreError, match=r"features of 3 images take up to .*PB, and there are .*B for the store in "):
+        extract.extract(Index(tuple(pictures(3))), Wide(), store, [VIEWS[0]])
     assert reads == []
+
+
+# Views
+
+VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in range(1, 6))
+
+
+def parted(counts=(6, 2, 3)):
+    """Pictures in three parts, with labels."""
+    parts = [part for part, count in zip(("train", "validation", "test"), counts, strict=True) for _ in range(count)]
+    rows = pictures(len(parts))
+    return [
+        dataclasses.replace(row, part=part, label="cd"[at % 2])
+        for at, (row, part) in enumerate(zip(rows, parts, strict=True))
+    ]
+
+
+def held(store):
+    (info,) = store.info()
+    return info.images, info.views
+
+
+def test_the_training_images_have_their_views_and_the_others_none(trunk, store):
+    rows = parted()
+    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    assert held(store) == (11, 18)
+    close_to(np.asarray(features), expected(trunk, rows))
+    train = features.part("train")
+    assert len(train.views) == 3 and all(view.rows == train.rows for view in train.views)
+    for number, view in enumerate(train.views):
+        close_to(np.asarray(view), expected(trunk, train.rows, VIEWS[number]))
+        assert view.views == () and not np.allclose(view, train)
+    assert features.part("validation").views == features.part("test").views == ()
+    assert features.part("test").fresh is None
+    close_to(np.asarray(features.part("test")), expected(trunk, rows[8:]))
+
+
+def test_without_parts_every_image_has_views(trunk, store):
+    features = extract.extract(Index(tuple(pictures(4))), trunk, store, VIEWS[:2])
+    assert held(store) == (4, 8)
+    close_to(np.asarray(features.views[1]), expected(trunk, pictures(4), VIEWS[1]))
+
+
+def test_views_are_stored_once_and_one_more_costs_one(trunk, store, reads, decoded):
+    index = Index(tuple(parted()))
+    first = extract.extract(index, trunk, store, VIEWS[:3])
+    assert (len(reads), len(decoded)) == (11, 11)  # one reading and one decoding serve an image and its views
+    reads.clear()
+    again = extract.extract(index, trunk, store, VIEWS[:3])
+    assert reads == [] and np.array_equal(again.part("train").views[2], first.part("train").views[2])
+    extract.extract(index, trunk, store, VIEWS[:2])
+    extract.extract(index, trunk, store)
+    assert reads == []
+    more = extract.extract(index, trunk, store, VIEWS[:4])
+    assert reads == [f"{seed}.png" for seed in range(6)] and held(store) == (11, 24)
+    assert np.array_equal(more.part("train").views[0], first.part("train").views[0])
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many images were decoded."""
+    counts = []
+    monkeypatch.setattr(compute, "decode", lambda *arguments: counts.append(1) or decode(*arguments))
+    return counts
+
+
+def test_an_image_that_moves_into_the_training_part_gets_its_views_then(trunk, store, reads):
+    rows = parted()
+    extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2])
+    reads.clear()
+    rows[10] = dataclasses.replace(rows[10], part="train")
+    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2]).part("train")
+    assert reads == ["10.png"] and held(store) == (11, 14)
+    close_to(np.asarray(features.views[0]), expected(trunk, features.rows, VIEWS[0]))
+
+
+def test_a_copy_in_another_part_takes_no_view_from_the_training_part(trunk, store):
+    rows = [dataclasses.replace(row("copy.png", png(2)), part="test", label="c"), *parted()]
+    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2]).part("train")
+    close_to(np.asarray(features.views[1]), expected(trunk, features.rows, VIEWS[1]))
+
+
+def test_a_broken_training_image_has_no_views_and_is_read_once(trunk, store, reads):
+    rows = [*parted(), row("cut", cut_short(1), part="train", label="c")]
+    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2])
+    assert [row.path for row in features.index.broken] == ["cut"]
+    assert [len(view) for view in features.part("train").views] == [6, 6] and held(store) == (11, 12)
+    reads.clear()
+    extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    assert "cut" not in reads
+
+
+def test_an_interruption_keeps_the_views_that_were_done(trunk, store, reads):
+    rows = pictures(60)
+    stopped = [*rows[:50], row("50.png", png(50), error=KeyboardInterrupt()), *rows[51:]]
+    with pytest.raises(KeyboardInterrupt):
+        extract.extract(Index(tuple(stopped)), trunk, store, VIEWS[:3])
+    images, views = held(store)
+    assert views == 3 * images and images >= 50 - (cores() + 2) * compute.CHUNK
+    reads.clear()
+    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    assert reads == [f"{seed}.png" for seed in range(images, 60)] and held(store) == (60, 180)
+    close_to(np.asarray(features.views[2]), expected(trunk, rows, VIEWS[2]))
+
+
+def test_a_view_that_the_disk_damaged_is_computed_again_and_said(trunk, store, caplog, reads):
+    view = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2]).part("train").views[1]
+    whole = np.asarray(view)
+    damage(store, whole[3])
+    reads.clear()
+    close_to(np.asarray(view), whole)
+    assert "lost the features of 1 images" in caplog.text
+    assert reads == ["3.png"]
+
+
+# Where the room is small
+
+
+def gigabytes(trunk, rows):
+    return bytes_needed(rows, trunk.output_shape, trunk.stored) / 1e9
+
+
+def test_there_are_as_many_views_as_the_limit_has_room_for_and_that_is_said(trunk, store, caplog):
+    index = Index(tuple(parted()))
+    features = extract.extract(index, trunk, store, VIEWS, limit=gigabytes(trunk, 11 + 3 * 6))
+    assert "enough for 3 of 5 views" in caplog.text and str(store.folder) in caplog.text
+    assert len(features.part("train").views) == 3 and held(store) == (11, 18)
+    caplog.clear()
+    again = extract.extract(index, trunk, store, VIEWS[:3], limit=0)  # all is there: nothing more is written
+    assert len(again.part("train").views) == 3 and caplog.text == ""
+
+
+def test_without_room_for_one_view_there_is_none(trunk, store, caplog):
+    features = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2], limit=gigabytes(trunk, 11))
+    assert "enough for 0 of 2 views" in caplog.text
+    assert features.part("train").views == () and held(store) == (11, 0)
+
+
+def test_pooled_features_without_room_are_refused_before_anything_is_read(trunk, store, reads):
+    with pytest.raises(StoreError, match=r"features of 11 images .*--store-limit.*--store"):
+        extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2], limit=gigabytes(trunk, 10))
+    assert reads == []
+
+
+@pytest.fixture(scope="module")
+def below():
+    """A trunk that gives maps for a tail."""
+    return build(FeatureOptions(**OPTIONS, cut="layer2"), tail=True)
+
+
+def test_maps_for_a_tail_are_stored_as_bfloat16(below, store):
+    rows = parted()
+    features = extract.extract(Index(tuple(rows)), below, store, VIEWS[:1])
+    np.testing.assert_allclose(np.asarray(features), expected(below, rows), rtol=2**-8, atol=1e-6)
+    view = features.part("train").views[0]
+    np.testing.assert_allclose(np.asarray(view), expected(below, rows[:6], VIEWS[0]), rtol=2**-8, atol=1e-6)
+    assert features.stored
+
+
+def test_maps_without_room_are_computed_whenever_they_are_read_and_that_is_said(below, store, caplog, reads):
+    rows = [*parted(), row("cut", cut_short(1), part="train", label="c")]
+    features = extract.extract(Index(tuple(rows)), below, store, VIEWS[:2], limit=gigabytes(below, 5))
+    assert "computed anew in every epoch" in caplog.text and "maps of 12 images" in caplog.text
+    assert not features.stored and features.views == ()
+    assert [row.path for row in features.index.broken] == ["cut"]
+    train = features.part("train")
+    for _ in range(2):
+        reads.clear()
+        close_to(train[[4, 1]], expected(below, [rows[4], rows[1]]))
+        assert reads == ["4.png", "1.png"]
+    close_to(np.asarray(features), expected(below, rows[:11]))
+    assert sum(info.images for info in store.info()) == 0
+    assert train[[]].shape == (0, *below.output_shape)
+
+
+def test_an_image_that_is_gone_when_it_is_computed_again_is_named(below, store, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        (folder / f"{seed}.png").write_bytes(png(seed))
+    features = extract.extract(read(sorted(folder.iterdir()), ["a", "b", "a"]), below, store, limit=0)
+    (folder / "1.png").unlink()
+    with pytest.raises(StoreError, match=r"1\.png could be read before and can't be now"):
+        np.asarray(features)
+    assert features[[0, 2]].shape == (2, *below.output_shape)
+
+
+# Views anew in every epoch
+
+
+def test_fresh_views_are_new_in_every_epoch_and_stored_nowhere(trunk, store, reads):
+    rows = parted()
+    features = extract.extract(Index(tuple(rows)), trunk, store).with_fresh(VIEWS[0])
+    train = features.part("train")
+    assert train.fresh is not None and train.views == ()
+    reads.clear()
+    for number in (1, 2, 7):
+        again = dataclasses.replace(VIEWS[0], number=number)
+        close_to(np.asarray(train.fresh(number)), expected(trunk, train.rows, again))
+    assert reads == 3 * [f"{seed}.png" for seed in range(6)]
+    assert held(store) == (11, 0)
+    np.testing.assert_array_equal(train.fresh(2), train.fresh(2))
+    assert not np.allclose(train.fresh(1), train.fresh(2))
+
+
+def test_what_is_held_out_has_no_fresh_views_and_the_images_themselves_stay_as_they_are(trunk, store):
+    rows = parted()
+    features = extract.extract(Index(tuple(rows)), trunk, store).with_fresh(VIEWS[0])
+    assert features.part("validation").fresh is None and features.part("test").fresh is None
+    assert features.without_views().fresh is None
+    close_to(np.asarray(features), expected(trunk, rows))
+
+
+def test_a_part_of_the_training_part_keeps_its_views(trunk, store):
+    train = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2]).part("train")
+    some = train.with_index(train.index.with_rows(train.rows[2:5]))
+    close_to(np.asarray(some.views[1]), expected(trunk, train.rows[2:5], VIEWS[1]))
 
 
 # Features, as an array
@@ -457,13 +592,18 @@ def test_copies_and_equal_groups_share_a_number_also_in_a_chain(features):
     assert together == {frozenset({0, 4, 6}), frozenset({1, 2}), frozenset({3}), frozenset({5})}
 
 
-def test_a_row_that_the_disk_damaged_is_computed_again_and_said(features, store, trunk, caplog, reads):
-    whole = np.asarray(features)
+def damage(store, row):
+    """Change a bit of a stored row behind the store's back."""
     shelf = Path(store.info()[0].folder)
     environment.close(shelf)
     content = bytearray((shelf / "data.mdb").read_bytes())
-    content[content.index(whole[3].tobytes()) + 5] ^= 4
+    content[content.index(row.tobytes()) + 5] ^= 4
     (shelf / "data.mdb").write_bytes(content)
+
+
+def test_a_row_that_the_disk_damaged_is_computed_again_and_said(features, store, trunk, caplog, reads):
+    whole = np.asarray(features)
+    damage(store, whole[3])
     reads.clear()
     close_to(features[2:5], whole[2:5])
     assert "lost the features of 1 images" in caplog.text

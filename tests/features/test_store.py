@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from regraft.core.errors import StoreError
-from regraft.features import environment
-from regraft.features.store import MissingRows, Store, bytes_needed, default_folder
+from regraft.features import engine, environment
+from regraft.features.engines import openvino
+from regraft.features.store import MissingRows, Store, bytes_needed, default_folder, room
 
 DIGEST = "a" * 64
 ABOUT = {"architecture": "resnet50", "cut": "pooled"}
@@ -44,6 +47,11 @@ def ids(count):
 
 def rows(count, width=WIDTH):
     return np.arange(count * width, dtype=np.float32).reshape(count, width)
+
+
+def views(count, number=1):
+    """The keys of one augmented view of the first images."""
+    return [id + f"{number:016x}" for id in ids(count)]
 
 
 def start(folder, code):
@@ -108,6 +116,29 @@ def test_what_is_read_is_a_copy_that_later_changes_leave_alone(shelf):
     assert np.array_equal(shelf.read(ids(1), (WIDTH,)), rows(1))
 
 
+def test_a_reading_of_several_stretches_gives_the_same_rows_and_names_all_that_are_lost(shelf, monkeypatch):
+    monkeypatch.setattr("regraft.features.store.STRETCH_BYTES", 3 * RECORD)
+    monkeypatch.setattr("regraft.features.store.STRETCH_KEYS", 5)
+    shelf.put(ids(20), rows(20))
+    order = np.random.default_rng(0).integers(0, 20, 50)
+    assert np.array_equal(shelf.read([ids(20)[number] for number in order], (WIDTH,)), rows(20)[order])
+    assert shelf.missing([*ids(40)[::-1], *ids(30)]) == ids(40)[:19:-1]
+    with pytest.raises(MissingRows) as caught:
+        shelf.read(ids(40)[10:], (WIDTH,))
+    assert caught.value.ids == ids(40)[20:]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what is mapped from /proc")
+@pytest.mark.parametrize("use", ["read", "missing"])
+def test_a_long_reading_does_not_leave_the_file_in_memory(shelf, monkeypatch, use):
+    monkeypatch.setattr("regraft.features.store.STRETCH_BYTES", 50 * RECORD)
+    monkeypatch.setattr("regraft.features.store.STRETCH_KEYS", 50)
+    shelf.put(ids(200), rows(200))
+    assert str(data_file(shelf)) in Path("/proc/self/maps").read_text()
+    assert len(shelf.read(ids(200), (WIDTH,)) if use == "read" else shelf.missing(ids(201))) in (200, 1)
+    assert str(data_file(shelf)) not in Path("/proc/self/maps").read_text()
+
+
 def test_no_ids_give_no_rows(shelf):
     assert shelf.read([], (2, 3)).shape == (0, 2, 3)
 
@@ -156,6 +187,88 @@ def test_a_map_that_another_process_grew_is_followed(shelf, folder, monkeypatch)
     assert np.array_equal(shelf.read(ids(100), (WIDTH,)), rows(100))
     shelf.put(ids(101)[100:], rows(101)[100:])
     assert shelf.missing(ids(101)) == []
+
+
+# Augmented views
+
+
+def test_an_images_views_are_rows_of_their_own(shelf):
+    shelf.put([*ids(2), *views(2), *views(2, 2)], rows(6))
+    assert np.array_equal(shelf.read([*views(2, 2), *ids(1), *views(1)], (WIDTH,)), rows(6)[[4, 5, 0, 2]])
+
+
+def test_a_view_is_missing_unless_it_has_features_or_its_image_an_error(shelf):
+    shelf.put([*ids(2), *views(1)], rows(3), {ids(3)[2]: "cut short"})
+    assert shelf.missing([*views(4), *ids(4)]) == [views(4)[1], views(4)[3], ids(4)[3]]
+    assert shelf.errors([*views(3), *ids(3)]) == {views(3)[2]: "cut short", ids(3)[2]: "cut short"}
+
+
+def test_an_error_told_of_a_view_is_its_images(shelf):
+    shelf.put([], rows(0), {views(1)[0]: "cut short"})
+    assert shelf.errors(ids(1)) == {ids(1)[0]: "cut short"}
+
+
+def test_views_are_counted_apart_from_images(shelf, folder):
+    shelf.put([*ids(4), *views(3), *views(2, 2)], rows(9), {ids(6)[5]: "cut short"})
+    (info,) = Store(folder).info()
+    assert (info.images, info.views) == (4, 5)
+    assert "4 images and 5 views of them" in Store(folder).text()
+    assert Store(folder).to_dict()["shelves"][0]["views"] == 5
+
+
+# Kept as bfloat16
+
+
+@pytest.fixture
+def half_shelf(folder):
+    shelf = Store(folder).shelf(DIGEST, ABOUT, "bfloat16")
+    yield shelf
+    environment.close(shelf.folder)
+
+
+def test_bfloat16_rounds_as_torch_does_and_comes_back_as_float32(half_shelf):
+    bits = np.random.default_rng(0).integers(0, 2**32, (40, 20, 50), np.uint32)
+    bits[:8] &= 0xFFFF8000  # half-way between two neighbours, or exact
+    bits[8:16] &= 0x807FFFFF  # subnormal
+    numbers = bits.view(np.float32)
+    numbers[~np.isfinite(numbers)] = 0
+    numbers[0, 0, :3] = [-0.0, np.finfo(np.float32).max, -np.finfo(np.float32).max]
+    half_shelf.put(ids(40), numbers)
+    read = half_shelf.read(ids(40), (20, 50))
+    assert read.dtype == np.float32
+    assert read.tobytes() == torch.from_numpy(numbers).bfloat16().float().numpy().tobytes()
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_features_of_any_layout_and_float_type_are_stored_by_their_values(folder, kind):
+    shelf = Store(folder).shelf(DIGEST, ABOUT, kind)
+    numbers = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)  # whole and small: exact in every type
+    shelf.put(ids(2), numbers.astype(np.float16).transpose(0, 2, 1))
+    assert np.array_equal(shelf.read(ids(2), (4, 3)), numbers.transpose(0, 2, 1))
+    environment.close(shelf.folder)
+
+
+def test_bfloat16_takes_half_the_disk(folder):
+    for digest, kind in (("a" * 64, "float32"), ("b" * 64, "bfloat16")):
+        Store(folder).shelf(digest, ABOUT, kind).put(ids(100), rows(100, 20_000))
+    taken = {info.folder.name: info.bytes for info in Store(folder).info()}
+    assert 0.49 < taken["b" * 64] / taken["a" * 64] < 0.53
+
+
+def test_a_flipped_bit_of_bfloat16_is_noticed(half_shelf):
+    half_shelf.put(ids(9), rows(9))
+    flip_a_bit_of(half_shelf, (rows(9)[4].view(np.uint32) >> 16).astype("<u2")[:2])  # 2800 and 2801, both exact or cut
+    with pytest.raises(MissingRows) as caught:
+        half_shelf.read(ids(9), (WIDTH,))
+    assert len(caught.value.ids) == 1
+
+
+def test_a_row_of_the_other_type_counts_as_lost_and_is_written_anew(shelf, half_shelf):
+    shelf.put(ids(1), rows(1))
+    with pytest.raises(MissingRows):
+        half_shelf.read(ids(1), (WIDTH,))
+    half_shelf.put(ids(1), np.ones((1, WIDTH), np.float32))
+    assert np.array_equal(half_shelf.read(ids(1), (WIDTH,)), np.ones((1, WIDTH)))
 
 
 # Several at once
@@ -332,7 +445,7 @@ def test_a_damaged_shelf_does_not_hide_the_others_and_is_cleared_with_them(shelf
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (json.dumps({"format": 2, "about": {}}), "format 2; this regraft reads up to 1. Update regraft"),
+        (json.dumps({"format": 3, "about": {}}), "format 3; this regraft reads up to 2. Update regraft"),
         ("{", "damaged: about.json"),
         ("[]", "damaged: about.json"),
         ('{"format": "x", "about": {}}', "damaged: about.json"),
@@ -343,6 +456,12 @@ def test_a_later_format_and_a_damaged_description_are_refused(shelf, content, sa
     (shelf.folder / "about.json").write_text(content)
     with pytest.raises(StoreError, match=says):
         shelf.read(ids(1), (WIDTH,))
+
+
+def test_a_shelf_of_the_first_format_is_read(shelf):
+    shelf.put(ids(3), rows(3))
+    (shelf.folder / "about.json").write_text(json.dumps({"format": 1, "about": ABOUT}))
+    assert np.array_equal(shelf.read(ids(3), (WIDTH,)), rows(3))
 
 
 # The disk refuses
@@ -429,14 +548,39 @@ def test_a_store_that_is_a_file_is_refused(tmp_path):
     assert Store(tmp_path / "store").info() == []
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 @pytest.mark.parametrize("width", [1, 100, 490, 600, 1280, 5000])
-def test_the_bytes_needed_are_never_fewer_than_taken_nor_many_more(folder, width):
-    shelf = Store(folder).shelf(DIGEST, ABOUT)
+def test_the_bytes_needed_are_never_fewer_than_taken_nor_many_more(folder, width, kind):
+    shelf = Store(folder).shelf(DIGEST, ABOUT, kind)
+    keys = [*ids(480), *views(480)]
     for at in range(0, 960, 32):
-        shelf.put(ids(960)[at : at + 32], rows(32, width))
-    taken, said = Store(folder).info()[0].bytes, bytes_needed(960, (width,))
+        shelf.put(keys[at : at + 32], rows(32, width))
+    taken, said = Store(folder).info()[0].bytes, bytes_needed(960, (width,), kind)
     environment.close(shelf.folder)
     assert taken - (1 << 18) <= said <= 2.5 * taken
+
+
+def test_room_is_the_free_disk_without_a_limit(folder):
+    assert 0 < room(folder) <= shutil.disk_usage(folder.parent).total
+
+
+def test_room_is_what_the_limit_leaves_of_all_shelves(shelf, folder):
+    shelf.put(ids(200), rows(200))
+    Store(folder).shelf("b" * 64, ABOUT).put(ids(100), rows(100))
+    held = sum(info.bytes for info in Store(folder).info())
+    assert held > 300 * RECORD
+    assert room(folder, held / 1e9 + 0.001) == pytest.approx(1e6, abs=1)
+
+
+def test_room_is_never_more_than_the_disk_has_nor_less_than_nothing(shelf, folder):
+    shelf.put(ids(200), rows(200))
+    assert room(folder, 1e9) <= shutil.disk_usage(folder).total
+    assert room(folder, 1e-6) == 0
+
+
+def test_an_absent_store_has_the_room_of_its_limit(folder):
+    assert room(folder / "deeper", 0.001) == 1e6
+    assert not folder.exists()
 
 
 # What is there, and clearing it
@@ -473,6 +617,27 @@ def test_clear_deletes_shelves_and_nothing_else(shelf, folder):
     before = Store(folder).info()[0].bytes
     assert Store(folder).clear() == before > 5 * RECORD
     assert {file: file.read_text() for file in folder.rglob("*") if file.is_file()} == own
+
+
+def test_what_an_engine_keeps_on_a_shelf_is_counted_and_cleared_with_it(shelf, folder):
+    shelf.put(ids(5), rows(5))
+    alone = folder / ("b" * 64)  # a network was converted there, and no features were stored
+    for place in (shelf.folder, alone):
+        (place / openvino.CONVERTED).mkdir(parents=True)
+        (place / openvino.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
+        (place / engine.PROOF).write_text("{}")
+    found = {info.folder.name: info for info in Store(folder).info()}
+    assert [(info.images, info.problem) for info in (found[DIGEST], found["b" * 64])] == [(5, ""), (0, "")]
+    assert min(info.bytes for info in found.values()) >= 1 << 20
+    assert Store(folder).clear() >= 2 << 20
+    assert list(folder.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_does_not_keep_a_shelf_from_being_cleared(shelf, folder):
+    shelf.put(ids(5), rows(5))
+    (shelf.folder / f".{openvino.CONVERTED}.abcdef.partial").mkdir()
+    assert Store(folder).clear() > 5 * RECORD
+    assert list(folder.iterdir()) == []
 
 
 def test_a_clearing_that_was_killed_is_finished_by_the_next(shelf, folder):

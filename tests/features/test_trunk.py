@@ -1,17 +1,21 @@
 import dataclasses
 import json
 import logging
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save, save_file
+from tests.conftest import PLAIN
 from torch import nn
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
-from regraft.features import catalog
+from regraft.features import catalog, engine
 from regraft.features._torchvision import import_timm
 from regraft.features.cut import find_cut
+from regraft.features.engine import Choice
 from regraft.features.options import FeatureOptions
 from regraft.features.trunk import Trunk, build
 from regraft.features.weights import random
@@ -20,12 +24,19 @@ SMALL = "test_resnet"
 
 
 def trunk(backbone=SMALL, tail=False, **choices):
-    choices = {"weights": "random", "size": 64, **choices}
+    choices = {**PLAIN, "weights": "random", "size": 64, **choices}
     return build(FeatureOptions(backbone=backbone, **choices), tail=tail)
 
 
 def batch(count=2, size=64, seed=0):
-    return np.random.default_rng(seed).standard_normal((count, 3, size, size)).astype(np.float32)
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def normalised(squares, backbone=SMALL):
+    """The images as timm's networks take them, by timm's own description: (n, 3, S, S) float32."""
+    config = import_timm().models.get_pretrained_cfg(backbone)
+    images = (squares / 255 - np.array(config.mean)) / np.array(config.std)
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
 
 
 def network(backbone=SMALL, seed=0):
@@ -36,17 +47,17 @@ def network(backbone=SMALL, seed=0):
 
 
 def at(whole, path, images):
-    """Return what the module at `path` gives inside the network."""
+    """Return what the module at `path` gives inside the network, of normalised images."""
     seen = []
     whole.get_submodule(path).register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
-        whole(torch.from_numpy(images))
+        whole(images)
     return seen[0].numpy()
 
 
 def restored(built):
     description = json.loads(json.dumps(built.describe()))
-    return Trunk.restore(description, load(save(built.tensors())))
+    return Trunk.restore(description, load(save(built.tensors())), built.choice)
 
 
 # what it says of an image
@@ -54,8 +65,8 @@ def restored(built):
 
 def test_pooled_features_are_those_of_timms_network():
     with torch.no_grad():
-        expected = network()(torch.from_numpy(batch())).numpy()
-    np.testing.assert_allclose(trunk()(batch()), expected, rtol=1e-5, atol=1e-6)
+        expected = network()(normalised(batch())).numpy()
+    np.testing.assert_allclose(trunk()(batch()), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +81,7 @@ def test_pooled_features_are_those_of_timms_network():
 )
 def test_a_map_becomes_its_mean_over_places_whatever_its_layout(backbone, cut, size, places):
     built, images = trunk(backbone, cut=cut, size=size), batch(size=size)
-    maps = at(network(backbone), cut, images)
+    maps = at(network(backbone), cut, normalised(images, backbone))
     np.testing.assert_allclose(built(images), maps.mean(places), rtol=1e-4, atol=1e-5)
     assert built.output_shape == maps.mean(places).shape[1:]
     whole = trunk(backbone, cut=cut, size=size, pool="none")
@@ -80,25 +91,41 @@ def test_a_map_becomes_its_mean_over_places_whatever_its_layout(backbone, cut, s
 
 def test_the_mean_knows_the_layout_where_the_shape_does_not_tell():
     built = trunk("test_mambaout", cut="stages.0")
-    maps = at(network("test_mambaout"), "stages.0", batch())
+    maps = at(network("test_mambaout"), "stages.0", normalised(batch(), "test_mambaout"))
     assert maps.shape[1:] == (16, 16, 16)  # height, width, channels: any of them could be the channels
     np.testing.assert_allclose(built(batch()), maps.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
-def test_cut_input_is_the_image_itself_and_the_tail_the_network():
+def test_cut_input_is_the_normalised_image_and_the_tail_the_network():
     built = trunk(cut="input", tail=True)
-    np.testing.assert_array_equal(built(batch()), batch())
+    np.testing.assert_allclose(built(batch()), normalised(batch()), rtol=1e-5, atol=1e-6)
     with torch.no_grad():
-        tail = built.tail.eval()(torch.from_numpy(batch()))
-        assert torch.equal(tail, network()(torch.from_numpy(batch())))
+        tail = built.tail.eval()(normalised(batch()))
+        assert torch.equal(tail, network()(normalised(batch())))
 
 
 def test_tail_of_trunk_is_the_network():
     built = trunk(cut="layer2", tail=True)
     with torch.no_grad():
         features = built.tail.eval()(torch.from_numpy(built(batch())))
-        expected = network()(torch.from_numpy(batch()))
-    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+        expected = network()(normalised(batch()))
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_threads_may_ask_at_once_also_before_anything_was_asked(monkeypatch):
+    images, starts = batch(24), []
+    expected = trunk()(images)
+    start = engine.start
+    monkeypatch.setattr(engine, "start", lambda *arguments: starts.append(1) or start(*arguments))
+    built = trunk()
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(built, np.split(images, 8)))
+    np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-4, atol=1e-5)
+    assert len(starts) == 1
+
+
+def test_no_images_have_no_features():
+    assert trunk()(batch(0)).shape == (0, 96)
 
 
 def test_random_weights_follow_the_seed_and_warn(caplog):
@@ -110,7 +137,7 @@ def test_random_weights_follow_the_seed_and_warn(caplog):
 
 
 def test_installed_weights_do_not_warn(caplog):
-    build(FeatureOptions(size=32, cut="blocks.0"))
+    build(FeatureOptions(size=32, cut="blocks.0", **PLAIN))
     assert not caplog.records
 
 
@@ -171,7 +198,7 @@ class Shared(nn.Module):
 
 def test_training_a_layer_above_the_cut_leaves_it_frozen_below():
     recipe = dataclasses.replace(trunk().recipe, cut="between")
-    built = Trunk(recipe, find_cut(Shared().eval(), "between"), tail=True)
+    built = Trunk(recipe, find_cut(Shared().eval(), "between"), Choice("torch", "float32"), tail=True)
     before = built.hash_tensors()
     optimizer = torch.optim.SGD([*built.tail.parameters(), *built.module.parameters()], lr=0.1)
     built.tail(torch.from_numpy(built(batch()))).square().sum().backward()
@@ -185,16 +212,27 @@ def test_training_a_layer_above_the_cut_leaves_it_frozen_below():
 
 def test_the_digest_depends_on_all_that_decides_the_features():
     same = {"cut": "layer2", "size": 64}
-    changes = [{}, {"seed": 1}, {"cut": "layer1"}, {"pool": "none"}, {"size": 65}, {"resize": "pad"}]
-    assert len({trunk(**{**same, **change}).digest for change in changes}) == len(changes)
+    changes = [{}, {"seed": 1}, {"cut": "layer1"}, {"pool": "none"}, {"size": 65}, {"resize": "pad"}, {"tail": True}]
+    built = [trunk(**{**same, **change}) for change in changes]
+    others = [built[0].on(Choice("torch", "bfloat16")), built[0].on(Choice("openvino", "float32"))]
+    assert len({each.digest for each in [*built, *others]}) == len(changes) + 2
+    assert (built[0].stored, built[-1].stored) == ("float32", "bfloat16")  # why a tail's maps have another shelf
+
+
+def test_the_same_trunk_on_the_engine_it_had_has_the_digest_it_had():
+    built = trunk()
+    other = built.on(Choice("torch", "bfloat16"))
+    assert built.digest != other.digest
+    assert other.on(built.choice).digest == built.digest == trunk().digest
+    assert other.hash_tensors() == built.hash_tensors() and other.describe() == built.describe()
 
 
 def test_the_digest_does_not_depend_on_words_that_change_no_feature():
     assert trunk(pool="none").digest == trunk(pool="mean").digest  # pooled features are no map
     named = trunk("inception_v3", cut="mixed0", size=96)
     assert named.digest == trunk("inception_v3", cut="Mixed_5b", size=96).digest
-    plain = trunk(cut="layer2", pool="none")
-    assert plain.digest == trunk(cut="layer2", tail=True).digest
+    pooled = trunk(cut="layer2", pool="mean", tail=True)
+    assert pooled.digest == trunk(cut="layer2", pool="none", tail=True).digest  # a tail wants the map whole
 
 
 # keeping it
@@ -219,6 +257,21 @@ def test_a_restored_trunk_is_the_same(backbone, choices):
     assert (again.digest, again.describe()) == (built.digest, built.describe())
     assert (again.hash_tensors(), again.output_shape) == (built.hash_tensors(), built.output_shape)
     np.testing.assert_array_equal(again(images), built(images))
+
+
+def test_a_trunk_that_has_run_can_be_pickled_and_runs_again():
+    built = trunk()
+    features = built(batch())
+    again = pickle.loads(pickle.dumps(built))
+    np.testing.assert_array_equal(again(batch()), features)
+    assert again.digest == built.digest and again.choice == built.choice
+
+
+def test_a_copy_with_its_own_tail_goes_on_with_the_engine_that_runs(monkeypatch):
+    built = trunk(cut="layer2", tail=True)
+    features = built(batch())
+    monkeypatch.setattr(engine, "start", None)
+    np.testing.assert_array_equal(built.with_own_tail()(batch()), features)
 
 
 def test_a_restored_tail_is_the_trained_one():
@@ -258,14 +311,15 @@ def test_a_restored_tail_is_the_trained_one():
 def test_a_description_that_is_off_is_refused(change):
     built = trunk(cut="layer2")
     with pytest.raises(RefusedFile):
-        Trunk.restore({**built.describe(), **change}, built.tensors())
+        Trunk.restore({**built.describe(), **change}, built.tensors(), built.choice)
 
 
 @pytest.mark.parametrize("key", ["architecture", "model_args", "cut", "pool", "preprocess", "weights", "tail"])
 def test_a_description_that_lacks_a_key_is_refused(key):
     built = trunk(cut="layer2")
     with pytest.raises(RefusedFile, match=key):
-        Trunk.restore({name: value for name, value in built.describe().items() if name != key}, built.tensors())
+        described = {name: value for name, value in built.describe().items() if name != key}
+        Trunk.restore(described, built.tensors(), built.choice)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "foreign", "shape", "kind", "none", "tail"])
@@ -286,7 +340,7 @@ def test_tensors_that_are_not_those_needed_are_refused(spoil):
     else:
         tensors["tail." + name] = tensors[name]
     with pytest.raises(RefusedFile):
-        Trunk.restore(built.describe(), tensors)
+        Trunk.restore(built.describe(), tensors, built.choice)
 
 
 # sizes
@@ -324,7 +378,7 @@ def test_position_embeddings_of_a_file_are_resampled_as_timm_does(tmp_path):
         "test_vit", pretrained=True, num_classes=0, img_size=96, pretrained_cfg_overlay={"file": str(path)}
     )
     with torch.no_grad():
-        expected = by_timm.eval()(torch.from_numpy(batch(size=96))).numpy()
+        expected = by_timm.eval()(normalised(batch(size=96), "test_vit")).numpy()
     np.testing.assert_allclose(built(batch(size=96)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -371,7 +425,7 @@ def folder(path, architecture=SMALL):
 
 
 def test_a_weights_folder_says_its_own_architecture_and_size(tmp_path):
-    built = build(FeatureOptions(weights=folder(tmp_path / "mine")))
+    built = build(FeatureOptions(weights=folder(tmp_path / "mine"), **PLAIN))
     assert built.describe()["architecture"] == SMALL
     assert built.preprocess.size == 96
     assert built.digest == trunk(size=96).digest

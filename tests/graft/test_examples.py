@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import DataError
-from regraft.graft.examples import Examples, check, cut
+from regraft.graft.examples import Examples, ahead, check, cut
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,98 @@ def test_a_batch_is_float32_and_may_be_written_to_though_the_inputs_may_not(tmp_
     assert (batch.dtype, labels.dtype, batch.flags.writeable) == (np.float32, np.int64, True)
 
 
+def shown(n=1000):
+    """Rows that say which they are: row k is k, and in view v it is k + 10,000 v."""
+    inputs = np.arange(n, dtype=np.float32)[:, None]
+    return Examples(inputs, np.arange(n) % 2, np.arange(n), views=(inputs + 10_000, inputs + 20_000))
+
+
+def read(examples, size=64):
+    return np.concatenate([inputs for inputs, _ in examples.batches(size)])[:, 0]
+
+
+def test_an_epoch_draws_alike_often_among_the_inputs_and_the_views():
+    found = read(shown().epoch(1, seed=0))
+    assert (found % 10_000).tolist() == list(range(1000))
+    counts = np.bincount((found // 10_000).astype(int))
+    assert len(counts) == 3
+    assert np.abs(counts - 1000 / 3).max() < 5 * np.sqrt(1000 * 2 / 9)
+
+
+def test_what_an_epoch_draws_hangs_on_its_number_and_the_seed_alone():
+    drawn = [read(shown().epoch(number, seed)).tolist() for number, seed in [(1, 0), (1, 0), (2, 0), (1, 1)]]
+    assert drawn[0] == drawn[1]
+    assert drawn[2] != drawn[0] != drawn[3] != drawn[2]
+
+
+def test_rows_of_an_epoch_are_found_however_they_are_asked_for():
+    epoch = shown().epoch(3, seed=0)
+    whole = read(epoch)
+    assert epoch.batch(np.array([7, 2, 7]))[0][:, 0].tolist() == whole[[7, 2, 7]].tolist()
+    assert epoch.batch(slice(5, 9))[0][:, 0].tolist() == whole[5:9].tolist()
+    assert read(shown().in_memory().epoch(3, seed=0)).tolist() == whole.tolist()
+
+
+def test_without_views_an_epoch_is_the_examples_themselves():
+    examples = Examples(np.zeros((4, 1)), np.arange(4) % 2)
+    assert examples.epoch(1, seed=0) is examples
+
+
+def test_an_epoch_of_fresh_inputs_has_nothing_else():
+    examples = Examples(np.zeros((4, 1)), np.arange(4), fresh=lambda number: np.full((4, 1), number))
+    assert read(examples.epoch(5, seed=0)).tolist() == [5] * 4
+    assert examples.epoch(5, seed=0).labels.tolist() == [0, 1, 2, 3]
+
+
+def test_small_inputs_come_into_memory_once_and_large_ones_do_not(tmp_path):
+    np.save(tmp_path / "inputs.npy", np.arange(600.0).reshape(300, 2))
+    inputs = np.load(tmp_path / "inputs.npy", mmap_mode="r")
+    examples = Examples(inputs, np.arange(300) % 2, views=(inputs,))
+    size = 2 * 300 * 2 * 4  # two of them, four bytes a number
+    loaded = examples.in_memory(size)
+    assert [type(array) for array in loaded.all_inputs] == [np.ndarray, np.ndarray]
+    assert all(np.array_equal(array, inputs) and array.dtype == np.float32 for array in loaded.all_inputs)
+    assert loaded.in_memory(0) is loaded
+    assert examples.in_memory(size - 1) is examples
+
+
+def test_an_array_is_in_memory_already_and_one_batch_of_all_of_it_copies_nothing():
+    inputs = np.ones((30, 2), np.float32)
+    loaded = Examples(inputs, np.arange(30) % 2).in_memory()
+    ((batch, labels),) = loaded.batches(30, np.random.default_rng(0).permutation(30))
+    assert np.shares_memory(batch, inputs)
+    assert labels.tolist() == loaded.labels.tolist()
+
+
+def test_no_number_is_found_in_a_view_too():
+    inputs = np.zeros((4, 1))
+    with pytest.raises(DataError, match="NaN or infinity"):
+        Examples(inputs, np.arange(4), views=(inputs, inputs * np.nan)).in_memory()
+
+
+def test_one_item_is_worked_on_ahead_and_no_more():
+    begun = []
+    results = ahead(lambda item: begun.append(item) or 10 * item, range(5))
+    assert next(results) == 0
+    assert begun in ([0], [0, 1])
+    assert list(results) == [10, 20, 30, 40]
+    assert begun == [0, 1, 2, 3, 4]
+
+
+def test_an_error_ahead_is_raised_in_its_items_turn():
+    results = ahead(lambda item: 1 // (2 - item), range(4))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 def test_lengths_that_differ_are_refused():
     with pytest.raises(DataError, match="3 inputs but 2 labels"):
         Examples(np.zeros((3, 1)), np.zeros(2))
     with pytest.raises(DataError, match="3 inputs but 4 groups"):
         Examples(np.zeros((3, 1)), np.zeros(3), np.zeros(4))
+    with pytest.raises(DataError, match="3 inputs but 2 rows of a view"):
+        Examples(np.zeros((3, 1)), np.zeros(3), views=(np.zeros((2, 1)),))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -27,6 +27,14 @@ def test_the_best_epoch_is_the_first_with_the_lowest_loss_of_validation_else_of_
     assert (done.judge, done.best_epoch, done.epochs) == (judge, best, len(train))
 
 
+def test_rows_put_at_the_end_count_as_those_it_began_with():
+    rows, done = history([3, 1, 2], [1, 3, 0.5]).rows, History()
+    for number in range(3):
+        done.add(rows[2 * number : 2 * number + 2])
+        assert done.best_epoch == [1, 1, 3][number]
+    assert done == History(rows)
+
+
 def test_before_any_epoch_the_best_is_none():
     assert (History().best_epoch, History().epochs) == (0, 0)
 

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from regraft.core.errors import DataError, Diverged
+from regraft.core.rng import generator
+from regraft.features.tensors import hash_tensors
+from regraft.graft import examples as reading
 from regraft.graft import loop
-from regraft.graft.checkpoint import hash_tensors
 from regraft.graft.examples import Examples
 from regraft.graft.history import History, Measured
 from regraft.graft.options import FitOptions
@@ -53,6 +55,12 @@ class Watched:
         return self.inputs[rows] * np.float32(1 if factor is None else factor)
 
 
+@pytest.fixture
+def from_disk(monkeypatch):
+    """Inputs are read a batch at a time, as large ones are."""
+    monkeypatch.setattr(reading, "IN_MEMORY", 0)
+
+
 def test_one_step_of_gradient_descent_is_the_closed_form():
     examples = blobs()
     module = linear()
@@ -65,8 +73,6 @@ def test_one_step_of_gradient_descent_is_the_closed_form():
 
 
 def test_two_epochs_are_those_of_a_loop_written_by_hand():
-    from regraft.core.rng import generator
-
     examples, module, twin = blobs(), network()[:1], network()[:1]
     loop.train(module, examples, blobs(seed=1), options(epochs=2, optimizer="adam", learning_rate=0.01))
     adam = torch.optim.Adam(twin.parameters(), lr=0.01)
@@ -78,9 +84,70 @@ def test_two_epochs_are_those_of_a_loop_written_by_hand():
             loss = nn.CrossEntropyLoss()(twin(torch.from_numpy(examples.inputs[rows])), torch.from_numpy(rows % 3))
             loss.backward()
             adam.step()
-    assert hash_tensors(module.state_dict()) == hash_tensors(twin.state_dict())
+    torch.testing.assert_close(dict(module.state_dict()), dict(twin.state_dict()))
 
 
+def test_all_rows_in_one_step_are_the_full_gradient_in_whatever_order():
+    examples, module, twin = blobs(), linear(), linear()
+    history = loop.train(module, examples, None, options(batch_size="all", epochs=20, optimizer="sgd"))
+    sgd = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9)
+    for row in history.rows:
+        sgd.zero_grad()
+        loss = nn.CrossEntropyLoss()(twin(torch.from_numpy(examples.inputs)), torch.from_numpy(examples.labels))
+        loss.backward()
+        sgd.step()
+        assert row.loss == pytest.approx(loss.item(), rel=1e-6)
+    np.testing.assert_allclose(module.weight.detach(), twin.weight.detach(), atol=1e-6)
+
+
+def test_inputs_read_from_the_disk_train_as_those_in_memory_do(monkeypatch):
+    def trained():
+        module, (views, held) = network(), ((blobs(seed=2).inputs,), blobs(seed=1))
+        loop.train(module, Examples(blobs().inputs, blobs().labels, views=views), held, options())
+        return hash_tensors(module.state_dict())
+
+    in_memory = trained()
+    monkeypatch.setattr(reading, "IN_MEMORY", 0)
+    assert trained() == in_memory
+
+
+def test_an_epoch_sees_each_row_as_it_is_or_as_a_view_shows_it_and_validation_sees_no_view():
+    inputs = np.arange(40, dtype=np.float32)[:, None]
+    train = Examples(inputs, np.arange(40) % 3, views=(inputs + 100, inputs + 200))
+    seen = []
+    module = nn.Sequential(nn.Identity(), linear(1))
+    module[0].register_forward_hook(lambda part, given, result: seen.append((part.training, result[:, 0].tolist())))
+    loop.train(module, train, Examples(inputs, train.labels), options(batch_size=40))
+    epochs = [values for training, values in seen if training]
+    assert [sorted(value % 100 for value in epoch) for epoch in epochs] == [list(range(40))] * 3
+    assert all({value // 100 for value in epoch} == {0, 1, 2} for epoch in epochs)
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 3
+    assert [values for training, values in seen if not training] == [inputs[:, 0].tolist()] * 3
+
+
+def test_fresh_inputs_are_asked_for_by_the_number_of_the_epoch():
+    seen = []
+    examples = blobs(8)
+    train = Examples(examples.inputs, examples.labels, fresh=lambda number: np.full((8, 4), number, np.float32))
+    module = nn.Sequential(nn.Identity(), linear())
+    module[0].register_forward_hook(lambda part, given, result: seen.append(result.unique().tolist()))
+    loop.train(module, train, None, options())
+    assert seen == [[1], [2], [3]]
+
+
+def test_products_in_bfloat16_train_nearly_as_those_in_float32_do_and_the_weights_stay_float32():
+    def trained(bfloat16):
+        module = network()
+        return module, loop.train(module, blobs(300), blobs(seed=1), options(epochs=10), bfloat16=bfloat16)
+
+    (module, found), (_, expected) = trained(True), trained(False)
+    assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
+    for row, near in zip(found.rows, expected.rows, strict=True):
+        assert row.loss == pytest.approx(near.loss, rel=0.02)
+    assert [row.loss for row in found.rows] != [row.loss for row in expected.rows]
+
+
+@pytest.mark.usefixtures("from_disk")
 def test_every_epoch_sees_every_row_once_in_another_order():
     seen = []
     examples = blobs(50)
@@ -91,6 +158,7 @@ def test_every_epoch_sees_every_row_once_in_another_order():
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
+@pytest.mark.usefixtures("from_disk")
 def test_no_more_than_a_batch_is_read_at_once():
     sizes = []
     examples = blobs(600)
@@ -212,6 +280,7 @@ def test_a_weight_that_is_no_number_is_found_at_the_end_of_the_epoch():
     assert not module.weight.any()
 
 
+@pytest.mark.usefixtures("from_disk")
 def test_divergence_later_keeps_the_weights_of_the_best_epoch_before():
     examples, module, twice = blobs(), linear(), linear()
     watched = Watched(examples.inputs, lambda call, _: 1e30 if call > 8 else 1)  # four batches an epoch
@@ -226,6 +295,7 @@ def test_inputs_that_are_no_numbers_are_not_blamed_on_the_learning_rate():
         loop.train(linear(), Examples(np.full((6, 4), np.nan), np.arange(6) % 3), None, options())
 
 
+@pytest.mark.usefixtures("from_disk")
 def test_an_interrupt_leaves_the_best_weights_in_the_module():
     def interrupt(call, _):
         if call > 6:

@@ -14,6 +14,20 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", optimizers.NAMES)
+def test_a_step_is_the_same_wherever_the_channels_lie_in_memory(name):
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = torch.nn.Parameter(torch.linspace(1, 2, 48).reshape(2, 3, 4, 2).contiguous(memory_format=layout))
+        optimizer = optimizers.build(name, [weight], 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (weight**3 * torch.arange(48).reshape(weight.shape)).sum().backward()
+            optimizer.step()
+        found.append(weight.detach().contiguous())
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
 def test_two_steps_are_those_of_the_formula(name):
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = optimizers.build(name, [weight], 0.1)

@@ -17,6 +17,7 @@ from regraft.graft.options import FitOptions, read_options
         {"learning_rate": float("nan")},
         {"epochs": 0},
         {"batch_size": 0},
+        {"batch_size": "some"},
         {"patience": 0},
         {"head": "mlp", "head_options": {"hidden": 0}},
         {"head": "mlp", "head_options": {"hidden": "wide"}},
@@ -62,6 +63,11 @@ def test_head_options_are_read_from_words_and_from_json(given, read):
 @pytest.mark.parametrize(("word", "value"), [("none", None), ("None", None), ("1e-3", 0.001), (" 10 ", 10)])
 def test_a_word_becomes_the_value_that_it_spells(word, value):
     assert read_options(linear.Options, {"regularisation": word}, "option") == linear.Options(regularisation=value)
+
+
+@pytest.mark.parametrize(("given", "rows"), [(32, 32), ("all", 70)])
+def test_a_step_takes_as_many_rows_as_the_options_say(given, rows):
+    assert FitOptions(batch_size=given).rows_a_step(70) == rows
 
 
 def test_options_are_json_able_but_for_nothing():

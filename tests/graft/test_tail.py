@@ -48,9 +48,30 @@ def test_normalisation_keeps_the_statistics_of_pretrained_weights_and_learns_tho
     assert not torch.equal(module[1].weight, torch.ones(4))  # what is trained is trained in both
 
 
+def test_the_statistics_of_pretrained_weights_are_trained_on_request():
+    module = above()
+    before = module[1].running_mean.clone()
+    tail.fit(module, (2, 6, 6), maps(), None, 2, FitOptions(epochs=2, batchnorm="train"))
+    assert not torch.equal(module[1].running_mean, before)
+
+
+def test_what_is_trained_in_bfloat16_is_float32_lies_as_before_and_is_nearly_the_same():
+    def fitted(bfloat16):
+        options = FitOptions(epochs=10, learning_rate=0.01, batch_size=8, patience=None)
+        return tail.fit(above(), (2, 6, 6), maps(), maps(seed=1), 2, options, bfloat16=bfloat16)
+
+    found, expected = fitted(True), fitted(False)
+    tensors = found.module.state_dict().values()
+    assert all(tensor.is_contiguous() and tensor.dtype != torch.bfloat16 for tensor in tensors)
+    for row, near in zip(found.history.rows, expected.history.rows, strict=True):
+        assert row.loss == pytest.approx(near.loss, rel=0.05, abs=0.005)
+
+
 def test_a_batch_of_one_is_refused_where_normalisation_has_to_learn():
     with pytest.raises(UsageError, match="--batch-size is 1"):
         tail.fit(above(), (2, 6, 6), maps(), None, 2, FitOptions(batch_size=1, epochs=1), pretrained=False)
+    with pytest.raises(UsageError, match="--batch-size is 1"):
+        tail.fit(above(), (2, 6, 6), maps(), None, 2, FitOptions(batch_size=1, epochs=1, batchnorm="train"))
     tail.fit(above(), (2, 6, 6), maps(4), None, 2, FitOptions(batch_size=1, epochs=1))
 
 

@@ -9,17 +9,21 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import PLAIN
 
 import regraft
-from regraft.core.errors import RefusedFile, UsageError
+from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.features.engine import Choice
 from regraft.pipeline import TrainOptions, train
 from regraft.serve import model as folders
+
+CHOICE = Choice(**PLAIN)
 
 
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
-    return train(photos, folder, TrainOptions()).model, folder
+    return train(photos, folder, TrainOptions(**PLAIN, views=0)).model, folder
 
 
 @pytest.fixture
@@ -42,12 +46,28 @@ def change(folder, **values):
 def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(trained):
     model, folder = trained
     features = np.random.default_rng(0).normal(size=(5, *model.trunk.output_shape)).astype(np.float32)
-    loaded = folders.load(folder)
+    loaded = folders.load(folder, CHOICE)
     assert np.array_equal(model.probabilities(features), loaded.probabilities(features))
     assert loaded.classes == ("blue", "green", "red")
-    assert loaded.trunk.digest == model.trunk.digest
+    assert loaded.trunk.digest == model.trunk.digest and loaded.trunk.choice == CHOICE
     assert loaded.images == model.images and len(loaded.images) == 36
     assert loaded.history.to_list() == model.history.to_list()
+
+
+def test_a_model_names_no_engine_as_it_is_the_affair_of_the_machine_that_opens_it(trained):
+    model, folder = trained
+    assert regraft.load(folder, **PLAIN).trunk.digest == model.trunk.digest
+    other = folders.load(folder, Choice("torch", "bfloat16"))
+    assert other.trunk.choice == ("torch", "bfloat16") and other.trunk.digest != model.trunk.digest
+    described = json.loads((folder / "model.json").read_text())["trunk"]
+    assert not {"engine", "precision", "choice"} & set(described)
+
+
+def test_an_engine_that_is_not_there_is_refused_when_a_model_is_opened(trained):
+    with pytest.raises(UnknownName, match="openvino"):
+        regraft.load(trained[1], engine="openvin")
+    with pytest.raises(UsageError, match="--engine torch can compute in int8"):
+        regraft.load(trained[1], engine="torch", precision="int8")
 
 
 def test_the_checksums_are_those_of_the_standard_tool(trained):
@@ -60,14 +80,14 @@ def test_a_changed_byte_in_any_file_is_refused(copy, name):
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     with pytest.raises(RefusedFile, match=f"{name} (was changed|is damaged)"):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 @pytest.mark.parametrize("name", [*folders.FILES[1:], folders.SUMS])
 def test_a_missing_file_is_refused_as_cut_short(copy, name):
     (copy / name).unlink()
     with pytest.raises(RefusedFile, match=f"cut short: {name} is missing"):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
@@ -75,13 +95,13 @@ def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
     path.write_bytes(path.read_bytes()[:100_000])
     resign(copy)
     with pytest.raises(RefusedFile, match="not a model that this regraft can open"):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 def test_a_later_format_is_refused_with_the_advice_to_update(copy):
     change(copy, format_version=99)
     with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 1\).*Update"):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +122,7 @@ def test_a_later_format_is_refused_with_the_advice_to_update(copy):
 def test_a_description_that_does_not_fit_its_weights_is_refused(copy, values):
     change(copy, **values)
     with pytest.raises(RefusedFile):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg"])
@@ -110,28 +130,28 @@ def test_a_description_that_would_have_timm_open_other_files_is_refused(copy, ar
     trunk = json.loads((copy / "model.json").read_text())["trunk"]
     change(copy, trunk=trunk | {"model_args": {argument: "evil.pth"}})
     with pytest.raises(RefusedFile, match=argument):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', "[" * 100_000, '{"format": "regraft model"}'])
 def test_another_model_json_is_refused(copy, text):
     (copy / "model.json").write_text(text)
     with pytest.raises(RefusedFile):
-        folders.load(copy)
+        folders.load(copy, CHOICE)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(RefusedFile, match=r"not a regraft model: it has no model\.json"):
-        folders.load(tmp_path)
+        folders.load(tmp_path, CHOICE)
     with pytest.raises(RefusedFile, match="No model at"):
-        folders.load(tmp_path / "nowhere")
+        folders.load(tmp_path / "nowhere", CHOICE)
 
 
 def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(trained, tmp_path):
     model, _ = trained
     model.save(tmp_path / "model")
     model.save(tmp_path / "model")
-    assert folders.load(tmp_path / "model").classes == model.classes
+    assert folders.load(tmp_path / "model", CHOICE).classes == model.classes
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
     with pytest.raises(UsageError, match="is not a regraft model; nothing was written"):
@@ -160,10 +180,17 @@ def test_nothing_in_the_folder_is_a_pickle(trained):
 
 def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
     options = TrainOptions(
-        backbone="mobilenetv3_small_050", weights="random", size=32, cut="blocks.3", tail=True, epochs=2
+        backbone="mobilenetv3_small_050",
+        weights="random",
+        size=32,
+        cut="blocks.3",
+        tail=True,
+        epochs=2,
+        views=0,
+        **PLAIN,
     )
     report = train(photos, tmp_path / "model", options)
-    loaded = folders.load(tmp_path / "model")
+    loaded = folders.load(tmp_path / "model", CHOICE)
     again = regraft.evaluate(loaded, report.index, part="all")
     assert np.array_equal(again.probabilities, report.probabilities)
 
@@ -171,4 +198,4 @@ def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
 def test_a_picture_of_any_size_enters_a_loaded_model(trained, tmp_path):
     for number, size in enumerate([(1, 1), (3, 500), (700, 20)]):
         Image.new("RGB", size, (200, 40, 40)).save(tmp_path / f"{number}.png")
-    assert [item.status for item in regraft.predict(folders.load(trained[1]), [tmp_path])] == ["ok"] * 3
+    assert [item.status for item in regraft.predict(folders.load(trained[1], CHOICE), [tmp_path])] == ["ok"] * 3

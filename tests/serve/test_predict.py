@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import zipfile
 
 import pytest
 from PIL import Image
+from tests.conftest import PLAIN
 
 import regraft
+from regraft.features.engine import Choice
 from regraft.pipeline import TrainOptions, train
 from regraft.serve.predict import Prediction, write_csv
 
 
 @pytest.fixture(scope="module")
 def model(photos, tmp_path_factory):
-    return train(photos, tmp_path_factory.mktemp("predict") / "model", TrainOptions()).model
+    return train(photos, tmp_path_factory.mktemp("predict") / "model", TrainOptions(**PLAIN, views=0)).model
 
 
 @pytest.fixture
@@ -83,6 +86,19 @@ def test_a_sideways_phone_photo_is_predicted_as_its_upright_copy(model, photos, 
     picture.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
     sideways, upright = regraft.predict(model, [tmp_path / "sideways.png", tmp_path / "upright.png"])
     assert dict(sideways.ranked) == pytest.approx(dict(upright.ranked))
+
+
+def test_nothing_but_the_converted_network_is_kept_of_what_is_predicted(model, photos, tmp_path):
+    regraft.predict(model, [photos], store=tmp_path / "store")
+    names = {path.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
+    assert names <= {"agreement.json", "network.xml", "network.bin"}
+
+
+def test_broken_pictures_alone_are_broken_and_not_an_error(photos, tmp_path, model):
+    (tmp_path / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:900])
+    lower = dataclasses.replace(model, trunk=model.trunk.on(Choice("torch", "bfloat16")))
+    (row,) = regraft.predict(lower, tmp_path / "half.png", store=tmp_path / "store")
+    assert row.status == "broken" and row.error
 
 
 def test_a_prediction_reads_as_a_line():

@@ -1,6 +1,6 @@
 """Bytes to upright 8-bit RGB, by one written rule for each kind of image.
 
-The bytes of one file enter, a Pillow image in mode "RGB" leaves, or
+The bytes of one file enter, an array of (height, width, 3) leaves, or
 BrokenImage with a short reason. Resizing and normalising are left to
 `features/preprocess`. What a file is, its first bytes say, never its name.
 
@@ -20,11 +20,16 @@ BrokenImage with a short reason. Resizing and normalising are left to
 |                                | values becomes 0…255; else the image's own least to greatest do   |
 | floats with NaN or infinity    | broken                                                            |
 | an embedded colour profile     | not applied                                                       |
+| a JPEG, if `least` is given    | 1/8, 1/4 or 1/2 of its size: the smallest that both sides can be  |
+|                                | divided by and that leaves them `least` pixels                    |
 
 Refused before any pixel is read: more than MAX_PIXELS, zero-sized, a damaged
 header, any other format. A file that is cut short is broken unless every pixel
 was there; so is a PNG with a wrong checksum. JPEG has no checksum: damage in
 its middle that the decompressor accepts can't be seen.
+
+Pillow reads every header and most pixels; those of a JPEG that libjpeg-turbo
+finds nothing to remark on come from libjpeg-turbo itself, the same ones sooner.
 
 Every function here may be called from several threads at once.
 """
@@ -40,6 +45,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base as Tag
@@ -51,7 +58,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from regraft.core.errors import UsageError
 
-DECODE_RULES = 1  # part of the store's key: raise it whenever a pixel may come out differently
+DECODE_RULES = 2  # part of the store's key: raise it whenever a pixel may come out differently
 
 MAX_PIXELS = 178_956_970  # Pillow's own error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
 
@@ -109,9 +116,11 @@ def look(data: bytes) -> tuple[str, tuple[int, int]]:
         return kind, image.size
 
 
-def decode(data: bytes) -> Image.Image:
-    """Return the image in `data` as upright "RGB" without metadata, by the rules above.
+def decode(data: bytes, least: int = 0) -> NDArray[np.uint8]:
+    """Return the image in `data` upright, by the rules above: (height, width, 3), red, green, blue, in C order.
 
+    least: the pixels that the shorter side of a JPEG keeps where it is decoded at less than its size, which is
+           sooner done; 0 for the whole size.
     Raises BrokenImage if anything is wrong with it, and UsageError if the program has told Pillow to
     accept truncated images (a global of Pillow's, which is not changed here behind the program's back).
     """
@@ -121,13 +130,10 @@ def decode(data: bytes) -> Image.Image:
             "so that a truncated image is not half-used. Set it to False."
         )
     with _reading(data) as (kind, image):
-        if kind == "PNG":
-            PngImageFile(io.BytesIO(data)).verify()  # load() checks no pixel data's checksum
-        image = _with_key_colour(image)
-        image.load()
-        upright = _turned(_to_rgb(image), _orientation(image))
-        upright.info = {}
-        return upright
+        pixels = _by_turbo(data, image, least) if kind == "JPEG" else None
+        if pixels is None:
+            pixels = np.array(_by_pillow(data, image))
+        return _upright(pixels, _orientation(image))  # a TIFF was turned when it was loaded, and says 1 now
 
 
 # Opening, and turning every kind of failure into a reason
@@ -206,6 +212,41 @@ def _quiet() -> None:
 # Pixels
 
 
+def _by_turbo(data: bytes, image: ImageFile.ImageFile, least: int) -> NDArray[np.uint8] | None:
+    """Return the pixels of a JPEG as stored; None, for Pillow to judge: inks, and all that brings as much as a warning.
+
+    The buffer is of the size that Pillow found in the header and that was checked; a larger image does not fit.
+    """
+    if image.mode not in ("RGB", "L"):
+        return None
+    scale = _scale(image.size, least)
+    width, height = (side // scale for side in image.size)
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, min_height=height, min_width=width, buffer=np.empty((height, width, 3), np.uint8), strict=True
+        )
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _scale(size: tuple[int, int], least: int) -> int:
+    """Return the greatest of 8, 4 and 2 that divides both sides, so that no edge moves, and leaves them `least` pixels.
+
+    Other ratios take libjpeg-turbo longer than the whole size.
+    """
+    fits = (scale for scale in (8, 4, 2) if all(side % scale == 0 and side // scale >= least for side in size))
+    return next(fits, 1) if least > 0 else 1
+
+
+def _by_pillow(data: bytes, image: ImageFile.ImageFile) -> Image.Image:
+    if image.format == "PNG":
+        PngImageFile(io.BytesIO(data)).verify()  # load() checks no pixel data's checksum
+    image = _with_key_colour(image)
+    image.load()
+    return _to_rgb(image)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = _from_16_bit(image)
@@ -274,10 +315,12 @@ _TURNS = {  # EXIF 2.3, section 4.6.4, tag 274
 
 def _orientation(image: Image.Image) -> Any:
     try:
-        return image.getexif().get(Tag.Orientation)  # a TIFF was turned by load(), and says 1 now
+        return image.getexif().get(Tag.Orientation)
     except Exception:  # damaged metadata must not break a good image
         return None
 
 
-def _turned(image: Image.Image, orientation: Any) -> Image.Image:
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+def _upright(pixels: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
+    if orientation not in _TURNS:
+        return pixels
+    return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))  # sooner than NumPy's strides

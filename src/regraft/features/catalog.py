@@ -20,12 +20,15 @@ from regraft.core import plugins
 from regraft.core.errors import RefusedFile, UnknownName
 from regraft.features import backbones
 from regraft.features._torchvision import import_timm
-from regraft.features.backbones import Backbone
+from regraft.features.backbones import Backbone, Keras
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Backbone", "build", "check_arguments", "families", "find", "listing", "text"]
+__all__ = ["KERAS", "Backbone", "build", "check_arguments", "families", "find", "listing", "table", "text"]
+
+# The model argument that asks for the network exactly as Keras has it: "top" or "notop" (without Keras's top).
+KERAS = "keras"
 
 # Listing more networks than this leaves out what only building them tells.
 _BUILT = 20
@@ -67,7 +70,8 @@ def build(
     """Return the network in eval mode, with random weights drawn from `seed`, as wide as its pooled features.
 
     backbone:    an entry, or a name that `find` takes.
-    model_args:  what a weights folder or a model folder says of it; they win over the entry's own.
+    model_args:  what a weights folder or a model folder says of it; they win over the entry's own. "keras" is ours:
+                 "top" or "notop" makes it exactly the network of `keras.applications`, with or without Keras's top.
     num_classes: more than 0 keeps the classifier on top.
 
     Raises RefusedFile for arguments that the architecture does not take, or that are timm's own affair.
@@ -78,6 +82,7 @@ def build(
     entry = find(backbone) if isinstance(backbone, str) else backbone
     arguments = {**entry.model_args, **(model_args or {}), "num_classes": num_classes}
     check_arguments(entry.architecture, arguments)
+    as_keras = arguments.pop(KERAS, None)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of the classifier that is left out
         torch.default_generator.manual_seed(seed)
@@ -87,6 +92,8 @@ def build(
             if not model_args:
                 raise
             raise RefusedFile(f"{entry.architecture} can't be built with {dict(model_args)}: {error}") from error
+    if as_keras is not None:
+        _keras(entry.architecture).adapt(network, as_keras)
     return network.eval()  # type: ignore[no-any-return]
 
 
@@ -114,11 +121,16 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    table = [["name", "parameters", "input", "features", "licence", "on this disk"], *cells]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines = table([["name", "parameters", "input", "features", "licence", "on this disk"], *cells])
     hint = f"{len(rows)} shown. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
-    return "\n".join([*lines, "", hint])
+    return f"{lines}\n\n{hint} `regraft backbones NAME --cuts` lists where one can be cut."
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells, the first their titles, as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _matching(pattern: str | None) -> list[Backbone]:
@@ -160,8 +172,18 @@ def _measured(entry: Backbone) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in network.parameters()), width
 
 
+def _keras(architecture: str) -> Keras:
+    """Return what makes an architecture Keras's network."""
+    found = next((entry.keras for entry in families() if entry.architecture == architecture), None)
+    if found is None:
+        raise RefusedFile(f"The model arguments ask for Keras's {architecture}, which Keras does not have.")
+    return found
+
+
 def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
     """Raise RefusedFile if model arguments from a file would do more than shape the network."""
+    if arguments.get(KERAS, "top") not in ("top", "notop"):
+        raise RefusedFile(f"The model argument {KERAS!r} is {arguments[KERAS]!r}; expected 'top' or 'notop'.")
     for name in arguments:
         if name in _own_arguments():
             raise RefusedFile(

@@ -45,18 +45,22 @@ _lock = threading.RLock()
 _open: dict[Path, tuple[tuple[int, ...], lmdb.Environment]] = {}
 
 
-def run(folder: Path, work: Work[T], *, write: bool = False) -> T:
+def run(folder: Path, work: Work[T], *, write: bool = False, release: bool = False) -> T:
     """Return what `work` returns for one transaction on the environment in `folder`.
 
     A write is durable when this returns, and undone if `work` raises.
+    release: unmap the file afterwards: pages that were read count as this process's memory as long as it is mapped.
     Raises StoreError if the disk, the rights or the file's state refuse it.
     """
     with _lock, refusals(folder):
         try:
-            return _run(_environment(folder), work, write)
+            result = _run(_environment(folder), work, write)
         except lmdb.Error:
             close(folder)  # after some errors LMDB wants to be opened afresh
             raise
+        if release:
+            close(folder)
+        return result
 
 
 def close(folder: Path) -> None:

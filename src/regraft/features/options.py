@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from regraft.core import plugins
 from regraft.core.options import option, require, require_choice
 from regraft.core.rng import SeedOptions
+from regraft.features import engines
+from regraft.features.views import find
 
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+
+MAX_VIEWS = 1000
 MAX_SIZE = 4096  # pixels; one image of this side is 200 MB as the network's input
 
 
@@ -20,21 +26,42 @@ class StoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions(StoreOptions, SeedOptions):
+class EngineOptions:
+    """What computes the frozen part, and how finely."""
+
+    engine: str = option("auto", "auto, openvino or torch")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = option(
+        "auto", "auto is bfloat16 where the processor is built for it, else float32; int8 loses some accuracy"
+    )
+
+    def __post_init__(self) -> None:
+        require_choice("engine", self.engine, ("auto", *plugins.names(engines)))
+        require_choice("precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(EngineOptions, StoreOptions, SeedOptions):
     """Which network, cut where, and how an image enters it."""
 
     backbone: str = option("efficientnet_lite0", "the pretrained network; `regraft backbones` lists them")
-    weights: str = option("builtin", "builtin, hub, random, or the PATH of a weights file or timm folder")
+    weights: str = option("builtin", "builtin, hub, random, or the PATH of a weights file (Keras too) or timm folder")
     size: int | None = option(None, "side of the network's input in pixels; none: as trained")
     resize: Literal["crop", "pad", "squash"] | None = option(None, "how a photograph becomes square; none: as trained")
-    cut: str = option("pooled", "where the frozen part ends: pooled, a layer's name, or input (nothing is frozen)")
+    cut: str = option(
+        "pooled",
+        "where the frozen part ends: pooled, a layer's name (timm's or Keras's), a count of Keras's layers (249), "
+        "top-2-stages, or input (nothing is frozen)",
+    )
     pool: Literal["mean", "none"] = option(
         "mean", "what becomes of a map at the cut: its mean over places, or all of it"
     )
     tail: bool = option(False, "keep the network above the cut and train it together with the head")
+    store_limit: float | None = option(None, "most gigabytes that the feature store may take; none: the disk's room")
 
     def __post_init__(self) -> None:
         """Check each choice and that they go together."""
+        super().__post_init__()
+        require(self.store_limit is None or self.store_limit >= 0, "store_limit", self.store_limit, "0 or more, in GB")
         require(self.size is None or 0 < self.size <= MAX_SIZE, "size", self.size, f"1 to {MAX_SIZE} pixels")
         if self.resize is not None:
             require_choice("resize", self.resize, ("crop", "pad", "squash"))
@@ -47,3 +74,29 @@ class FeatureOptions(StoreOptions, SeedOptions):
     def trains_tail(self) -> bool:
         """Whether the network above the cut is kept and trained: asked for, or because nothing is frozen."""
         return self.tail or self.cut == "input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """Augmentation of the training images; what is held out is never augmented."""
+
+    views: int | Literal["auto"] = option(
+        "auto", "augmented views that are stored of each training image; auto: many where images are few, else none"
+    )
+    augmentation: str = option(
+        "standard", "how views differ from the image: light, standard, strong, or the like of strong,rotation=40"
+    )
+    augment: Literal["stored", "fresh"] = option(
+        "stored", "fresh: new views in every epoch, for which the frozen part is run every time"
+    )
+
+    def __post_init__(self) -> None:
+        fit = self.views == "auto" or (isinstance(self.views, int) and 0 <= self.views <= MAX_VIEWS)
+        require(fit, "views", self.views, f"auto, or 0 to {MAX_VIEWS}")
+        require_choice("augment", self.augment, ("stored", "fresh"))
+        find(self.augmentation)
+
+    @property
+    def number(self) -> int | str:
+        """How many views are wanted: fresh ones are all drawn like one, also where images are many."""
+        return 1 if self.augment == "fresh" and self.views == "auto" else self.views

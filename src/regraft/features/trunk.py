@@ -14,11 +14,13 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,16 +30,19 @@ from regraft.core.errors import RefusedFile, RegraftError, UsageError
 from regraft.core.options import require_choice
 from regraft.core.progress import log
 from regraft.data.decode import DECODE_RULES
-from regraft.features import catalog, weights
+from regraft.features import catalog, engine, weights
 from regraft.features._torchvision import import_timm
 from regraft.features.backbones import Backbone
 from regraft.features.cut import Cut, find_cut, first_line, list_cuts
-from regraft.features.engines import torch as engine
+from regraft.features.engine import Choice, Sample
+from regraft.features.engines import Engine
 from regraft.features.options import FeatureOptions
 from regraft.features.preprocess import Preprocess
+from regraft.features.store import Stored
+from regraft.features.tensors import hash_tensors
 from regraft.features.weights import file
 
-PRECISION = "float32"
+_starting = threading.Lock()
 TAIL = "tail."  # before the names of the tail's tensors, in a model folder
 
 
@@ -54,62 +59,104 @@ class Recipe:
 
 
 class Frozen(nn.Module):
-    """A module that stays in eval mode and has no gradient, then the mean over places if it gives a map."""
+    """Normalises, runs a body that stays in eval mode and has no gradient, takes the mean over places of a map."""
 
-    def __init__(self, body: nn.Module, axes: tuple[int, ...]) -> None:
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, body: nn.Module, preprocess: Preprocess, axes: tuple[int, ...]) -> None:
         super().__init__()
         self.body, self.axes = body, axes
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (preprocess.mean, preprocess.std))
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Frozen:  # noqa: ARG002
         """Stay in eval mode: frozen is frozen."""
         return super().train(False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the features of `images`: (n, 3, S, S) → (n, …)."""
+    def forward(self, squares: torch.Tensor) -> torch.Tensor:
+        """Return the features of `squares`: (n, S, S, 3) uint8 → (n, …)."""
+        images = squares.permute(0, 3, 1, 2).float() * self.scale + self.shift  # channels-last as it lies
         features: torch.Tensor = self.body(images)
         return features.mean(self.axes) if self.axes else features
 
 
 class Trunk:
-    """The frozen part below the cut: (n, 3, S, S) float32 → (n, …) float32.
+    """The frozen part below the cut: (n, S, S, 3) uint8 → (n, …) float32.
 
     module:       what computes it.
+    choice:       the engine that runs it, and in which precision.
     tail:         a trainable copy of the network above the cut, or None.
-    preprocess:   how an image becomes its input.
+    preprocess:   how an image becomes a square; its mean and std are the module's first step.
     output_shape: the shape of one image's features.
+    stored:       how a store keeps them: pooled features as float32, maps for a tail as bfloat16.
     """
 
-    def __init__(self, recipe: Recipe, cut: Cut, *, layout: str = "NCHW", tail: bool = False) -> None:
+    def __init__(self, recipe: Recipe, cut: Cut, choice: Choice, *, layout: str = "NCHW", tail: bool = False) -> None:
         features = _forward(cut.trunk, recipe.preprocess.size)
         axes = _places(features.shape, layout) if recipe.pool == "mean" and not tail else ()
         self.recipe = dataclasses.replace(recipe, cut=cut.name, pool="mean" if axes else "none")
-        self.module = Frozen(cut.trunk, axes)
+        self.choice = choice
+        self.module = Frozen(cut.trunk, recipe.preprocess, axes)
         self.tail = copy.deepcopy(cut.tail).requires_grad_(True) if tail else None
         self.preprocess = recipe.preprocess
         self.output_shape = tuple((features.mean(axes) if axes else features).shape[1:])
+        self.stored: Stored = "bfloat16" if tail else "float32"
+        self._engine: Engine | None = None
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        """Return the features of a preprocessed batch: (n, 3, S, S) float32 → (n, …) float32."""
-        return engine.run(self.module, batch)
+    @property
+    def batch(self) -> int:
+        """How many images the engine takes at once, when it is started."""
+        return self._engine.batch if self._engine else 1
+
+    def start(self, folder: Path, sample: Sample) -> None:
+        """Make the engine ready, if it is not yet: convert the network and check what it says of real images.
+
+        folder: where the converted network is kept, this trunk's own.
+        sample: gives up to so many squares of the images that it is about to see.
+        """
+        with _starting:
+            if self._engine is None:
+                at = f"{self.recipe.architecture} cut at {self.recipe.cut!r}"
+                self._engine = engine.start(self.module, self.preprocess.size, self.choice, folder, sample, at)
+
+    def __call__(self, squares: np.ndarray) -> np.ndarray:
+        """Return the features of preprocessed images: (n, S, S, 3) uint8 → (n, …) float32; several threads may."""
+        if self._engine is None:
+            with tempfile.TemporaryDirectory() as folder:
+                self.start(Path(folder), lambda count: squares[:count])
+        return engine.run(cast("Engine", self._engine), squares, self.output_shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the engine, which is this process's own."""
+        return {**vars(self), "_engine": None}
 
     @cached_property
     def digest(self) -> str:
         """The sha256 of everything that decides the features, but the image."""
-        decides = {**self.describe(), "decode_rules": DECODE_RULES, "precision": PRECISION}
+        decides = {**self.describe(), "decode_rules": DECODE_RULES, **self.choice._asdict(), "stored": self.stored}
         del decides["weights"], decides["tail"]
-        text = json.dumps(decides, sort_keys=True)
-        return _sha256([("", text.encode()), *_bytes(self.module.body.state_dict().items())])
+        text = json.dumps([decides, hash_tensors(self.module.body.state_dict())], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def on(self, choice: Choice) -> Trunk:
+        """Return the same trunk, run by another engine or in another precision."""
+        other = copy.copy(self)
+        other.choice, other._engine = choice, None
+        vars(other).pop("digest", None)
+        return other
 
     def with_own_tail(self) -> Trunk:
         """Return the same trunk with a copy of its tail, so that training that leaves this one as it is."""
         own = copy.copy(self)
-        own.tail = copy.deepcopy(self.tail)
+        own._engine, own.tail = self._engine, copy.deepcopy(self.tail)
         return own
 
     def hash_tensors(self) -> str:
         """Return the sha256 of the parameters and buffers as they are now."""
-        return _sha256(_bytes([*self.module.named_parameters(), *self.module.named_buffers()]))
+        return hash_tensors(dict([*self.module.named_parameters(), *self.module.named_buffers()]))
 
     def describe(self) -> dict[str, Any]:
         """Return as JSON-able values what `restore` needs beside the tensors."""
@@ -128,14 +175,16 @@ class Trunk:
         return {name: tensor.detach().clone().contiguous() for name, tensor in named.items()}
 
     @classmethod
-    def restore(cls, description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Trunk:
+    def restore(cls, description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], choice: Choice) -> Trunk:
         """Return the trunk, with its tail if it had one, that `describe` and `tensors` told of.
+
+        choice: what runs it here; a description says nothing of the machine that it was made on.
 
         No network is reached and no code of the file runs.
         Raises RefusedFile if the description is not one, or the tensors are not those that it needs.
         """
         try:
-            return _restore(description, tensors)
+            return _restore(description, tensors, choice)
         except RefusedFile:
             raise
         except (RegraftError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -176,7 +225,7 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
             "pretrained": found.pretrained,
         },
     )
-    return Trunk(recipe, cut, layout=_layout(network), tail=tail)
+    return Trunk(recipe, cut, engine.choose(options), layout=_layout(network), tail=tail)
 
 
 def _backbone(options: FeatureOptions) -> Backbone:
@@ -309,7 +358,7 @@ def _places(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
     return tuple(range(1, len(shape) - 1))
 
 
-def _restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Trunk:
+def _restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], choice: Choice) -> Trunk:
     require_choice("pool", description["pool"], ("mean", "none"))
     recipe = Recipe(
         architecture=description["architecture"],
@@ -325,7 +374,7 @@ def _restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
     if {**above, **below}:
         weights.fill(network, {**above, **below}, needed=())
     cut = find_cut(network, recipe.cut)
-    trunk = Trunk(recipe, cut, layout=_layout(network), tail=description["tail"])
+    trunk = Trunk(recipe, cut, choice, layout=_layout(network), tail=description["tail"])
     _load(trunk.module.body, below)
     _load(nn.Identity() if trunk.tail is None else trunk.tail, above)
     return trunk
@@ -344,17 +393,3 @@ def _known(architecture: str) -> Backbone:
     if architecture not in import_timm().list_models():
         raise RefusedFile(f"The model names the architecture {architecture!r}, which timm does not have.")
     return Backbone(name=architecture, architecture=architecture)
-
-
-def _bytes(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, bytes]]:
-    for name, tensor in sorted(named):
-        head = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
-        yield head, tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def _sha256(parts: Iterable[tuple[str, bytes]]) -> str:
-    digest = hashlib.sha256()
-    for name, content in parts:
-        digest.update(f"{name} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()

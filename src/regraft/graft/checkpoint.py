@@ -1,7 +1,8 @@
 """The state of a fit between two epochs, and the file that keeps it.
 
 A file holds tensors (safetensors) and JSON, never a pickle. It says of which
-run it is; a file of another run, or a damaged one, is left aside.
+run it is; a file of another run, or a damaged one, is left aside. It is
+written so seldom that writing takes a small share of the time.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from regraft.core.files import write_file
 from regraft.core.progress import log
+from regraft.features.tensors import hash_tensors
 from regraft.graft.examples import Examples
 from regraft.graft.history import History
 from regraft.graft.options import FitOptions
 
 Tensors = dict[str, torch.Tensor]
+
+SHARE = 0.05  # of the time may go into saving
 
 
 @dataclass
@@ -36,6 +42,7 @@ class State:
     options: FitOptions
     optimizer: torch.optim.Optimizer
     best: Tensors  # the module's weights and buffers after its best epoch
+    bfloat16: bool = False  # whether products are computed in it
     history: History = dataclasses.field(default_factory=History)
 
 
@@ -44,26 +51,43 @@ def weights(module: torch.nn.Module) -> Tensors:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def identity(module: torch.nn.Module, train: Examples, validation: Examples | None, options: FitOptions) -> str:
+def identity(state: State, train: Examples, validation: Examples | None) -> str:
     """Return a digest of all that decides a run: its options, its data, and the weights it starts from."""
-    choices = {field.name: getattr(options, field.name) for field in dataclasses.fields(FitOptions)}
-    digest = hashlib.sha256(json.dumps(choices, sort_keys=True).encode())
-    digest.update(hash_tensors(weights(module)).encode())
+    choices = {field.name: getattr(state.options, field.name) for field in dataclasses.fields(FitOptions)}
+    about = json.dumps([choices, state.bfloat16, hash_tensors(weights(state.module))], sort_keys=True)
+    digest = hashlib.sha256(about.encode())
     for examples in (train, validation):
-        digest.update(str(tuple(examples.inputs.shape) if examples else None).encode())
-        for inputs, labels in examples.batches() if examples else ():
-            digest.update(inputs.data)
-            digest.update(labels.data)
+        for part in _all_examples(examples) if examples else ():
+            digest.update(str(tuple(part.inputs.shape)).encode())
+            for inputs, labels in part.batches():
+                digest.update(inputs.data)
+                digest.update(labels.data)
+        digest.update(b";")
     return digest.hexdigest()
 
 
-def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return a digest of names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _all_examples(examples: Examples) -> Iterator[Examples]:
+    """Yield the examples as they are, then as each view shows them, and one row as it is augmented anew."""
+    for inputs in examples.all_inputs:
+        yield dataclasses.replace(examples, inputs=inputs, views=())
+    if examples.fresh:
+        yield Examples(examples.fresh(1)[np.arange(1)], examples.labels[:1])
+
+
+class Keeper:
+    """Keeps a run's state in a file: after the first epoch, the last, and now and then between."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path, self.run = path, run
+        self.due = time.monotonic()
+
+    def keep(self, state: State, *, last: bool) -> None:
+        """Save the state if it is the last one, or saving has taken no more than SHARE of the time so far."""
+        began = time.monotonic()
+        if last or began >= self.due:
+            save(self.path, self.run, state)
+            done = time.monotonic()
+            self.due = done + (done - began) / SHARE
 
 
 def save(path: Path, run: str, state: State) -> None:
@@ -73,13 +97,18 @@ def save(path: Path, run: str, state: State) -> None:
     for number, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in values.items()}
     about = {"run": run, "tensors": hash_tensors(tensors), "history": json.dumps(state.history.to_list())}
-    write_file(path, to_bytes(tensors, about))
+    write_file(path, to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, about))
 
 
-def resume(path: Path, run: str, state: State) -> None:
-    """Bring `state` to where the file left the run called `run`; leave it as it is if the file can't serve."""
-    if not path.exists():
-        return
+def resume(path: Path, state: State, train: Examples, validation: Examples | None) -> Keeper:
+    """Bring `state` to where the file left this very run, if it did; return what keeps it from now on."""
+    run = identity(state, train, validation)
+    if path.exists():
+        _restore(path, run, state)
+    return Keeper(path, run)
+
+
+def _restore(path: Path, run: str, state: State) -> None:
     try:
         tensors, about = _read(path)
         same = about["run"] == run
@@ -92,6 +121,7 @@ def resume(path: Path, run: str, state: State) -> None:
     state.module.load_state_dict(_under("module.", tensors))
     state.best = _under("best.", tensors)
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": _optimizer_state(tensors)})
+    _lay_out(state.optimizer)
     state.history = History.from_list(json.loads(about["history"]))
     log.info("Going on after epoch %d, from %s.", state.history.epochs, path)
 
@@ -104,6 +134,14 @@ def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
     if about["tensors"] != hash_tensors(tensors):
         raise ValueError("its tensors are not those that were written")
     return tensors, about
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Bring the optimizer's tensors into the memory format of their parameter, on which a fused step relies."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

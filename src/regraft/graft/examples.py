@@ -1,18 +1,29 @@
 """Examples: the inputs and labels that a fit sees, read a batch at a time.
 
-Inputs may be an array, a memory map, or stored features: nothing here holds
-all of them, so that memory stays flat however many there are.
+Inputs may be an array, a memory map, or stored features, and so may the
+augmented views of the same rows. Small ones are read into memory once; of
+larger ones nothing here holds all, so that memory stays flat however many
+there are, and one thread reads the next batch while the last is worked on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from regraft.core.errors import DataError
+from regraft.core.rng import generator
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+IN_MEMORY = 1 << 29  # bytes, as float32, up to which the inputs of one part with their views are read in once
 
 
 class Inputs(Protocol):
@@ -37,15 +48,22 @@ class Examples:
     inputs: (n, …) numbers.
     labels: (n,) int64, the class's place among the classes.
     groups: (n,) int64 or None; rows of one group (copies of one picture) are never told apart by a choice.
+    views:  the same rows augmented, each (n, …); an epoch of training draws among them and `inputs`.
+    fresh:  for an epoch's number the rows augmented anew, computed as they are read; training then sees only these.
+    finite: the inputs and views are arrays of float32 that were looked through for NaN and infinity.
     """
 
     inputs: Inputs
     labels: np.ndarray
     groups: np.ndarray | None = None
+    views: tuple[Inputs, ...] = ()
+    fresh: Callable[[int], Inputs] | None = None
+    finite: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
-        for name, values in (("labels", self.labels), ("groups", self.groups)):
+        object.__setattr__(self, "labels", np.require(self.labels, np.int64, ["C", "W"]))
+        given = [("labels", self.labels), ("groups", self.groups), *(("rows of a view", view) for view in self.views)]
+        for name, values in given:
             if values is not None and len(values) != len(self.inputs):
                 raise DataError(f"There are {len(self.inputs)} inputs but {len(values)} {name}; expected one each.")
 
@@ -57,20 +75,104 @@ class Examples:
         """The shape of one input, without the number of rows."""
         return tuple(self.inputs.shape[1:])
 
-    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (len(rows), …) float32 and labels (len(rows),) int64; raise DataError for NaN or infinity."""
-        inputs = np.require(self.inputs[rows], np.float32, ["C", "W"])
-        if not np.isfinite(inputs).all():
-            raise DataError(
-                "An input holds NaN or infinity; expected finite numbers. The weights of the frozen part are damaged "
-                "or do not fit its preprocessing: try other --weights."
-            )
-        return inputs, self.labels[rows]
+    @property
+    def all_inputs(self) -> tuple[Inputs, ...]:
+        """The inputs as they are, then their views."""
+        return (self.inputs, *self.views)
 
-    def batches(self, size: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield all examples in order, `size` at a time."""
-        for rows in cut(np.arange(len(self)), size):
-            yield self.batch(rows)
+    def epoch(self, number: int, seed: int) -> Examples:
+        """Return what training sees in epoch `number`: without views or `fresh` the examples themselves.
+
+        With views each row is drawn among the inputs and the views, alike often, by the seed and the number alone.
+        """
+        if self.fresh is not None:
+            return Examples(self.fresh(number), self.labels, self.groups)
+        if not self.views:
+            return self
+        drawn = generator(seed, "view", number).integers(1 + len(self.views), size=len(self))
+        return Examples(_Drawn(self.all_inputs, drawn), self.labels, self.groups, finite=self.finite)
+
+    def in_memory(self, limit: int | None = None) -> Examples:
+        """Return the examples with inputs and views as arrays, if these take no more bytes than `limit` (IN_MEMORY)."""
+        size = 4 * math.prod(self.inputs.shape) * len(self.all_inputs)
+        if self.finite or size > (IN_MEMORY if limit is None else limit):
+            return self
+        inputs, *views = (_array(inputs, self.shape) for inputs in self.all_inputs)
+        return dataclasses.replace(self, inputs=inputs, views=tuple(views), finite=True)
+
+    def batch(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs (len(rows), …) float32 and labels (len(rows),) int64; raise DataError for NaN or infinity.
+
+        rows: numbers of rows, or of inputs in memory a slice, which copies nothing.
+        """
+        inputs = np.require(self.inputs[rows], np.float32, ["C", "W"])
+        return inputs if self.finite else _check_finite(inputs), self.labels[rows]
+
+    def batches(self, size: int = 256, order: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield all examples, `size` at a time, in order or in the given one; from the disk the next is read ahead.
+
+        All at once, inputs in memory are given as they are: nothing is copied, and the order does not matter.
+        """
+        if self.finite and size >= len(self):
+            return iter([self.batch(slice(None))])
+        parts = cut(np.arange(len(self)) if order is None else order, size)
+        return map(self.batch, parts) if self.finite else ahead(self.batch, parts)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Rows of which each is read from one of several inputs, all of one shape."""
+
+    sources: tuple[Inputs, ...]
+    drawn: np.ndarray  # (n,), which source each row is from
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.sources[0].shape
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        numbers = np.arange(len(self))[rows]
+        found = np.empty((len(numbers), *self.shape[1:]), np.float32)
+        for source, inputs in enumerate(self.sources):
+            places = np.flatnonzero(self.drawn[numbers] == source)
+            if len(places):
+                found[places] = inputs[numbers[places]]
+        return found
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield `work` of each item in order, one item ahead in a thread; its error is raised in the item's turn."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        waiting: Future[R] | None = None
+        for item in items:
+            done, waiting = waiting, thread.submit(work, item)
+            if done:
+                yield done.result()
+        if waiting:
+            yield waiting.result()
+
+
+def _array(inputs: Inputs, shape: tuple[int, ...]) -> np.ndarray:
+    """Return all inputs as an array of float32 that may be written to: themselves, if they are one."""
+    if isinstance(inputs, np.ndarray) and not isinstance(inputs, np.memmap):
+        return _check_finite(np.require(inputs, np.float32, ["C", "W"]))
+    array = np.empty((len(inputs), *shape), np.float32)
+    for rows in cut(np.arange(len(inputs)), 256):
+        array[rows] = inputs[rows]
+        _check_finite(array[rows])
+    return array
+
+
+def _check_finite(inputs: np.ndarray) -> np.ndarray:
+    if not np.isfinite(inputs).all():
+        raise DataError(
+            "An input holds NaN or infinity; expected finite numbers. The weights of the frozen part are damaged "
+            "or do not fit its preprocessing: try other --weights."
+        )
+    return inputs
 
 
 def cut(rows: np.ndarray, size: int) -> list[np.ndarray]:

@@ -28,6 +28,18 @@ class History:
     """The rows in the order in which they were measured."""
 
     rows: list[Measured] = field(default_factory=list)
+    _best: dict[str, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows, self.rows = self.rows, []
+        self.add(rows)
+
+    def add(self, rows: Iterable[Measured]) -> None:
+        """Put rows at the end."""
+        for row in rows:
+            self.rows.append(row)
+            if row.part not in self._best or row.loss < self._best[row.part].loss:
+                self._best[row.part] = row
 
     def part(self, name: str) -> list[Measured]:
         """Return the rows of one part, epoch by epoch."""
@@ -41,12 +53,12 @@ class History:
     @property
     def judge(self) -> str:
         """The part whose loss says which epoch is best: validation where it was measured, else train."""
-        return "validation" if self.part("validation") else "train"
+        return "validation" if "validation" in self._best else "train"
 
     @property
     def best_epoch(self) -> int:
         """The first epoch with the lowest loss of the judging part; 0 before any."""
-        return min(self.part(self.judge), key=lambda row: row.loss).epoch if self.rows else 0
+        return self._best[self.judge].epoch if self.rows else 0
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries, ready for JSON."""

@@ -23,11 +23,13 @@ from regraft.core.errors import Diverged
 from regraft.core.progress import Advance, log, progress
 from regraft.core.rng import derive, generator
 from regraft.graft import checkpoint as checkpoints
-from regraft.graft import optimizers
+from regraft.graft import mixed, optimizers
 from regraft.graft.checkpoint import State
-from regraft.graft.examples import Examples, Inputs, cut
+from regraft.graft.examples import Examples, Inputs, ahead, cut
 from regraft.graft.history import Fitted, History, Measured
 from regraft.graft.options import FitOptions
+
+FEW = 1 << 20  # numbers that a step takes in, up to which one thread is faster
 
 
 def train(
@@ -38,14 +40,18 @@ def train(
     *,
     checkpoint: Path | None = None,
     still: Sequence[nn.Module] = (),
+    bfloat16: bool = False,
 ) -> History:
     """Train the parameters of `module` that require a gradient; its best epoch's weights are what it ends with.
 
     module:     inputs (n, …) → logits (n, classes).
     validation: judges the epochs. Without it the training loss does, so that `patience` then means "as long as the
                 training loss falls": hold some training rows out as validation where you can.
-    checkpoint: a file that keeps the state after each epoch; the same run called again goes on from it.
+    checkpoint: a file that keeps the state between epochs; the same run called again goes on from it.
     still:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
+    bfloat16:   compute the module's products in it; weights, optimizer and loss stay float32.
+
+    Small inputs are read into memory once; of larger ones the next batch is read while a step is taken.
 
     In the History the training part's loss and accuracy are means over the epoch's batches as they were trained
     (dropout at work, weights changing); the validation part is measured in eval mode at the epoch's end.
@@ -55,23 +61,38 @@ def train(
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = optimizers.build(options.optimizer, trained, options.learning_rate)
-    state = State(module, still, options, optimizer, checkpoints.weights(module))
-    run = checkpoints.identity(module, train, validation, options) if checkpoint else ""
-    if checkpoint:
-        checkpoints.resume(checkpoint, run, state)
-    steps = len(cut(np.arange(len(train)), options.batch_size))
+    state = State(module, still, options, optimizer, checkpoints.weights(module), bfloat16)
+    train, validation = train.in_memory(), validation and validation.in_memory()
+    keeper = checkpoints.resume(checkpoint, state, train, validation) if checkpoint else None
+    rows = options.rows_a_step(len(train))
+    steps = len(cut(np.arange(len(train)), rows))
     try:
-        with progress("training", steps * options.epochs) as advance:
+        with progress("training", steps * options.epochs) as advance, _threads((rows, *train.shape)):
             advance(steps * state.history.epochs)
             while not finished(state.history, options):
                 epoch(state, train, validation, advance)
-                if checkpoint:
-                    checkpoints.save(checkpoint, run, state)
+                if keeper:
+                    keeper.keep(state, last=finished(state.history, options))
     finally:
         module.load_state_dict(state.best)
         module.eval()
     log.info("Trained %d epochs; epoch %d is the best and kept.", state.history.epochs, state.history.best_epoch)
     return state.history
+
+
+@contextlib.contextmanager
+def _threads(shape: tuple[int, ...]) -> Iterator[None]:
+    """Compute with one thread where a step's inputs of this shape, (rows, …), are too few numbers to share out.
+
+    On pooled features a step takes less than a millisecond; a thread that has to be waited for costs more than it
+    brings, and many times more where another program has its core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if len(shape) == 2 and math.prod(shape) <= FEW else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def finished(history: History, options: FitOptions) -> bool:
@@ -85,9 +106,9 @@ def epoch(state: State, train: Examples, validation: Examples | None, advance: A
     number = state.history.epochs + 1
     rows = [_measured(number, "train", state.options, lambda: _train_once(state, number, train, advance))]
     if validation:
-        rows.append(_measured(number, "validation", state.options, lambda: evaluate(state.module, validation)))
+        rows.append(_measured(number, "validation", state.options, lambda: _validate(state, validation)))
     _check_finite(state, rows)
-    state.history.rows.extend(rows)
+    state.history.add(rows)
     if state.history.best_epoch == number:
         state.best = checkpoints.weights(state.module)
 
@@ -110,29 +131,27 @@ def _train_once(state: State, number: int, train: Examples, advance: Advance) ->
     order = generator(seed, "shuffle", number).permutation(len(train))
     losses, hits = 0.0, 0
     with seeded(seed, "epoch", number):
-        for rows in cut(order, state.options.batch_size):
-            loss, right = step(state.module, state.optimizer, *train.batch(rows))
+        for inputs, labels in train.epoch(number, seed).batches(state.options.rows_a_step(len(train)), order):
+            loss, right = step(state, inputs, labels)
             if not math.isfinite(loss):
                 raise _diverged(f"The loss became {loss}", state)
-            losses, hits = losses + loss * len(rows), hits + right
+            losses, hits = losses + loss * len(labels), hits + right
             advance(1)
     return losses / len(train), hits / len(train)
 
 
-def step(
-    module: nn.Module, optimizer: torch.optim.Optimizer, inputs: np.ndarray, labels: np.ndarray
-) -> tuple[float, int]:
+def step(state: State, inputs: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     """Change the weights once; return the batch's loss before that, and how many were right.
 
     A loss that is not finite changes nothing.
     """
     targets = torch.from_numpy(labels)
-    outputs = module(torch.from_numpy(inputs))
+    outputs = mixed.forward(state.module, torch.from_numpy(inputs), bfloat16=state.bfloat16)
     loss = functional.cross_entropy(outputs, targets)
     if math.isfinite(value := loss.item()):
-        optimizer.zero_grad()
+        state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        state.optimizer.step()
     return value, int((outputs.argmax(1) == targets).sum())
 
 
@@ -156,24 +175,29 @@ def _diverged(what: str, state: State) -> Diverged:
     return error
 
 
-def evaluate(module: nn.Module, examples: Examples) -> tuple[float, float]:
+def _validate(state: State, validation: Examples) -> tuple[float, float]:
+    return evaluate(state.module, validation, bfloat16=state.bfloat16)
+
+
+def evaluate(module: nn.Module, examples: Examples, *, bfloat16: bool = False) -> tuple[float, float]:
     """Return the mean cross-entropy in nats and the share that is right, in eval mode."""
-    outputs = torch.from_numpy(logits(module, examples.inputs)).double()
+    outputs = torch.from_numpy(logits(module, examples.inputs, bfloat16=bfloat16)).double()
     labels = torch.from_numpy(examples.labels)
     loss = functional.cross_entropy(outputs, labels)
     return loss.item(), (outputs.argmax(1) == labels).double().mean().item()
 
 
-def logits(module: nn.Module, inputs: Inputs, batch_size: int = 256) -> np.ndarray:
+def logits(module: nn.Module, inputs: Inputs, batch_size: int = 256, *, bfloat16: bool = False) -> np.ndarray:
     """Return the logits (n, classes) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
     module.eval()
     precision = next(module.parameters()).dtype
+
+    def read(rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision)
+
+    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, cut(np.arange(len(inputs)), batch_size))
     with torch.no_grad():
-        outputs = [
-            module(torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision))
-            for rows in cut(np.arange(len(inputs)), batch_size)
-        ]
-    return torch.cat(outputs).numpy()
+        return torch.cat([mixed.forward(module, batch, bfloat16=bfloat16) for batch in batches]).numpy()
 
 
 def probabilities(module: nn.Module, inputs: Inputs) -> np.ndarray:
@@ -185,5 +209,5 @@ def probabilities(module: nn.Module, inputs: Inputs) -> np.ndarray:
 def seeded(seed: int, *names: str | int) -> Iterator[None]:
     """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, *names))
+        torch.default_generator.manual_seed(derive(seed, *names))
         yield

@@ -10,7 +10,7 @@ import ast
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from regraft.core import plugins
 from regraft.core.errors import UnknownName
@@ -32,7 +32,10 @@ class FitOptions(SeedOptions):
     optimizer: str = option("adam", f"{', '.join(optimizers.NAMES)}; the linear head alone needs none")
     learning_rate: float = option(1e-3, "learning rate, per step")
     epochs: int = option(100, "most epochs, passes over the training part")
-    batch_size: int = option(32, "images a step")
+    batch_size: int | Literal["all"] = option(32, "images a step; all: the whole training part")
+    batchnorm: Literal["keep", "train"] = option(
+        "keep", "BatchNorm's statistics above the cut: keep the pretrained ones, or train them too"
+    )
     patience: int | None = option(10, "stop after so many epochs without a lower loss; none: never stop early")
 
     def __post_init__(self) -> None:
@@ -40,9 +43,15 @@ class FitOptions(SeedOptions):
         require_choice("optimizer", self.optimizer, optimizers.NAMES)
         require(0 < self.learning_rate <= 1e6, "learning_rate", self.learning_rate, "a number above 0, at most 1e6")
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        size = self.batch_size
+        require(size == "all" or (isinstance(size, int) and size >= 1), "batch_size", size, "1 or more, or all")
+        require_choice("batchnorm", self.batchnorm, ("keep", "train"))
         require(self.patience is None or self.patience >= 1, "patience", self.patience, "1 or more, or none")
         _ = self.head_settings  # a head's options are checked with the rest, not when it is first fitted
+
+    def rows_a_step(self, rows: int) -> int:
+        """Return how many of so many training rows go into one step."""
+        return max(1, rows) if self.batch_size == "all" else self.batch_size
 
     @property
     def head_settings(self) -> Any:

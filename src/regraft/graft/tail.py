@@ -1,7 +1,13 @@
-"""The tail: the network above the cut is trained together with a new head, through the one loop."""
+"""The tail: the network above the cut is trained together with a new head, through the one loop.
+
+Its weights have their channels last while it is trained, which is the layout
+that convolutions are fastest in.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -39,17 +45,41 @@ def fit(
     options: FitOptions,
     *,
     pretrained: bool = True,
+    bfloat16: bool = False,
     checkpoint: Path | None = None,
 ) -> Fitted:
     """Train `tail` itself, in place, and a head on top of it; `Fitted.module` is the two in a row.
 
-    BatchNorm keeps the statistics that came with pretrained weights; those of random weights are learnt.
+    BatchNorm keeps the statistics that came with pretrained weights, unless the options say otherwise; those of random
+    weights are learnt.
+
+    bfloat16: compute products in it, which pays where the processor is built for it; what is learnt stays float32.
+
     Raises what `loop.train` raises; UsageError for a batch size of 1 where BatchNorm is to learn.
     """
     check(train, validation, n_classes)
     module = build(tail, shape, n_classes, options)
     norms = [part for part in tail.modules() if isinstance(part, _BatchNorm)]
-    if norms and not pretrained and options.batch_size == 1:
-        raise UsageError("--batch-size is 1; expected 2 or more, because BatchNorm of random weights learns from each.")
-    history = loop.train(module, train, validation, options, checkpoint=checkpoint, still=norms if pretrained else ())
+    keep = pretrained and options.batchnorm == "keep"
+    if norms and not keep and options.batch_size == 1:
+        raise UsageError("--batch-size is 1; expected 2 or more, because BatchNorm is to learn from each batch.")
+    with _channels_last(module):
+        still = norms if keep else ()
+        history = loop.train(module, train, validation, options, checkpoint=checkpoint, still=still, bfloat16=bfloat16)
     return Fitted.by_epochs(module, history)
+
+
+@contextlib.contextmanager
+def _channels_last(module: nn.Module) -> Iterator[None]:
+    """Keep the weights of convolutions in this layout for as long as the block lasts."""
+    _lay_out(module, torch.channels_last)
+    try:
+        yield
+    finally:
+        _lay_out(module, torch.contiguous_format)
+
+
+def _lay_out(module: nn.Module, layout: torch.memory_format) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from regraft.core.errors import DataError
 from regraft.data.decode import BrokenImage, decode
@@ -204,6 +205,6 @@ def _mistakes(found: Report) -> list[Mistake]:
 def _thumbnail(row: Row) -> bytes | None:
     """Return a small picture of a row; None if its file has gone or changed since."""
     try:
-        return thumbnail(decode(row.place.read()))
+        return thumbnail(Image.fromarray(decode(row.place.read())))
     except (OSError, BrokenImage):
         return None

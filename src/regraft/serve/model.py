@@ -34,9 +34,10 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, UsageError
 from regraft.core.version import __version__
 from regraft.data.index import PARTS
+from regraft.features.engine import Choice
+from regraft.features.tensors import hash_tensors
 from regraft.features.trunk import Trunk
 from regraft.graft import heads, tail
-from regraft.graft.checkpoint import hash_tensors
 from regraft.graft.examples import Inputs
 from regraft.graft.history import History
 from regraft.graft.loop import probabilities
@@ -152,13 +153,16 @@ def _is_ours(folder: Path) -> bool:
     return not names
 
 
-def load(folder: str | Path) -> Model:
-    """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format."""
+def load(folder: str | Path, choice: Choice) -> Model:
+    """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format.
+
+    choice: what computes the frozen part here.
+    """
     folder = Path(folder)
     try:
         description = _read_description(folder)
         _check_sums(folder)
-        return _build(folder, description)
+        return _build(folder, description, choice)
     except RefusedFile:
         raise
     except Exception as error:  # a folder from elsewhere can be wrong in any way
@@ -201,8 +205,8 @@ def _check_sums(folder: Path) -> None:
             raise RefusedFile(f"{folder / name} was changed after it was saved. Train it again, or copy it again.")
 
 
-def _build(folder: Path, description: dict[str, Any]) -> Model:
-    trunk = Trunk.restore(description["trunk"], safetensors.torch.load_file(folder / "network.safetensors"))
+def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
+    trunk = Trunk.restore(description["trunk"], safetensors.torch.load_file(folder / "network.safetensors"), choice)
     head_name, head_options = description["head"]["name"], description["head"]["options"]
     plugin = plugins.load(heads, head_name)
     classes = tuple(description["classes"])

@@ -31,10 +31,16 @@ class EvaluateOptions(StoreOptions, ReadOptions, PartOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """The choices of prediction."""
+class TopOptions:
+    """What is told of a prediction."""
 
     top: int = option(3, "how many labels to name for each image")
 
     def __post_init__(self) -> None:
         require(self.top >= 1, "top", self.top, "1 or more")
+
+
+@merged
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(StoreOptions, TopOptions):
+    """The choices of prediction."""

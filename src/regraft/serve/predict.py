@@ -15,6 +15,7 @@ from regraft.core import files
 from regraft.core.errors import UsageError
 from regraft.data.index import Index, Row
 from regraft.features.extract import stream
+from regraft.features.store import Store
 from regraft.serve.model import Model
 from regraft.serve.options import PredictOptions
 
@@ -54,15 +55,15 @@ def predict(model: Model, index: Index, options: PredictOptions) -> list[Predict
 
     index: from `data.read.read_inputs`; rows need no label.
     """
-    streamed = _predict_used(model, index, options.top)
+    streamed = _predict_used(model, index, options)
     return [next(streamed) if row.status == "used" else _without(row) for row in index]
 
 
-def _predict_used(model: Model, index: Index, top: int) -> Iterator[Prediction]:
-    for rows, features in stream(index, model.trunk):
+def _predict_used(model: Model, index: Index, options: PredictOptions) -> Iterator[Prediction]:
+    for rows, features in stream(index, model.trunk, Store(options.store)):
         shares = iter(model.probabilities(features) if len(features) else ())
         for row in rows:
-            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model.classes, top)
+            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model.classes, options.top)
 
 
 def _without(row: Row) -> Prediction:

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
 from regraft.core.rng import derive
-from regraft.graft import loop
+from regraft.graft import loop, softmax
 from regraft.graft.examples import Examples
 from regraft.graft.heads import linear
 from regraft.graft.options import FitOptions
@@ -107,6 +108,35 @@ def test_one_picture_a_class_is_enough_to_fit():
     assert loop.logits(fitted.module, np.eye(2)).argmax(1).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_it_learns_from_all_views_each_as_its_share_of_the_image(classes):
+    train, views = overlapping(0, classes), [overlapping(seed, classes).inputs for seed in (1, 2)]
+    fitted = linear.fit(
+        dataclasses.replace(train, views=tuple(views)),
+        None,
+        classes,
+        linear.Options(regularisation=10.0),
+        FitOptions(),
+    )
+    rows, labels = np.concatenate([train.inputs, *views]), np.tile(train.labels, 3)
+    whole, fresh = Examples(rows, labels), overlapping(3, classes)
+    model = LogisticRegression(C=1 / 10, tol=1e-10, max_iter=10_000)
+    model.fit(prepared(whole, rows), labels, sample_weight=np.full(len(rows), 1 / 3))
+    expected = model.predict_proba(prepared(whole, fresh.inputs))
+    np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs), expected, atol=1e-3)
+
+
+def test_views_judge_nothing_and_stay_in_the_fold_of_their_image():
+    """Labels that mean nothing, and views that equal their image: a view on the other side would give them away."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(40, 60)), rng.permutation(np.arange(40) % 2)
+    plain = linear.fit(Examples(inputs, labels), None, 2, linear.Options(), FitOptions())
+    viewed = linear.fit(Examples(inputs, labels, views=(inputs, inputs)), None, 2, linear.Options(), FitOptions())
+    np.testing.assert_allclose(viewed.chosen["tried"], plain.chosen["tried"], atol=1e-3)
+    far = linear.fit(Examples(inputs, labels, views=(inputs + 1e4,)), None, 2, linear.Options(), FitOptions())
+    assert max(loss for _, loss in far.chosen["tried"]) < 5
+
+
 def test_the_history_is_one_measured_row_a_part():
     train, held = overlapping(0), overlapping(1)
     fitted = linear.fit(train, held, 3, linear.Options(regularisation=1.0), FitOptions())
@@ -118,7 +148,7 @@ def test_the_history_is_one_measured_row_a_part():
 
 
 def test_a_solution_that_was_not_reached_is_said(monkeypatch, caplog):
-    monkeypatch.setattr(linear, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(softmax, "MAX_ITERATIONS", 1)
     with caplog.at_level(logging.WARNING, "regraft"):
         linear.fit(overlapping(0), None, 3, linear.Options(regularisation=0.1), FitOptions())
     assert "stopped at 1 iterations" in caplog.text

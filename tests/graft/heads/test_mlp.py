@@ -5,6 +5,7 @@ from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
+from regraft.core.errors import Diverged, UsageError
 from regraft.graft import loop
 from regraft.graft.examples import Examples
 from regraft.graft.heads import mlp
@@ -39,7 +40,7 @@ def test_features_of_any_scale_are_learnt_alike():
     assert np.mean(found[0].argmax(1) == found[1].argmax(1)) > 0.99
 
 
-@pytest.mark.parametrize("hidden", [5, (5,), (7, 5, 3)])
+@pytest.mark.parametrize("hidden", [None, 5, (5,), (7, 5, 3)])
 def test_it_is_dense_layers_with_relu_between_on_standardised_features(hidden):
     train = moons(0)
     module = mlp.fit(train, None, 2, mlp.Options(hidden=hidden), FitOptions(head="mlp", epochs=1)).module
@@ -49,7 +50,7 @@ def test_it_is_dense_layers_with_relu_between_on_standardised_features(hidden):
         values = np.maximum(values @ weight.T + bias, 0)
     expected = softmax(values @ layers[-2].T + layers[-1], axis=1)
     np.testing.assert_allclose(loop.probabilities(module, train.inputs), expected, atol=1e-4)
-    widths = [2, *np.atleast_1d(hidden), 2]
+    widths = [2, *np.atleast_1d(hidden or []).astype(int), 2]
     assert [layer.shape for layer in layers[::2]] == list(zip(widths[1:], widths[:-1], strict=True))
 
 
@@ -59,3 +60,34 @@ def test_it_stops_by_the_validation_part():
     fitted = mlp.fit(train, contrary, 2, mlp.Options(dropout=0), FitOptions(head="mlp", patience=3))
     assert fitted.chosen == {"best_epoch": 1, "judged_on": "validation"}
     assert fitted.history.epochs == 4
+
+
+def test_without_a_hidden_layer_it_comes_to_the_regression_that_scikit_learn_solves():
+    train, fresh = moons(0, 40.0), moons(1, 40.0)
+    options = FitOptions(head="mlp", epochs=600, learning_rate=0.1, batch_size="all", patience=None)
+    module = mlp.fit(train, None, 2, mlp.Options(hidden=None), options).module
+    expected = LogisticRegression(C=1e6, tol=1e-8).fit(train.inputs, train.labels).predict_proba(fresh.inputs)
+    np.testing.assert_allclose(loop.probabilities(module, fresh.inputs), expected, atol=5e-3)
+
+
+def test_its_history_is_what_the_module_itself_makes_of_the_inputs_as_they_are():
+    train, held = moons(0, 1e3), moons(1, 1e3)
+    fitted = mlp.fit(train, held, 2, mlp.Options(), FitOptions(head="mlp", epochs=3))
+    measured = [row for row in fitted.history.part("validation") if row.epoch == fitted.history.best_epoch]
+    assert (measured[0].loss, measured[0].accuracy) == pytest.approx(loop.evaluate(fitted.module, held), abs=1e-6)
+
+
+def test_what_is_kept_when_it_diverges_takes_the_inputs_as_they_are():
+    train = moons(0, 1e3)
+    options = FitOptions(head="mlp", optimizer="sgd", learning_rate=1e6, epochs=50)
+    with pytest.raises(Diverged) as caught:
+        mlp.fit(train, None, 2, mlp.Options(hidden=(64, 64, 64)), options)
+    module = caught.value.kept.module
+    assert not module.training
+    assert np.isfinite(loop.logits(module, train.inputs)).all()
+    assert set(mlp.build((2,), 2, mlp.Options(hidden=(64, 64, 64))).state_dict()) == set(module.state_dict())
+
+
+def test_no_layers_at_all_are_none_not_an_empty_list():
+    with pytest.raises(UsageError, match="--hidden"):
+        mlp.Options(hidden=())

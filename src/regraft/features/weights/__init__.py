@@ -1,4 +1,4 @@
-"""Where weights come from, one file a source; the file's name is the value of `--weights`, except `file`: a path.
+"""Where weights come from, one file a source; the file's name is the value of `--weights`, or its value is a path.
 
 A backbone enters, named tensors and the preprocessing they were trained with
 leave. Building the network is left to `catalog`, filling what is needed of it
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from regraft.features.preprocess import Preprocess
 
 
+_OF_PATHS = ("file", "keras")  # what `--weights PATH` means; `file` gives Keras's files to `keras`
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """Tensors by the network's own names, and what is known of them.
 
-    source:     "builtin", "hub", "file" or "random".
+    source:     "builtin", "hub", "file", "keras" or "random".
     path:       where they were read: a path, or a hub's name for them; "" for random ones.
     tensors:    name → tensor, float32 where it is floating; may cover only a part of the network, or more than it.
     model_args: what the network must be built with to fit them.
@@ -54,7 +57,7 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
     Raises WeightsMissing if they are not on this machine and can't be had, RefusedFile if they are not what they
     should be, UnknownName for a word that is none of these.
     """
-    sources = [name for name in plugins.names(sys.modules[__name__]) if name != "file"]
+    sources = _sources()
     if value in sources:
         source = value
     elif is_path(value):
@@ -67,9 +70,12 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
 
 def is_path(value: str) -> bool:
     """Whether `--weights VALUE` means a place on the disk, there or not, and not the name of a source."""
-    known = value in plugins.names(sys.modules[__name__]) and value != "file"
     path = Path(value)
-    return not known and (path.exists() or bool(path.suffix) or len(path.parts) > 1)
+    return value not in _sources() and (path.exists() or bool(path.suffix) or len(path.parts) > 1)
+
+
+def _sources() -> list[str]:
+    return [name for name in plugins.names(sys.modules[__name__]) if name not in _OF_PATHS]
 
 
 def on_disk(backbone: Backbone) -> str:
@@ -86,7 +92,7 @@ def missing(backbone: Backbone, what: str) -> WeightsMissing:
 
     ready = [entry.name for entry in catalog.families() if builtin.find(entry)]
     offline = ["`--weights builtin`"] if builtin.find(backbone) else [f"`--backbone {name}`" for name in ready]
-    offline += ["`--weights PATH` (a .safetensors or .pth file, or a folder in timm's form)"]
+    offline += ["`--weights PATH` (a .safetensors or .pth file, a file of Keras's, or a folder in timm's form)"]
     offline += ["`--weights random` (for trials)"]
     return WeightsMissing(f"{what} Offline there are: {', '.join(offline)}.")
 

@@ -1,11 +1,14 @@
 """Weights from a path: a .safetensors or .pth file, or a folder in timm's form (config.json + model.safetensors).
 
+Files of Keras's are left to `keras`.
+
 Nothing that is read here can run code. A file may hold only a part of the
 network's tensors, or more; what is needed of them is left to `weights.fill`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import re
@@ -19,7 +22,7 @@ from regraft.features import catalog
 from regraft.features._torchvision import import_timm
 from regraft.features.backbones import Backbone
 from regraft.features.preprocess import Preprocess
-from regraft.features.weights import Weights
+from regraft.features.weights import Weights, keras
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 _PICKLED = (".pth", ".pt", ".bin")
 _LARGEST_CONFIG = 10 * 2**20  # bytes; label names make timm's largest about 2 MB
 _WRAPPINGS = ("state_dict", "model")
+# Names by which torchvision's MobileNetV2 and VGG are known; its ResNet and InceptionV3 have the same names as timm's.
+_TORCHVISION = frozenset({"features.0.0.weight", "classifier.0.weight"})
 
 
 def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG001 - one signature for all
@@ -38,9 +43,10 @@ def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG
     path = Path(where)
     if not path.exists():
         raise WeightsMissing(f"There are no weights at {path}: expected a .safetensors or .pth file, or a folder.")
+    if _is_keras(path):
+        return keras.load(backbone, where)
     if not path.is_dir():
-        config = import_timm().models.get_pretrained_cfg(backbone.timm_name).to_dict()
-        return Weights(source="file", path=str(path), tensors=read(path), preprocess=Preprocess.from_timm(config))
+        return _bare(backbone, path)
     described = _config(path)
     return Weights(
         source="file",
@@ -52,13 +58,42 @@ def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG
     )
 
 
+def _bare(backbone: Backbone, path: Path) -> Weights:
+    """Return the weights in a file that says nothing of them but their names."""
+    tensors = read(path)
+    preprocess = Preprocess.from_timm(import_timm().models.get_pretrained_cfg(backbone.timm_name).to_dict())
+    if not _TORCHVISION.isdisjoint(tensors):
+        tensors = _from_torchvision(path, backbone, tensors)
+        preprocess = dataclasses.replace(preprocess, crop_share=0.875, interpolation="bilinear")
+    return Weights(source="file", path=str(path), tensors=tensors, preprocess=preprocess)
+
+
+def _from_torchvision(path: Path, backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give torchvision's tensors timm's names, by their order; VGG's dense layers are convolutions there."""
+    import torch
+
+    kept = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    with torch.device("meta"):
+        state = catalog.build(backbone, num_classes=len(list(kept.values())[-1])).state_dict()
+    names = [name for name in state if not name.endswith("num_batches_tracked")]
+    if [state[name].numel() for name in names] != [value.numel() for value in kept.values()]:
+        raise RefusedFile(f"{path} is a file of torchvision's, for another network than {backbone.name}.")
+    return {name: value.reshape(state[name].shape) for name, value in zip(names, kept.values(), strict=True)}
+
+
 def architecture(path: str | Path) -> str | None:
-    """Return the architecture that a folder in timm's form names; None if the path is not such a folder.
+    """Return the architecture that a folder in timm's form names, or a file of Keras's is for; None of others.
 
     Raises RefusedFile if the folder's config.json is not usable, or names what timm does not know.
     """
-    folder = Path(path)
-    return _config(folder)["architecture"] if folder.is_dir() else None
+    place = Path(path)
+    if _is_keras(place):
+        return keras.architecture(place)
+    return _config(place)["architecture"] if place.is_dir() else None
+
+
+def _is_keras(path: Path) -> bool:
+    return path.suffix in keras.SUFFIXES and path.is_file()
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

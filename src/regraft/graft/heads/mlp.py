@@ -1,12 +1,17 @@
-"""A small network on standardised features: dense layers with ReLU and dropout, trained by the one loop."""
+"""A small network on standardised features: dense layers with ReLU and dropout, trained by the one loop.
+
+With no hidden layer it is a softmax regression, trained by the optimizer of one's choice.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.core.errors import Diverged
 from regraft.core.options import option, require
 from regraft.graft.history import Fitted
 
@@ -24,13 +29,13 @@ NEEDS_HELD_OUT = True  # the epoch to stop at can't be chosen on the rows that a
 class Options:
     """Choices of the mlp head."""
 
-    hidden: int | tuple[int, ...] = option(256, "width of the hidden layer, or of several: 256,128")
+    hidden: int | tuple[int, ...] | None = option(256, "width of the hidden layer, or of several: 256,128; none: none")
     dropout: float = option(0.5, "share of hidden values dropped in training, 0 to below 1")
 
     def __post_init__(self) -> None:
         sizes = self.widths
-        fit = len(sizes) > 0 and all(isinstance(size, int) and size >= 1 for size in sizes)
-        require(fit, "hidden", self.hidden, "a whole number above 0, or several with commas between")
+        fit = self.hidden != () and all(isinstance(size, int) and size >= 1 for size in sizes)
+        require(fit, "hidden", self.hidden, "a whole number above 0, several with commas between, or none")
         require(
             isinstance(self.dropout, int | float) and 0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1"
         )
@@ -38,10 +43,12 @@ class Options:
     @property
     def widths(self) -> tuple[int, ...]:
         """The widths of the hidden layers, from the features up."""
+        if self.hidden is None:
+            return ()
         return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
 
 
-def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Module:
+def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Sequential:
     """Return the untrained head: inputs (n, *shape) → logits (n, n_classes)."""
     from torch import nn
 
@@ -64,7 +71,10 @@ def fit(
     *,
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises."""
+    """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
+
+    The rows are standardised as they are read, so that rows kept in memory are so once, not in every step.
+    """
     import torch
 
     from regraft.graft import loop, standardise
@@ -73,7 +83,24 @@ def fit(
     check(train, validation, n_classes)
     with loop.seeded(fit_options.seed, "head"):
         module = build(train.shape, n_classes, options)
-    for name, values in zip(("0.mean", "0.scale"), standardise.learn(train), strict=True):
+    learnt = standardise.learn(train)
+    for name, values in zip(("0.mean", "0.scale"), learnt, strict=True):
         module.get_buffer(name).copy_(torch.from_numpy(values))
-    history = loop.train(module, train, validation, fit_options, checkpoint=checkpoint)
-    return Fitted.by_epochs(module, history)
+    train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    try:
+        history = loop.train(_body(module, train, fit_options), train, validation, fit_options, checkpoint=checkpoint)
+    except Diverged as error:
+        error.kept = error.kept and dataclasses.replace(error.kept, module=module.eval())
+        raise
+    return Fitted.by_epochs(module.eval(), history)
+
+
+def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn.Sequential:
+    """Return what is trained on standardised rows; its first layer is packed if it sees the same rows in each step."""
+    from torch import nn
+
+    from regraft.graft.packed import Packed
+
+    _, first, *others = module
+    still = fit_options.rows_a_step(len(train)) >= len(train) and not train.views and train.fresh is None
+    return nn.Sequential(Packed(first) if still and isinstance(first, nn.Linear) else first, *others)

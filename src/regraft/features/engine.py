@@ -1,0 +1,140 @@
+"""Which engine runs a trunk, in which precision, and the proof that it says what PyTorch says in float32.
+
+The options and a frozen module enter, an `Engine` (see `engines/`) leaves. The
+proof is made once, on real images, and kept beside the converted network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from regraft.core import files, plugins
+from regraft.core.errors import RefusedFile, StoreError, UsageError
+from regraft.core.progress import log
+from regraft.features import engines
+from regraft.features.options import EngineOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from regraft.features.engines import Engine
+
+CHECKED = 16  # images that an engine is checked on
+LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
+PROOF = "agreement.json"
+
+Sample = Callable[[int], np.ndarray]  # gives up to so many squares of real images, (n, S, S, 3) uint8
+
+
+class Choice(NamedTuple):
+    """An engine's name, and the precision that it runs in."""
+
+    engine: str
+    precision: str
+
+
+def choose(options: EngineOptions) -> Choice:
+    """Return the engine and precision that `options` mean on this machine.
+
+    "auto" is PyTorch where there is a GPU, else OpenVINO where it is installed; and the engine's best precision, int8
+    never. Raises UsageError for what this machine can't do.
+    """
+    for name in _candidates(options.engine):
+        possible: list[str] = plugins.load(engines, name).precisions()
+        if options.precision == "auto" and possible:
+            return Choice(name, possible[0])
+        if options.precision in possible:
+            return Choice(name, options.precision)
+    asked = f"--engine {options.engine}" if options.engine != "auto" else "No engine here"
+    raise UsageError(f"{asked} can compute in {options.precision} on this machine. {_possible()}")
+
+
+def _candidates(engine: str) -> list[str]:
+    if engine != "auto":
+        return [engine]
+    import torch
+
+    return ["torch", "openvino"] if torch.cuda.is_available() else ["openvino", "torch"]
+
+
+def _possible() -> str:
+    found = {name: plugins.load(engines, name).precisions() for name in plugins.names(engines)}
+    return " ".join(f"{name}: {', '.join(known) or 'not installed'}." for name, known in found.items())
+
+
+def start(module: nn.Module, size: int, choice: Choice, folder: Path, sample: Sample, at: str) -> Engine:
+    """Return the engine for a frozen module, checked.
+
+    module: (n, S, S, 3) uint8 → (n, …), in eval mode.
+    folder: where what was converted and proven is kept.
+    at:     what the module is, for messages.
+
+    Raises UsageError if what it says of real images is too far from what PyTorch says in float32, RefusedFile if that
+    is no number.
+    """
+    plugin = plugins.load(engines, choice.engine)
+    proof = {"precision": choice.precision, "engine": choice.engine, "version": plugin.version()}
+    engine: Engine = plugin.build(module, size, choice.precision, folder, sample)
+    if choice != ("torch", "float32") and _read(folder / PROOF) != proof:
+        squares = sample(CHECKED)
+        if len(squares):  # where every image is broken, nothing is proven
+            _check(engine, module, choice, squares, at)
+            _write(folder / PROOF, proof)
+    return engine
+
+
+def run(engine: Engine, squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the features of any number of squares, (n, *shape) float32; the last batch is filled up with black."""
+    features = np.empty((len(squares), *shape), np.float32)
+    for start in range(0, len(squares), engine.batch):
+        part = squares[start : start + engine.batch]
+        black = np.zeros((engine.batch - len(part), *squares.shape[1:]), np.uint8)
+        full = np.concatenate([part, black]) if len(black) else part
+        features[start : start + engine.batch] = engine(full)[: len(part)]
+    return features
+
+
+def _check(engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarray, at: str) -> None:
+    import torch
+
+    from regraft.features.engines import torch as reference
+
+    expected = reference.run(module, torch.from_numpy(squares))
+    if not np.isfinite(expected).all():  # an engine may hide it: OpenVINO's ReLU makes 0 of NaN
+        raise RefusedFile(f"{at} gives NaN or infinity; expected finite numbers. Choose other --weights.")
+    least = float(np.min(cosines(run(engine, squares, expected.shape[1:]), expected)))
+    log.debug("%s in %s on %s: least cosine with float32 %.5f", at, choice.precision, choice.engine, least)
+    if not least >= LEAST_COSINE[choice.precision]:
+        raise UsageError(
+            f"{at} says something else in {choice.precision} on {choice.engine} than in float32 on torch: of the "
+            f"features of {len(squares)} images the least cosine is {least:.4f}; expected at least "
+            f"{LEAST_COSINE[choice.precision]}. Use --precision float32, or --engine torch."
+        )
+
+
+def cosines(features: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the cosine of each image's features with those expected, (n,) float64; 1 where both are nothing."""
+    first, second = (values.reshape(len(values), -1).astype(np.float64) for values in (features, expected))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    same = np.all(first == second, axis=1)
+    products: np.ndarray = np.einsum("ij,ij->i", first, second)
+    return np.where(same, 1.0, products / np.where(lengths > 0, lengths, 1))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write(path: Path, proof: dict[str, str]) -> None:
+    try:
+        files.write_file(path, json.dumps(proof).encode())
+    except StoreError as error:
+        log.debug("The check is made anew the next time: %s", error)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch import nn
+
+from regraft.graft import loop, mixed
+
+
+def forward(module, inputs, bfloat16=True):
+    with torch.no_grad():
+        return mixed.forward(module, inputs, bfloat16=bfloat16)
+
+
+def convolution(width, groups):
+    with loop.seeded(0, "convolution"):
+        return nn.Conv2d(8, 8, width, padding=width // 2, groups=groups), torch.randn(4, 8, 9, 9)
+
+
+def test_float32_is_the_module_itself():
+    module, inputs = convolution(3, 1)
+    assert torch.equal(forward(module, inputs, bfloat16=False), module(inputs))
+
+
+@pytest.mark.parametrize(("width", "groups"), [(3, 1), (5, 1), (3, 8), (5, 8)])
+def test_a_convolution_is_near_the_one_in_float32_and_what_leaves_is_float32(width, groups):
+    module, inputs = convolution(width, groups)
+    found, expected = forward(module, inputs), module(inputs).detach()
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    assert not torch.equal(found, expected)
+
+
+def test_wide_depthwise_convolutions_are_computed_in_float32():
+    module, inputs = convolution(5, 8)
+    torch.testing.assert_close(forward(module, inputs), module(inputs.bfloat16().float()).detach())
+
+
+def test_gradients_reach_float32_weights():
+    module, inputs = convolution(5, 8)
+    body = nn.Sequential(nn.Conv2d(8, 8, 3), module, nn.Flatten())
+    mixed.forward(body, inputs, bfloat16=True).square().sum().backward()
+    found = [parameter.grad.clone() for parameter in body.parameters()]
+    body.zero_grad()
+    body(inputs).square().sum().backward()
+    for gradient, parameter in zip(found, body.parameters(), strict=True):
+        assert gradient.dtype == torch.float32
+        assert (gradient - parameter.grad).norm() < 0.02 * parameter.grad.norm()
