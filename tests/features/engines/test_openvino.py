@@ -66,7 +66,8 @@ def test_a_kept_network_that_is_damaged_is_converted_anew_and_kept_again(first, 
     else:
         path.write_bytes(b"" if how == "empty" else whole[: len(whole) // 2])
     np.testing.assert_array_equal(build(tmp_path)(squares(plugin.BATCH)), said)
-    assert len(conversions) == 1 and len(path.read_bytes()) == len(whole)
+    np.testing.assert_array_equal(build(tmp_path)(squares(plugin.BATCH)), said)
+    assert len(conversions) == 1
 
 
 @pytest.fixture

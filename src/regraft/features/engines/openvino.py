@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -93,14 +94,27 @@ def _convert(module: nn.Module, size: int) -> Any:
     import torch
 
     openvino, squares = _openvino(), torch.zeros(BATCH, size, size, 3, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # each of the two libraries has its own about the other
+    with torch.no_grad(), _quiet():
         with contextlib.suppress(Exception):  # some vision transformers of timm do more when they are exported
             return openvino.convert_model(torch.export.export(module, (squares,)))
         try:
             return openvino.convert_model(module, example_input=squares, input=list(squares.shape))
         except Exception as error:  # two libraries follow the network, each with its own ways to fail
             raise UsageError(f"OpenVINO can't convert this network ({_line(error)}). Use --engine torch.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop the two libraries' warnings about each other, and undo what OpenVINO's converter does to the root logger."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def _quantise(network: Any, squares: np.ndarray) -> Any:
