@@ -3,10 +3,9 @@
     bytes → decode, once → the image as it is, and its views, as squares → trunk
 
 The same tasks and trunk give the same keys, numbers and errors. The caller's
-thread reads, in the tasks' order, so that an archive is read forward. As many
-workers as there are cores do all the rest, each with one core: none waits for
-another, and there are never more threads at work than cores. What is in
-memory at once is bounded by the tasks under way.
+thread reads, in the tasks' order, so that an archive is read forward. Workers,
+one more than there are cores, do all the rest, each with one core: none waits
+for another's work. What is in memory at once is bounded by the tasks under way.
 """
 
 from __future__ import annotations
@@ -33,7 +32,10 @@ from regraft.features.views import View, squares
 
 T = TypeVar("T")
 
-CHUNK = 8  # squares that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
+CHUNK = (
+    16  # squares that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
+)
+SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its stream
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks:
     with _pool() as pool:
         for chunk in chunks:
             waiting.append(pool.submit(work, [(task, _read(task.row)) for task in chunk]))
-            if len(waiting) > cores() + 1:
+            if len(waiting) > cores() + SPARE:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -117,9 +119,9 @@ def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks:
 
 @contextlib.contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Yield a thread for each core, in which torch computes with that core alone."""
+    """Yield the workers; in each torch computes with one core alone."""
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(cores(), "extract", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(cores() + SPARE, "extract", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
