@@ -107,7 +107,7 @@ def _convert(module: nn.Module, size: int) -> Any:
 def _quiet() -> Iterator[None]:
     """Drop the two libraries' warnings about each other, and undo what OpenVINO's converter does to the root logger."""
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    level, handlers, filters = root.level, list(root.handlers), list(root.filters)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,6 +115,7 @@ def _quiet() -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.handlers[:] = handlers
+        root.filters[:] = filters
 
 
 def _quantise(network: Any, squares: np.ndarray) -> Any:
