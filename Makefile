@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 RESULTS := build/bench.jsonl
 
-.PHONY: help setup demo test test-all check bench clean
+.PHONY: help setup demo test test-all check bench accuracy clean
 
 help:
 	@echo "make setup     a virtual environment in $(VENV) with regraft and its tools"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  the slow ones too; REGRAFT_DATA=FOLDER names real photographs for those that want them"
 	@echo "make check     formatting, linter, types"
 	@echo "make bench     regraft against other libraries, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as in benchmarks/README.md"
+	@echo "make accuracy  the table of docs/accuracy.md, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as well"
 
 setup: $(READY)
 
@@ -47,7 +48,10 @@ $(PEERS): $(READY)
 
 bench: $(PEERS)
 	@mkdir -p $(dir $(RESULTS))
-	failed=0; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script -o $(RESULTS) || failed=1; done; exit $$failed
+	failed=0; for script in $(filter-out benchmarks/accuracy.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script -o $(RESULTS) || failed=1; done; exit $$failed
+
+accuracy: $(READY)
+	$(BIN)/python benchmarks/accuracy.py
 
 clean:
 	rm -rf $(VENV) demo build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -30,14 +30,20 @@ def main() -> None:
     arguments = _arguments()
     _bench.only_run({**VALIDATION, **STEPS}, arguments)
     about = _bench.header()
-    with tempfile.TemporaryDirectory(prefix="regraft-bench-") as folder:
-        features, what = _features(arguments.data, Path(folder))
-        ours, *peers = _bench.contest(VALIDATION, arguments, features=features)
-        title = f"5-fold cross-validation of {len(STRENGTHS)} regularisations, {what}"
+    if _wanted(VALIDATION, arguments):
+        with tempfile.TemporaryDirectory(prefix="regraft-bench-") as folder:
+            features, what = _features(arguments.data, Path(folder))
+            ours, *peers = _bench.contest(VALIDATION, arguments, features=features)
+            title = f"5-fold cross-validation of {len(STRENGTHS)} regularisations, {what}"
+            _bench.compare(title, ours, peers, output=arguments.output, about=about)
+    if _wanted(STEPS, arguments):
+        ours, *peers = _bench.contest(STEPS, arguments, once=("Keras fit",))
+        title = f"{arguments.steps} full-batch steps of a softmax head, 2,400 x 2,048, 5 classes"
         _bench.compare(title, ours, peers, output=arguments.output, about=about)
-    ours, *peers = _bench.contest(STEPS, arguments, once=("Keras fit",))
-    title = f"{arguments.steps} full-batch steps of a softmax head, 2,400 x 2,048, 5 classes"
-    _bench.compare(title, ours, peers, output=arguments.output, about=about)
+
+
+def _wanted(table: dict[str, _bench.Contestant], arguments: argparse.Namespace) -> bool:
+    return not arguments.only or bool(set(table) & set(arguments.only))
 
 
 def _arguments() -> argparse.Namespace:

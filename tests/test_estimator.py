@@ -122,10 +122,15 @@ def test_by_default_it_learns_from_views_too_and_is_asked_about_the_images_as_th
 
 
 def test_fitting_on_a_source_splits_it_and_reports_on_the_held_out_part(photos):
-    classifier = regraft.Classifier(**FAST).fit(photos)
+    classifier = regraft.Classifier(**FAST, split="0.8/0.1/0.1").fit(photos)
     assert classifier.report_.part == "test" and classifier.report_.evaluation.n == 3
     assert classifier.score(photos) == 1
     assert list(classifier.classes_) == ["blue", "green", "red"]
+
+
+def test_fitting_on_a_source_with_few_images_cross_validates(photos):
+    classifier = regraft.Classifier(**FAST).fit(photos)
+    assert classifier.report_.part == "cross-validation" and classifier.report_.evaluation.n == 36
 
 
 def test_a_broken_image_is_named_and_never_guessed(fitted, tmp_path):

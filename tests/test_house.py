@@ -86,14 +86,18 @@ def test_the_public_names_are_these():
         "RegraftError",
         "Report",
         "__version__",
+        "compare",
         "evaluate",
         "extract",
         "fit",
         "inspect",
         "load",
+        "lr_find",
         "predict",
         "read",
         "split",
+        "train",
+        "tune",
     ]
     for name in regraft.__all__:
         assert getattr(regraft, name) is not None
@@ -136,7 +140,7 @@ def test_every_option_is_frozen_has_a_default_and_a_help_text():
 
 def test_each_default_is_written_once():
     """No option name is declared by two dataclasses that one command merges, and the estimator writes none."""
-    from regraft.pipeline import TrainOptions
+    from regraft.pipeline.options import TrainOptions
 
     declared = [name for kind in TrainOptions.__mro__ for name in vars(kind).get("__annotations__", {})]
     assert len(declared) == len(set(declared))

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     from regraft.estimator import Classifier
     from regraft.features.extract import Features
     from regraft.graft.classifier import FeatureClassifier
-    from regraft.pipeline import evaluate, extract, fit, inspect, load, predict, read, split
+    from regraft.pipeline import (
+        compare,
+        evaluate,
+        extract,
+        fit,
+        inspect,
+        load,
+        lr_find,
+        predict,
+        read,
+        split,
+        train,
+        tune,
+    )
     from regraft.serve.evaluate import Report
     from regraft.serve.model import Model
 
@@ -34,14 +47,18 @@ __all__ = [
     "RegraftError",
     "Report",
     "__version__",
+    "compare",
     "evaluate",
     "extract",
     "fit",
     "inspect",
     "load",
+    "lr_find",
     "predict",
     "read",
     "split",
+    "train",
+    "tune",
 ]
 
 _HOMES = {

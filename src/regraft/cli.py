@@ -21,9 +21,11 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
-from regraft.data.read import SourceOptions
 from regraft.features.options import EngineOptions, FeatureOptions, StoreOptions
-from regraft.pipeline import ExtractOptions, TrainOptions
+from regraft.pipeline.compare import CompareOptions
+from regraft.pipeline.deep import DeepOptions
+from regraft.pipeline.options import ExtractOptions, TrainOptions
+from regraft.pipeline.tune import TuneOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
 
 FLAT = Parameter(name="*")
@@ -81,15 +83,38 @@ def inspect(
     source: Source,
     /,
     *,
-    options: Annotated[SourceOptions, FLAT] = SourceOptions(),  # noqa: B008
+    options: Annotated[DeepOptions, FLAT] = DeepOptions(),  # noqa: B008
+    deep: Annotated[bool, Parameter(help="Look for near-copies, doubtful labels and outliers, by features.")] = False,
+    output: Annotated[Path | None, Parameter(alias="-o", help="With --deep: write a CSV to act on.")] = None,
+    report: Annotated[Path | None, Parameter(help="With --deep: write an HTML page with the pictures.")] = None,
     json: Json = False,
 ) -> None:
     """Look at every image: counts, classes, sizes, formats, broken files, copies, conflicts."""
     from regraft.data import inspect as inspection
     from regraft.data import read as reading
 
+    if deep:
+        _inspect_deep(source, options, output, report, json)
+        return
+    if output or report:
+        raise UsageError(f"{'--output' if output else '--report'} is for what --deep finds; add --deep.")
     found = inspection.inspect(reading.read(source, options=options))
     _result(found.to_dict(), json, inspection.text(found))
+
+
+def _inspect_deep(source: str, options: DeepOptions, output: Path | None, report: Path | None, json: bool) -> None:
+    from regraft.measure.report.deep import render
+    from regraft.pipeline import deep
+
+    _require_ending(output, ".csv")
+    _require_ending(report, ".html")
+    found = deep.inspect(source, options)
+    if output:
+        found.write_csv(output)
+        log.info("What to act on is in %s.", output)
+    if report:
+        _write_page(report, render(found))
+    _result(found.to_dict(), json, found.text())
 
 
 @app.command
@@ -102,9 +127,9 @@ def train(
     json: Json = False,
 ) -> None:
     """Split, extract features, train, evaluate on the held-out part, and save the model."""
-    from regraft import pipeline
+    from regraft.pipeline import training
 
-    report = pipeline.train(source, output, options)
+    report = training.train(source, output, options)
     _result(report.to_dict(), json, report.text())
     log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
 
@@ -122,13 +147,68 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: accuracy with its interval, per class, confusion."""
     from regraft import pipeline
-    from regraft.core import files
 
     _require_ending(report, ".html")
     found = pipeline.evaluate(pipeline.load(model, **vars(engine)), source, **vars(options))
     if report:
-        files.write_file(report, found.html().encode())
-        log.info("The report is in %s.", report)
+        _write_page(report, found.html())
+    _result(found.to_dict(), json, found.text())
+
+
+@app.command
+def compare(
+    source: Source,
+    /,
+    *,
+    options: Annotated[CompareOptions, FLAT] = CompareOptions(),  # noqa: B008
+    json: Json = False,
+    report: Annotated[Path | None, Parameter(help="Write the table and the curve to this HTML file.")] = None,
+) -> None:
+    """Say which backbone and cut to take, and whether more photographs would help, by cross-validation."""
+    from regraft import pipeline
+
+    _require_ending(report, ".html")
+    found = pipeline.compare(source, **vars(options))
+    if report:
+        _write_page(report, found.html())
+    _result(found.to_dict(), json, found.text())
+
+
+@app.command
+def tune(
+    source: Source,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o", help="Folder for the model.")],
+    options: Annotated[TuneOptions, FLAT] = TuneOptions(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Search for head, rate, regularisation, views and cut on stored features, and train what was found."""
+    from regraft import pipeline
+
+    found = pipeline.tune(source, output, **vars(options))
+    _result(found.to_dict(), json, found.text())
+    log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+
+
+@app.command
+def lr_find(
+    source: Source,
+    /,
+    *,
+    options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # noqa: B008
+    output: Annotated[
+        Path | None, Parameter(alias="-o", help="Write the picture of the sweep to this SVG file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Sweep the learning rate of a head or a tail upwards, and suggest one to begin with."""
+    from regraft.pipeline import rates
+
+    _require_ending(output, ".svg")
+    found = rates.sweep(source, options)
+    if output:
+        _write_page(output, found.svg())
     _result(found.to_dict(), json, found.text())
 
 
@@ -163,15 +243,15 @@ def extract(
     source: Source,
     /,
     *,
-    output: Annotated[Path, Parameter(alias="-o", help="The .npz file to write.")],
+    output: Annotated[Path, Parameter(alias="-o", help="The .npz or .parquet file to write.")],
     options: Annotated[ExtractOptions, FLAT] = ExtractOptions(),  # noqa: B008
 ) -> None:
     """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
-    from regraft import pipeline
     from regraft.features import export
+    from regraft.pipeline import training
 
-    _require_ending(output, ".npz")
-    features = pipeline.read_and_extract(source, options)
+    export.check(output)
+    features = training.read_and_extract(source, options)
     export.write(features, output)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
 
@@ -220,12 +300,10 @@ def report(
 ) -> None:
     """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
     from regraft import pipeline
-    from regraft.core import files
     from regraft.serve.evaluate import model_report
 
     _require_ending(output, ".html")
-    files.write_file(output, model_report(pipeline.load(model)).encode())
-    log.info("The report is in %s.", output)
+    _write_page(output, model_report(pipeline.load(model)))
 
 
 @app.command
@@ -244,6 +322,13 @@ def _require_ending(path: Path | None, ending: str) -> None:
     """Refuse to write over what is likely something else, such as a photograph."""
     if path is not None and path.suffix.lower() != ending:
         raise UsageError(f"The file to write is {path}; expected a name that ends in {ending}.")
+
+
+def _write_page(path: Path, text: str) -> None:
+    from regraft.core import files
+
+    files.write_file(path, text.encode())
+    log.info("It is written to %s.", path)
 
 
 def _result(data: Any, json: bool, text: str) -> None:

@@ -16,11 +16,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from regraft import pipeline
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, UsageError
 from regraft.core.options import make, store_options, takes_options
 from regraft.data import read as reading
 from regraft.data.sources._layout import as_label
-from regraft.pipeline import TrainOptions
+from regraft.pipeline import measuring, training
+from regraft.pipeline.options import TrainOptions
 from regraft.serve.options import EvaluateOptions
 
 
@@ -29,11 +30,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Its arguments are the options of `regraft train`. `fit(paths, labels)` trains on all
     the images it is given, as scikit-learn's tools expect; `fit(source)`, with a folder, an archive or a CSV,
-    splits as `regraft train` does and keeps the held-out measures in `report_`.
+    splits or cross-validates as `regraft train` does and keeps the measures in `report_`.
 
     classes_: the labels, sorted, of the type they were given in.
     model_:   the Model; `save` writes it.
-    report_:  the Report on the held-out part; only after `fit(source)`.
+    report_:  the Report on the held-out part, or of the cross-validation; only after `fit(source)`.
     """
 
     @takes_options(TrainOptions)
@@ -55,12 +56,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         options = make(TrainOptions, self.get_params())
         if y is None:
-            model, features = pipeline.learn(pipeline.read_parts(X, None, options), options)
-            self.report_ = pipeline.evaluate(model, features.index, store=options.store, max_broken=1)
+            self.report_ = training.learn_and_measure(X, options)
+            model = self.report_.model
             self.classes_ = np.array(model.classes)
         else:
-            model, _ = pipeline.learn(reading.read(_paths(X), list(y), options=options), options)
+            model = training.learn(_paths(X), list(y), options)
             self.classes_ = np.unique(np.asarray(y))
+        if model.loss.several:
+            raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
         self.model_ = model
         self._columns = _columns(model.classes, self.classes_)
         return self
@@ -72,7 +75,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises DataError, naming the file, if an image is broken: an estimator has no row for "unknown".
         """
         check_is_fitted(self)
-        shares = pipeline.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
+        shares = measuring.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
         return shares[:, self._columns]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -16,7 +16,7 @@ import pytest
 
 from regraft.core.errors import DataError, UsageError
 from regraft.data.index import PARTS, Index, Row
-from regraft.data.split import SplitOptions, bundles, split
+from regraft.data.split import SplitOptions, bundles, folds, split
 
 
 def row(name, label, **more):
@@ -410,3 +410,95 @@ def test_given_parts_never_share_a_copy_or_a_group_and_test_loses_nothing(seed):
         assert len({found.rows[at].part for at in tied if found.rows[at].status == "used"}) == 1
     assert len(found.test) == sum(row.part == "test" for row in rows)
     assert all(row.reason for row in found.ignored)
+
+
+# Few images of a class for a trial, and folds where images are few
+
+
+def test_per_class_ignores_training_images_beyond_it_and_nothing_else():
+    rows = (*images("a", 100), *images("b", 40))
+    whole = split(Index(rows), options=SplitOptions())
+    few = split(Index(rows), options=SplitOptions(per_class=10))
+    assert few.train.class_counts == {"a": 10, "b": 10}
+    assert (few.test.rows, few.validation.rows) == (whole.test.rows, whole.validation.rows)
+    assert set(few.train.rows) < set(whole.train.rows)
+    assert {item.reason for item in few.ignored} == {"beyond --per-class 10"}
+    more = split(Index(rows), options=SplitOptions(per_class=20))
+    assert set(few.train.rows) < set(more.train.rows)  # a larger trial holds the smaller one
+    assert split(Index(rows), options=SplitOptions(per_class=100)).rows == whole.rows
+
+
+def test_per_class_holds_for_given_parts_and_never_tears_copies_apart():
+    rows = [replace(item, part="train") for item in images("a", 30)] + [replace(row("a_test", "a"), part="test")]
+    copies = [replace(rows[0], path=f"a/copy{number}.jpg") for number in range(4)]
+    for seed in range(20):
+        found = split(Index((*rows, *copies)), options=SplitOptions(per_class=7, seed=seed))
+        kept = [item for item in found.train if item.id == rows[0].id]
+        assert len(found.train) <= 7 and len(kept) in (0, 5) and len(found.test) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "per_class", "sizes", "count"),
+    [
+        ("auto", None, (29, 400), 5),
+        ("auto", None, (30, 400), 0),
+        ("auto", 5, (29, 400), 0),
+        ("5-fold", None, (200, 400), 5),
+        ("3-fold", None, (29, 29), 3),
+        ("10-fold", None, (4, 29), 4),
+        ("0.8/0.2", None, (29, 29), 0),
+    ],
+)
+def test_folds_are_the_rule_where_a_class_has_few_images_or_they_are_asked_for(text, per_class, sizes, count):
+    index = Index((*images("a", sizes[0]), *images("b", sizes[1])))
+    found = folds(index, SplitOptions(split=text, per_class=per_class))
+    assert len(found) == count
+    held = Counter(item.path for fold in found for item in fold.test)
+    assert not count or (set(held.values()) == {1} and len(held) == sum(sizes))
+    for fold in found:
+        assert len(fold.train) + len(fold.test) == sum(sizes)
+        assert all(
+            abs(fold.test.class_counts[label] - size / count) < 1 for label, size in zip("ab", sizes, strict=True)
+        )
+
+
+def test_folds_hold_copies_and_groups_together_and_the_seed_draws_them():
+    rows = [replace(item, group=f"g{number // 3}") for number, item in enumerate(images("a", 27))] + images("b", 20)
+    rows += [replace(rows[-1], path="b/copy.jpg")]
+    options = SplitOptions(split="5-fold")
+    for fold in folds(Index(tuple(rows)), options):
+        for tie in ("group", "id"):
+            sides = defaultdict(set)
+            for item in fold.used:
+                sides[getattr(item, tie)].add(item.part)
+            assert all(len(found) == 1 for name, found in sides.items() if name)
+    assert folds(Index(tuple(rows)), options) == folds(Index(tuple(rows)), options)
+    assert folds(Index(tuple(rows)), options) != folds(Index(tuple(rows)), replace(options, seed=1))
+
+
+def test_given_parts_win_over_few_images():
+    rows = [replace(item, part=part) for part in ("train", "test") for item in images(f"a{part}", 5)]
+    assert folds(Index(tuple(rows)), SplitOptions()) == []
+
+
+def test_a_class_with_one_image_can_not_be_cross_validated():
+    with pytest.raises(DataError, match="'b' has 1"):
+        folds(Index((*images("a", 9), *images("b", 1))), SplitOptions())
+
+
+def test_folds_are_no_parts():
+    with pytest.raises(UsageError, match=r"5-fold.*expected shares, such as 0\.8/0\.1/0\.1"):
+        split(Index(tuple(images("a", 9))), options=SplitOptions(split="5-fold"))
+
+
+@pytest.mark.parametrize("text", ["1-fold", "0-fold", "-fold", "five-fold", "5fold", "-5-fold", "²-fold"])
+def test_folds_that_can_not_be_meant_are_refused(text):
+    with pytest.raises(UsageError, match="--split"):
+        SplitOptions(split=text)
+
+
+def test_per_class_is_checked():
+    with pytest.raises(UsageError, match="--per-class is 0; expected 1 or more"):
+        SplitOptions(per_class=0)
+    with pytest.raises(UsageError, match="--per-class is 5; expected none where folds"):
+        SplitOptions(per_class=5, split="5-fold")

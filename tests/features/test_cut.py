@@ -6,7 +6,7 @@ from torch import nn
 from regraft.core.errors import UnknownName, UsageError
 from regraft.features import catalog
 from regraft.features.backbones import Layer
-from regraft.features.cut import find_cut, list_cuts
+from regraft.features.cut import find_cut, list_cuts, take_mean
 
 NETWORKS = {  # one of each kind, small, with the size at which it is tried
     "convnext_atto": 64,
@@ -294,3 +294,41 @@ def test_batchnorm_in_the_tail_learns_its_statistics_in_training_mode():
     before = cut.tail.state_dict()["bn2.running_mean"].clone()
     cut.tail.train()(cut.trunk(images(4, 64)).detach())
     assert not torch.equal(cut.tail.state_dict()["bn2.running_mean"], before)
+
+
+@pytest.mark.parametrize("name", ["input", "layer1", "layer2"])
+def test_a_tail_that_ends_at_a_place_gives_what_is_there_inside_the_network(name):
+    whole, x, seen = network("resnet10t"), images(2, 64), []
+    whole.layer3.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    whole(x)
+    cut = find_cut(whole, name, end="layer3")
+    assert (cut.name, cut.end) == (name, "layer3")
+    assert torch.equal(cut.tail(cut.trunk(x)), seen[0])
+    assert not any(path.startswith("layer4") for path in cut.tail.state_dict())
+
+
+def test_the_end_takes_the_names_that_a_cut_takes():
+    entry = catalog.find("inception_v3")
+    cut = find_cut(catalog.build(entry), "mixed4", entry.layers, end="mixed7")
+    assert (cut.name, cut.end) == ("Mixed_6b", "Mixed_6e")
+    assert find_cut(network("resnet10t"), "layer1", end="pooled").end is None
+
+
+def test_the_mean_can_be_taken_where_a_tail_ends_and_its_weights_keep_their_names():
+    cut = find_cut(network("resnet10t"), "layer2", end="layer3")
+    features, before = cut.trunk(images(2, 64)), dict(cut.tail.named_parameters())
+    expected = cut.tail(features).mean((2, 3))
+    take_mean(cut.tail, (2, 3))
+    assert torch.equal(cut.tail(features), expected)
+    assert [*dict(cut.tail.named_parameters())] == [*before]
+
+
+@pytest.mark.parametrize(("name", "end"), [("layer3", "layer3"), ("layer3", "layer2"), ("pooled", "layer2")])
+def test_a_cut_that_is_not_below_the_end_is_refused(name, end):
+    with pytest.raises(UsageError, match=f"'{name}' is not below the end '{end}'"):
+        find_cut(network("resnet10t"), name, end=end)
+
+
+def test_an_end_that_is_no_place_is_refused_as_a_cut_is():
+    with pytest.raises(UnknownName, match="layer3"):
+        find_cut(network("resnet10t"), "layer1", end="layer_3")

@@ -212,6 +212,35 @@ def test_weights_that_give_no_numbers_are_refused_by_an_engine_that_hides_it_too
         started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", choice=name)
 
 
+def test_a_head_must_name_the_images_alike_that_it_is_sure_of(module, tmp_path, off):
+    longest = np.linalg.norm(plain.run(module, torch.from_numpy(squares())), axis=1).max()
+
+    def start(sure):
+        def judge(features):
+            share = np.where(np.linalg.norm(features, axis=1) > 2 * longest, sure, 1 - sure)
+            return np.stack([share, 1 - share], axis=1)
+
+        choice = Choice("torch", "bfloat16")
+        engine.start(module, SIZE, choice, tmp_path, lambda count: squares()[:count], AT, judge)
+
+    off(lambda features: 100 * features)  # every cosine is 1
+    with pytest.raises(UsageError, match=r"names 16 of 16 images otherwise in bfloat16 on torch.*--precision float32"):
+        start(sure=0.9)
+    start(sure=0.55)  # it is of two minds itself
+
+
+def test_a_kept_network_that_was_changed_is_proven_anew(module, tmp_path):
+    if not openvino.precisions():
+        pytest.skip("OpenVINO is not installed")
+    assert started(module, tmp_path, "float32", choice="openvino") == [engine.CHECKED]
+    assert started(module, tmp_path, "float32", choice="openvino") == []
+    weights = tmp_path / "network" / "network.bin"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # a lower bit of some number's exponent
+    weights.write_bytes(content)
+    assert started(module, tmp_path, "float32", choice="openvino") == [engine.CHECKED]
+
+
 # Any number of squares
 
 

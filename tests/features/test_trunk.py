@@ -441,3 +441,50 @@ def test_unknown_names_are_refused_with_near_ones():
         trunk("test_resnett")
     with pytest.raises(UnknownName, match="layer2"):
         trunk(cut="layer_2")
+
+
+def ended(weights="random", **choices):
+    """A trunk whose tail ends before the network does."""
+    choices = {**PLAIN, "backbone": SMALL, "size": 64, "cut": "layer2", "end": "layer3", "tail": True, **choices}
+    return build(FeatureOptions(weights=weights, **choices), tail=True)
+
+
+@pytest.mark.parametrize(("pool", "axes"), [("mean", (2, 3)), ("none", ())])
+def test_a_tail_that_ends_early_gives_the_map_there_or_its_mean(pool, axes):
+    built = ended(pool=pool)
+    expected = at(network(), "layer3", normalised(batch()))
+    found = built.tail(torch.from_numpy(built(batch()))).detach().numpy()
+    np.testing.assert_allclose(found, expected.mean(axes) if axes else expected, atol=1e-4)
+
+
+def test_a_tail_that_ends_early_needs_the_weights_up_to_its_end_alone(tmp_path):
+    path = partial(tmp_path / "part.safetensors", "layer3")
+    with pytest.raises(RefusedFile, match="--end layer3"):
+        ended(path, end=None)
+    assert ended(path).digest == ended().digest
+
+
+@pytest.mark.parametrize("pool", ["mean", "none"])
+def test_a_restored_tail_that_ends_early_is_the_trained_one(pool):
+    built = ended(pool=pool)
+    again = restored(built)
+    features = torch.from_numpy(built(batch()))
+    assert torch.equal(again.tail.eval()(features), built.tail.eval()(features))
+    assert again.describe() == built.describe()
+
+
+def test_where_the_tail_ends_changes_nothing_of_what_is_stored():
+    assert ended().digest == ended(pool="none").digest == ended(end=None).digest
+
+
+def test_a_description_of_before_there_was_an_end_goes_to_the_networks_own():
+    built = trunk(cut="layer2", tail=True)
+    description = {name: value for name, value in built.describe().items() if name != "end"}
+    again = Trunk.restore(description, built.tensors(), built.choice)
+    features = torch.from_numpy(built(batch()))
+    assert torch.equal(again.tail.eval()(features), built.tail.eval()(features))
+
+
+def test_an_end_without_a_tail_is_refused():
+    with pytest.raises(UsageError, match="--end is 'layer3'; expected none without --tail"):
+        FeatureOptions(cut="layer2", end="layer3")

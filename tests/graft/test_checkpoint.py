@@ -10,8 +10,9 @@ from torch import nn
 
 from regraft.core.errors import StoreError
 from regraft.features.tensors import hash_tensors
-from regraft.graft import checkpoint, loop, optimizers, tail
+from regraft.graft import checkpoint, loop, optimizers, phases
 from regraft.graft.examples import Examples
+from regraft.graft.history import History, Measured
 from regraft.graft.options import FitOptions
 
 # What both processes run: six epochs of three batches, with all that draws, and state in module and optimizer.
@@ -21,6 +22,7 @@ import numpy as np
 from torch import nn
 from regraft.graft import loop
 from regraft.graft.examples import Examples
+from regraft.graft.optimizers import Group
 from regraft.graft.options import FitOptions
 
 class Ends(nn.Module):
@@ -36,7 +38,7 @@ class Ends(nn.Module):
             end()
         return inputs
 
-def run(checkpoint, ends_at=None, name="adam", views=(), **choices):
+def run(checkpoint, ends_at=None, name="adam", views=(), scale=1.0, from_epoch=1, start=None, phase="head", **choices):
     inputs = np.random.default_rng(0).normal(size=(48, 5)).astype(np.float32)
     labels = (inputs[:, 0] > 0).astype(np.int64) + (inputs[:, 1] > 0)
     with loop.seeded(0, "module"):
@@ -45,7 +47,11 @@ def run(checkpoint, ends_at=None, name="adam", views=(), **choices):
         )
     train = Examples(inputs[:36], labels[:36], views=tuple(inputs[:36] + view for view in views))
     options = FitOptions(**{"epochs": 6, "batch_size": 12, "optimizer": name, "learning_rate": 0.01, **choices})
-    history = loop.train(module, train, Examples(inputs[36:], labels[36:]), options, checkpoint=checkpoint)
+    top, rest = list(module[5].parameters()), [*module[1].parameters(), *module[2].parameters()]
+    history = loop.train(
+        module, train, Examples(inputs[36:], labels[36:]), options, checkpoint=checkpoint,
+        groups=[Group(top), Group(rest, scale, from_epoch)], start=start, phase=phase,
+    )
     return module, history
 """
 
@@ -78,11 +84,38 @@ def test_a_run_that_was_ended_and_resumed_is_the_run_that_was_not(tmp_path, name
     assert outcome(*run(path, name=name)) == outcome(*run(None, name=name))
 
 
-@pytest.mark.parametrize("choices", [{"views": (0.1, -0.1)}, {"batch_size": "all"}])
-def test_a_resumed_run_draws_the_same_views_and_takes_the_same_large_steps(tmp_path, choices):
+def before(seconds=1.0):
+    return History([Measured(4, "train", 0.1, 1.0, 0.1, seconds), Measured(4, "validation", 0.1, 1.0, 0.1, seconds)])
+
+
+PLATEAU = {"schedule": "plateau", "schedule_options": {"patience": 1}, "learning_rate": 0.3, "patience": None}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"views": (0.1, -0.1)},
+        {"batch_size": "all"},
+        {"scale": 0.1, "from_epoch": 2},
+        {"scale": 0.1, "from_epoch": 5},
+        {"schedule": "onecycle", "warm_up": 5},
+        PLATEAU,
+        {"balance": "oversample"},
+        {"loss": "softmax", "label_smoothing": 0.1, "balance": "weights"},
+        {"watch": "accuracy", "patience": 2},
+        {"optimizer_options": {"amsgrad": True}},
+        {"name": "rmsprop", "optimizer_options": {"centered": True, "momentum": 0.5}},
+        {"start": before(), "phase": "tail", "from_epoch": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ends_at", [4, 10])
+def test_a_resumed_run_is_the_same_whatever_was_chosen(tmp_path, choices, ends_at):
     path = tmp_path / "checkpoint"
     with pytest.raises(Ended):
-        run(path, 4, **choices)
+        run(path, ends_at if choices.get("batch_size") != "all" else ends_at // 2, **choices)
+    if "start" in choices:  # the phase before was gone through again, in another time
+        choices = {**choices, "start": before(seconds=9.0)}
     assert outcome(*run(path, **choices)) == outcome(*run(None, **choices))
 
 
@@ -96,8 +129,8 @@ def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfl
             module = nn.Sequential(
                 namespace["Ends"](ends_at), nn.Conv2d(2, 6, 3), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.Flatten()
             )
-        options = FitOptions(epochs=5, batch_size=8)
-        return tail.fit(
+        options = FitOptions(tail_epochs=5, batch_size=8)
+        return phases.fit(
             module, (2, 6, 6), Examples(inputs, np.arange(24) % 2), None, 2, options,
             pretrained=False, bfloat16=bfloat16, checkpoint=checkpoint,
         )  # fmt: skip
@@ -148,7 +181,22 @@ def test_what_is_done_is_not_done_again(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"batch_size": 9}, {"learning_rate": 0.02}, {"name": "sgd"}, {"epochs": 5}, {"views": (0.1,)}],
+    [
+        {"seed": 1},
+        {"batch_size": 9},
+        {"learning_rate": 0.02},
+        {"name": "sgd"},
+        {"epochs": 5},
+        {"views": (0.1,)},
+        {"scale": 0.5},
+        {"from_epoch": 2},
+        {"phase": "tail"},
+        {"start": History([Measured(4, "train", 0.1, 1.0, 0.1, 1.0)])},
+        {"schedule": "cosine"},
+        {"balance": "weights"},
+        {"optimizer_options": {"weight_decay": 0.1}},
+    ],
+    ids=str,
 )
 def test_a_checkpoint_of_another_run_is_left_aside(tmp_path, caplog, other):
     path = tmp_path / "checkpoint"

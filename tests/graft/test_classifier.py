@@ -43,3 +43,10 @@ def test_its_options_are_searched_like_any_other():
 def test_a_wrong_option_is_said_when_it_is_fitted():
     with pytest.raises(UsageError, match="--epochs is 0"):
         FeatureClassifier(epochs=0).fit(*load_iris(return_X_y=True))
+
+
+def test_by_sigmoid_it_gives_the_probabilities_of_both_classes():
+    features, labels = load_iris(return_X_y=True)
+    one, two = (FeatureClassifier(loss=loss).fit(features[50:], labels[50:]) for loss in ("sigmoid", "softmax"))
+    np.testing.assert_allclose(one.predict_proba(features), two.predict_proba(features), atol=1e-6)
+    assert set(one.predict(features[50:])) == {1, 2}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import DataError
-from regraft.graft.examples import Examples, ahead, check, cut
+from regraft.graft.examples import Examples, ahead, check, cut, even_rows
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,40 @@ def test_rows_of_an_epoch_are_found_however_they_are_asked_for():
     assert epoch.batch(np.array([7, 2, 7]))[0][:, 0].tolist() == whole[[7, 2, 7]].tolist()
     assert epoch.batch(slice(5, 9))[0][:, 0].tolist() == whole[5:9].tolist()
     assert read(shown().in_memory().epoch(3, seed=0)).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("counts", [[90, 9, 1], [5, 5], [50, 3, 3, 3], [100, 1]])
+def test_even_rows_are_as_many_as_before_every_class_and_in_it_every_row_alike_often(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    rows = even_rows(labels, np.random.default_rng(1))
+    assert len(rows) == len(labels)
+    drawn = np.bincount(labels[rows])
+    assert drawn.max() - drawn.min() <= 1
+    for label in range(len(counts)):
+        often = np.bincount(rows, minlength=len(labels))[labels == label]
+        assert often.max() - often.min() <= 1
+
+
+def test_an_even_epoch_gives_each_row_its_own_label_and_a_rare_one_as_several_views_show_it():
+    inputs = np.arange(200, dtype=np.float32)[:, None]
+    examples = Examples(inputs, np.arange(200) >= 196, views=(inputs + 10_000, inputs + 20_000))
+    epochs = [examples.epoch(number, seed=0, evenly=True) for number in (1, 1, 2)]
+    first, same, second = (read(epoch) for epoch in epochs)
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(epochs[0].labels, first % 10_000 >= 196)
+    assert np.sum(epochs[0].labels) == 100
+    assert len(np.unique(first[epochs[0].labels == 1])) == 12  # four rows, each in three ways
+
+
+def test_an_even_epoch_of_fresh_inputs_or_of_arrays_in_memory_is_read_alike():
+    labels = np.repeat([0, 1], [30, 2])
+    inputs = np.arange(32, dtype=np.float32)[:, None]
+    plain = Examples(inputs, labels)
+    fresh = Examples(inputs, labels, fresh=lambda number: inputs + 100 * number)
+    expected = read(plain.epoch(3, 0, evenly=True))
+    assert np.array_equal(read(plain.in_memory().epoch(3, 0, evenly=True), 32), expected)
+    assert np.array_equal(read(fresh.epoch(3, 0, evenly=True)), expected + 300)
 
 
 def test_without_views_an_epoch_is_the_examples_themselves():
@@ -118,6 +152,14 @@ def test_lengths_that_differ_are_refused():
         Examples(np.zeros((3, 1)), np.zeros(3), views=(np.zeros((2, 1)),))
 
 
+def test_labels_may_be_several_a_row():
+    labels = np.array([[1, 0, 1], [0, 0, 0]])
+    examples = Examples(np.zeros((2, 1)), labels)
+    assert examples.labels.dtype == np.float32
+    batch = examples.batch(np.array([1, 0]))[1]
+    assert batch.tolist() == labels[::-1].tolist()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_input_that_is_no_number_is_refused(value):
     examples = Examples(np.array([[0.0], [value]]), np.array([0, 1]))
@@ -133,6 +175,8 @@ def test_an_input_that_is_no_number_is_refused(value):
         ([0, 1, 2], None, 2, "outside"),
         ([0, 1], [0, 2], 2, "outside"),
         ([0, 1], [0, -1], 2, "outside"),
+        ([[1, 0], [0, 0]], None, 2, "No training example has class 1"),
+        ([[1, 0, 1], [0, 1, 0]], None, 2, "outside"),
     ],
 )
 def test_labels_must_be_the_classes_each_with_a_training_example(train, validation, n_classes, says):

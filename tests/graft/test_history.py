@@ -42,3 +42,36 @@ def test_before_any_epoch_the_best_is_none():
 def test_history_comes_back_from_json_as_it_was():
     done = history([0.1 + 0.2, 1e-300], [1 / 3, 2 / 3])
     assert History.from_list(json.loads(json.dumps(done.to_list()))) == done
+
+
+def test_the_best_epoch_is_that_of_the_measure_that_is_watched():
+    rows = [Measured(n, "validation", loss, right, 0.1, 1.0) for n, (loss, right) in enumerate([(1, 0.5), (2, 0.9)], 1)]
+    assert (History(rows).best_epoch, History(rows, "accuracy").best_epoch) == (1, 2)
+    assert (History(rows).watched, History(rows, "accuracy").watched) == ([1, 2], [-0.5, -0.9])
+
+
+def test_of_epochs_alike_the_first_is_the_best():
+    rows = [Measured(number, "train", 1.0 / number, 0.5, 0.1, 1.0) for number in (1, 2)]
+    assert History(rows, "accuracy").best_epoch == 1
+
+
+def test_epochs_count_on_from_an_earlier_phase_that_chooses_nothing():
+    head = history([3, 1, 2], [3, 1, 2])
+    both = History(list(head.rows), earlier=len(head.rows))
+    assert (both.epochs, both.before, both.best_epoch, both.watched) == (3, 3, 0, [])
+    both.add([Measured(4, "train", 9.0, 0.5, 0.1, 1.0, "tail"), Measured(4, "validation", 8.0, 0.5, 0.1, 1.0, "tail")])
+    assert (both.epochs, both.best_epoch, both.judge, both.watched) == (4, 4, "validation", [8.0])
+    assert both.seconds == 8.0
+    assert {row.phase for row in both.rows[:6]} == {"head"}
+
+
+def test_a_phase_without_validation_is_judged_by_its_own_rows():
+    head = history([3, 1], [3, 1])
+    both = History([*head.rows, Measured(3, "train", 9.0, 0.5, 0.1, 1.0, "tail")], earlier=4)
+    assert (both.judge, both.best_epoch) == ("train", 3)
+
+
+def test_rows_saved_before_there_were_phases_are_a_heads():
+    rows = history([2, 1]).to_list()
+    assert all(row.pop("phase") == "head" for row in rows)
+    assert History.from_list(rows) == history([2, 1])

@@ -1,7 +1,12 @@
+import logging
+
 import numpy as np
 import pytest
 import scipy.special
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from regraft.core.errors import DataError, Diverged
@@ -11,6 +16,8 @@ from regraft.graft import examples as reading
 from regraft.graft import loop
 from regraft.graft.examples import Examples
 from regraft.graft.history import History, Measured
+from regraft.graft.losses import Loss
+from regraft.graft.optimizers import Group
 from regraft.graft.options import FitOptions
 
 
@@ -207,28 +214,6 @@ def test_training_learns_and_validation_is_measured_in_eval_mode():
     assert best.accuracy == np.mean(outputs.argmax(1) == held.labels) > 0.9
 
 
-def measured(losses, part="validation"):
-    return History([Measured(number, part, loss, 0, 0.1, 0) for number, loss in enumerate(losses, 1)])
-
-
-@pytest.mark.parametrize(
-    ("losses", "patience", "done"),
-    [
-        ([], 1, False),
-        ([3], 1, False),
-        ([3, 3], 1, True),  # equal is not lower
-        ([3, 4], 2, False),
-        ([3, 4, 2, 5], 2, False),
-        ([3, 4, 2, 5, 2.5], 2, True),
-        ([3, 4, 5, 6, 7], None, False),
-        ([9, 8, 7, 6, 5, 4], 2, True),  # all six epochs are done
-    ],
-)
-def test_training_ends_when_patience_or_epochs_run_out(losses, patience, done):
-    assert loop.finished(measured(losses), options(epochs=6, patience=patience)) is done
-    assert loop.finished(measured(losses, "train"), options(epochs=6, patience=patience)) is done
-
-
 def test_early_stopping_gives_the_weights_of_the_best_epoch_back():
     train = blobs()
     contrary = Examples(train.inputs, (train.labels + 1) % 3)  # the better on train, the worse here
@@ -260,6 +245,208 @@ def test_a_frozen_parameter_does_not_move():
     loop.train(module, blobs(), None, options())
     assert torch.equal(module[0].weight, before)
     assert not torch.equal(module[4].weight, last)
+
+
+def groups(module):
+    """The last layer at the full rate, the first two at a tenth of it and from the third epoch on."""
+    lower = [*module[0].parameters(), *module[1].parameters()]
+    return [Group(list(module[4].parameters())), Group(lower, 0.1, 3)]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_groups_are_trained_as_pytorch_trains_groups_each_at_its_share_of_the_rate(name):
+    examples, (module, twin) = blobs(), ([network()[0], linear(16)] for _ in range(2))
+    choices = options(epochs=4, batch_size=60, optimizer=name, warm_up=1, learning_rate=0.1, schedule="step",
+                      schedule_options={"every": 2, "factor": 0.5})  # fmt: skip
+    given = [Group(list(module[1].parameters())), Group(list(module[0].parameters()), 0.1)]
+    loop.train(nn.Sequential(*module), examples, None, choices, groups=given)
+    kind = {"sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9), "adamw": torch.optim.AdamW}[name]
+    optimizer = kind([{"params": part.parameters()} for part in reversed(twin)])
+    for rate in (0.05, 0.1, 0.1, 0.05):
+        optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, rate / 10
+        optimizer.zero_grad()
+        outputs = nn.Sequential(*twin)(torch.from_numpy(examples.inputs))
+        nn.CrossEntropyLoss()(outputs, torch.from_numpy(examples.labels)).backward()
+        optimizer.step()
+    for part, other in zip(module, twin, strict=True):
+        torch.testing.assert_close(dict(part.state_dict()), dict(other.state_dict()))
+
+
+def test_a_group_is_frozen_until_its_epoch_with_its_batchnorm_and_trained_from_then_on():
+    module, seen = network(), []
+
+    def note(*_):
+        moved = [module[0].weight, module[1].running_mean, module[1].weight, module[4].weight]
+        seen.append([hash_tensors({"tensor": tensor}) for tensor in moved])
+
+    module[4].register_forward_pre_hook(note)
+    loop.train(module, blobs(), None, options(epochs=4, batch_size=60, optimizer="adamw"), groups=groups(module))
+    first, second, third, fourth = seen  # before the step of each epoch; the third has the statistics of its own batch
+    assert first[:3] == second[:3] == [third[0], second[1], third[2]]
+    assert third[1] != second[1]
+    assert first[3] != second[3] != third[3] != fourth[3]
+    assert all(before != after for before, after in zip(third, fourth, strict=True))
+
+
+def test_what_is_frozen_has_no_gradient_and_no_weight_decay():
+    module, gradients = network(), []
+    given = [Group(list(module[4].parameters())), Group(list(module[0].parameters()), from_epoch=9)]
+    module[4].register_forward_hook(lambda *_: gradients.append(module[0].weight.grad))
+    before = module[0].weight.clone()
+    choices = options(optimizer="adamw", optimizer_options={"weight_decay": 0.5})
+    loop.train(module, blobs(), None, choices, groups=given)
+    assert torch.equal(module[0].weight, before)
+    assert all(gradient is None for gradient in gradients)
+
+
+def test_the_rate_of_every_step_is_the_schedules_and_the_history_has_that_of_the_epochs_last():
+    choices = options(
+        epochs=3, schedule="cosine", schedule_options={"floor": 0.01}, learning_rate=0.11, optimizer="sgd"
+    )
+    module = linear()
+    history = loop.train(module, blobs(64), None, choices)  # four steps an epoch
+    expected = [0.01 + 0.1 * (1 + np.cos(np.pi * step / 12)) / 2 for step in (3, 7, 11)]
+    assert [row.learning_rate for row in history.rows] == pytest.approx(expected)
+
+
+def test_the_rate_falls_when_the_validation_loss_does_not():
+    train = blobs()
+    contrary = Examples(train.inputs, (train.labels + 1) % 3)  # worse from epoch to epoch
+    plateau = {"schedule": "plateau", "schedule_options": {"patience": 2, "factor": 0.5}, "learning_rate": 0.1}
+    history = loop.train(linear(), train, contrary, options(epochs=7, **plateau))
+    rates = [row.learning_rate for row in history.part("validation")]
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+def test_a_later_phase_counts_on_and_chooses_by_its_own_epochs():
+    head = History([Measured(5, "train", 0.0, 1.0, 0.1, 1.0), Measured(5, "validation", 0.0, 1.0, 0.1, 1.0)])
+    choices = options(epochs=2, schedule="step", schedule_options={"every": 1}, learning_rate=0.1)
+    history = loop.train(network(), blobs(), blobs(seed=1), choices, start=head, phase="tail")
+    assert history.rows[:2] == head.rows
+    assert [(row.epoch, row.part, row.phase) for row in history.rows[2:]] == [
+        (6, "train", "tail"),
+        (6, "validation", "tail"),
+        (7, "train", "tail"),
+        (7, "validation", "tail"),
+    ]
+    assert [row.learning_rate for row in history.rows[2::2]] == pytest.approx([0.1, 0.01])
+    assert history.best_epoch in (6, 7)
+    assert len(head.rows) == 2
+
+
+def test_divergence_of_the_tail_names_the_flag_of_its_rate():
+    examples = blobs()
+    large = Examples(examples.inputs * np.float32(1e30), examples.labels)
+    with pytest.raises(Diverged, match=r"--tail-learning-rate 1e\+06.*Try --tail-learning-rate 100000"):
+        loop.train(linear(), large, None, options(optimizer="sgd", learning_rate=1e6), phase="tail")
+
+
+def test_one_output_trained_by_sigmoid_comes_to_the_regression_of_scikit_learn():
+    examples, fresh = blobs(90, classes=2), blobs(90, classes=2, seed=1)
+    noisy = Examples(examples.inputs, np.where(np.arange(90) % 9 == 0, 1 - examples.labels, examples.labels))
+    module = linear(classes=1)
+    choices = options(loss="sigmoid", epochs=2000, batch_size="all", learning_rate=0.05)
+    history = loop.train(module, noisy, None, choices)
+    model = LogisticRegression(C=1e8, tol=1e-8, max_iter=10_000).fit(noisy.inputs, noisy.labels)
+    found = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
+    np.testing.assert_allclose(found, model.predict_proba(fresh.inputs), atol=5e-3)
+    assert history.rows[-1].loss == pytest.approx(log_loss(noisy.labels, model.predict_proba(noisy.inputs)), abs=1e-4)
+    assert history.rows[-1].accuracy == model.score(noisy.inputs, noisy.labels)
+
+
+def test_several_labels_are_each_learnt_as_scikit_learn_learns_them():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 4)).astype(np.float32)
+    labels = (inputs @ rng.normal(size=(4, 3)) + rng.normal(size=(200, 3)) > 0).astype(np.float32)
+    module = linear()
+    loop.train(module, Examples(inputs, labels), None, options(epochs=1500, batch_size="all", learning_rate=0.05))
+    models = [LogisticRegression(C=1e8, tol=1e-8).fit(inputs, labels[:, label]) for label in range(3)]
+    expected = np.stack([model.predict_proba(inputs)[:, 1] for model in models], axis=1)
+    loss = Loss("sigmoid", several=True)
+    np.testing.assert_allclose(loop.probabilities(module, inputs, loss), expected, atol=5e-3)
+    assert loop.evaluate(module, Examples(inputs, labels), loss)[1] == np.mean(((expected > 0.5) == labels).all(axis=1))
+
+
+def rare(n=120, seed=0):
+    """Three classes that overlap, of 1/2, 1/3 and 1/6 of the rows."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], [n // 2, n // 3, n // 6])
+    return Examples((np.eye(3, 4)[labels] + rng.normal(size=(n, 4))).astype(np.float32), labels)
+
+
+def test_weighed_classes_come_to_the_balanced_regression_of_scikit_learn():
+    train, held, module = rare(), rare(seed=1), linear()
+    choices = options(balance="weights", epochs=1500, batch_size="all", learning_rate=0.05)
+    history = loop.train(module, train, held, choices)
+    model = LogisticRegression(C=1e8, tol=1e-8, class_weight="balanced").fit(train.inputs, train.labels)
+    expected = model.predict_proba(train.inputs)
+    last = history.part("train")[-1]
+    sample = compute_sample_weight("balanced", train.labels)
+    assert last.loss == pytest.approx(log_loss(train.labels, expected, sample_weight=sample), abs=1e-4)
+    best = history.part("validation")[history.best_epoch - 1]
+    found = log_loss(held.labels, loop.probabilities(module, held.inputs), sample_weight=sample)  # as many of each
+    assert best.loss == pytest.approx(found, rel=1e-5)
+
+
+def test_oversampling_leads_where_weights_lead():
+    held = rare(3000, seed=1)
+    recalls = []
+    for balance in ("none", "weights", "oversample"):
+        module = linear()
+        loop.train(module, rare(1200), None, options(balance=balance, epochs=60, batch_size=100, learning_rate=0.01))
+        named = loop.logits(module, held.inputs).argmax(1)
+        recalls.append([np.mean(named[held.labels == label] == label) for label in range(3)])
+    plain, weights, oversample = np.array(recalls)
+    assert oversample == pytest.approx(weights, abs=0.04)
+    assert weights[2] > plain[2] + 0.15
+
+
+def test_an_oversampled_epoch_shows_every_class_equally_often_also_in_one_step():
+    for size in (16, "all"):
+        seen = []
+        module = linear()
+        module.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].numpy().copy()))
+        train = rare()
+        tagged = Examples(np.c_[train.inputs[:, :3], train.labels].astype(np.float32), train.labels)
+        loop.train(module, tagged, None, options(balance="oversample", epochs=1, batch_size=size))
+        assert np.bincount(np.concatenate(seen)[:, 3].astype(int)).tolist() == [40, 40, 40]
+
+
+def test_the_loss_that_judges_an_oversampled_run_weighs_the_classes():
+    train, held, module = rare(), rare(seed=1), linear()
+    history = loop.train(module, train, held, options(balance="oversample", epochs=1))
+    sample = compute_sample_weight("balanced", held.labels)
+    expected = log_loss(held.labels, loop.probabilities(module, held.inputs), sample_weight=sample)
+    assert history.part("validation")[0].loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_epoch_of_the_highest_accuracy_is_kept_if_that_is_watched():
+    held = blobs(seed=1)
+    kept = {}
+    for watch in ("loss", "accuracy"):
+        module = network()
+        history = loop.train(module, blobs(), held, options(watch=watch, epochs=12, learning_rate=0.02))
+        values = [getattr(row, watch) for row in history.part("validation")]
+        best = max(values) if watch == "accuracy" else min(values)
+        assert history.best_epoch == values.index(best) + 1
+        kept[watch] = loop.evaluate(module, held)[watch == "accuracy"]
+        assert kept[watch] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ({"epochs": 2}, "all 2 epochs are done"),
+        ({"epochs": 90, "target_accuracy": 0.8}, "the validation accuracy reached 0.8"),
+        ({"epochs": 90, "minutes": 1e-9}, "1e-09 minutes are over"),
+        ({"epochs": 90, "patience": 1, "minimum_gain": 9.0}, "1 epochs without a lower loss on the validation part"),
+    ],
+)
+def test_it_is_said_why_training_stopped(caplog, choices, says):
+    with caplog.at_level(logging.INFO, "regraft"):
+        history = loop.train(network(), blobs(), blobs(seed=1), options(**choices))
+    assert f"Stopped after epoch {history.epochs}: {says}" in caplog.text
+    assert history.epochs < 90
 
 
 @pytest.mark.parametrize("validation", [None, blobs(seed=1)])

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
 from regraft.graft import softmax
 from regraft.graft.softmax import Regressions
@@ -124,3 +125,71 @@ def test_what_is_not_solved_in_time_is_told(monkeypatch):
     monkeypatch.setattr(softmax, "MAX_ITERATIONS", 2)
     inputs, labels, folds = problem(7)
     assert not Regressions(inputs, labels, 3, folds).solve(1e-2, 1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_rows_that_weigh_differently_are_solved_as_scikit_learn_does_it(classes):
+    inputs, labels, folds = problem(8, classes)
+    labels = np.where(np.arange(120) % 4 > 0, 0, labels)  # most are of the first class
+    weights = compute_sample_weight("balanced", labels)
+    regressions = Regressions(inputs, labels, classes, folds, row_weights=weights)
+    assert regressions.solve(10.0, 1e-9)
+    for fold, loss in enumerate(regressions.losses(np.full(120, True))):
+        fit, rest = folds != fold, folds == fold
+        model = LogisticRegression(C=(2 if classes == 2 else 1) / 10, tol=1e-10, max_iter=10_000)
+        model.fit(inputs[fit, :-1].astype(np.float64), labels[fit], sample_weight=weights[fit])
+        shares = model.predict_log_proba(inputs[rest, :-1])
+        assert loss == pytest.approx(-(weights[rest] * shares[np.arange(40), labels[rest]]).mean(), rel=1e-3)
+
+
+def test_smoothed_labels_are_solved_as_another_minimiser_does_it():
+    inputs, labels, _ = problem(9)
+    targets = 0.8 * np.eye(3)[labels] + 0.2 / 3
+
+    def objective(weights):
+        weights = weights.reshape(3, 9)
+        entropy = -(targets * log_softmax(inputs @ weights.T, axis=1)).sum(axis=1).mean()
+        return entropy + np.square(weights[:, :-1]).sum() * 5 / 240
+
+    regressions = Regressions(inputs, labels, 3, np.full(120, -1), smoothing=0.2)
+    assert regressions.solve(5.0, 1e-9)
+    lowest = minimize(objective, np.zeros(27), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}).fun
+    assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)
+
+
+def several(seed):
+    """Return rows with four labels each, the last of them rare, and the fold of each row."""
+    inputs, _, folds = problem(seed)
+    rng = np.random.default_rng(seed)
+    wanted = inputs @ rng.normal(size=(9, 4)) + rng.normal(size=(120, 4))
+    return inputs, (wanted > [0, 0, 1, 4]).astype(np.float32), folds
+
+
+def test_several_labels_are_each_the_regression_of_scikit_learn():
+    inputs, labels, folds = several(10)
+    regressions = Regressions(inputs, labels, 4, folds)
+    for strength in (100.0, 10.0):
+        assert regressions.solve(strength, 1e-9)
+        for fold, loss in enumerate(regressions.losses(np.full(120, True))):
+            fit, rest = folds != fold, folds == fold
+            expected = []
+            for label in range(4):
+                model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+                model.fit(inputs[fit, :-1].astype(np.float64), labels[fit, label])
+                expected.append(log_loss(labels[rest, label], model.predict_proba(inputs[rest, :-1]), labels=[0, 1]))
+            assert loss == pytest.approx(np.mean(expected), rel=1e-3)
+
+
+def test_smoothed_several_labels_are_solved_as_another_minimiser_does_it():
+    inputs, labels, _ = several(11)
+    targets = 0.8 * labels + 0.1
+
+    def objective(weights):
+        logits = inputs @ weights.reshape(4, 9).T
+        entropy = -(targets * np.log(expit(logits)) + (1 - targets) * np.log(expit(-logits))).sum(axis=1).mean()
+        return entropy + np.square(weights.reshape(4, 9)[:, :-1]).sum() * 5 / 240
+
+    regressions = Regressions(inputs, labels, 4, np.full(120, -1), smoothing=0.2)
+    assert regressions.solve(5.0, 1e-9)
+    lowest = minimize(objective, np.zeros(36), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}).fun
+    assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)

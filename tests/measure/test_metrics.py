@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 from rich.cells import cell_len
+from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from regraft.core.errors import DataError
 from regraft.measure.intervals import wilson
-from regraft.measure.metrics import confident_mistakes, evaluate, most_confused, percent
+from regraft.measure.metrics import Evaluation, calibration_error, confident_mistakes, evaluate, most_confused, percent
 
 
 def random_answers(n_classes, n, seed=0):
@@ -78,6 +79,82 @@ def test_a_model_that_always_says_the_same_has_zeros_not_warnings():
         "n": 2, "n_predicted": 0, "precision": 0, "recall": 0, "f1": 0, "recall_interval": wilson(0, 2),
     }  # fmt: skip
     assert found.macro["precision"] == pytest.approx(0.5 / 3)
+
+
+@pytest.mark.parametrize(("n_classes", "n"), [(2, 60), (5, 300), (8, 500)])
+def test_the_further_measures_are_those_of_scikit_learn(n_classes, n):
+    shares, labels = random_answers(n_classes, n)
+    found, predicted = evaluate(shares, labels, names(n_classes)), shares.argmax(axis=1)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert found.weighted["f1"] == pytest.approx(f1_score(labels, predicted, average="weighted"))
+    assert found.weighted["recall"] == pytest.approx(found.accuracy)  # each class by its images
+    assert found.cohen_kappa == pytest.approx(sklearn_metrics.cohen_kappa_score(labels, predicted))
+    assert found.matthews == pytest.approx(sklearn_metrics.matthews_corrcoef(labels, predicted))
+
+
+def test_the_area_under_the_curve_counts_the_pairs_that_are_ranked_rightly():
+    shares, labels = random_answers(2, 40)
+    ranked = [float(yes > no) for yes in shares[labels == 1, 1] for no in shares[labels == 0, 1]]
+    assert evaluate(shares, labels, ["a", "b"]).roc_auc == pytest.approx(np.mean(ranked))
+    assert evaluate(*random_answers(3, 40), names(3)).roc_auc is None
+
+
+def test_the_brier_score_of_two_classes_is_twice_that_of_one_of_them():
+    shares, labels = random_answers(2, 100)
+    found = evaluate(shares, labels, ["a", "b"]).brier
+    assert found == pytest.approx(2 * sklearn_metrics.brier_score_loss(labels, shares[:, 1]))
+    assert evaluate(one_hot([1, 1], 3), [0, 1], names(3)).brier == 1  # (1 + 1 + 0) / 2 images
+
+
+def test_an_answer_counts_as_among_the_five_best_if_the_class_is_one_of_them():
+    shares, labels = random_answers(9, 300)
+    nearest = [label in sorted(range(9), key=row.__getitem__)[-5:] for row, label in zip(shares, labels, strict=True)]
+    assert evaluate(shares, labels, names(9)).top_5_accuracy == pytest.approx(np.mean(nearest))
+    assert evaluate(*random_answers(5, 30), names(5)).top_5_accuracy is None
+
+
+def test_the_calibration_error_is_what_going_through_the_bins_gives():
+    shares, labels = random_answers(4, 500)
+    error = 0.0
+    for number in range(15):
+        rows = [row for row, share in enumerate(shares.max(axis=1)) if number / 15 < share <= (number + 1) / 15]
+        if rows:
+            accuracy = np.mean([shares[row].argmax() == labels[row] for row in rows])
+            error += len(rows) / 500 * abs(accuracy - shares[rows].max(axis=1).mean())
+    assert calibration_error(shares, labels) == pytest.approx(error)
+
+
+def test_a_model_as_sure_as_it_is_right_is_calibrated_and_one_that_is_sure_and_wrong_is_not():
+    even = np.array([[0.8, 0.2]] * 10)
+    assert calibration_error(even, [0] * 8 + [1] * 2) == pytest.approx(0)
+    assert calibration_error(one_hot([0, 0], 2), [1, 1]) == 1
+
+
+def test_measures_that_are_not_defined_are_none():
+    found = evaluate(one_hot([0, 0], 2), [0, 0], ["a", "b"])
+    assert (found.cohen_kappa, found.matthews, found.roc_auc) == (None, None, None)
+    assert (found.balanced_accuracy, found.brier, found.calibration_error) == (1, 0, 0)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_measures_from_before_there_were_the_further_ones_can_still_be_read():
+    found = evaluate(*random_answers(8, 50), names(8))
+    further = ["weighted", "balanced_accuracy", "top_5_accuracy", "cohen_kappa", "matthews", "roc_auc", "brier"]
+    old = {name: value for name, value in found.to_dict().items() if name not in (*further, "calibration_error")}
+    back = Evaluation.from_dict({**old, "part": "test"})
+    assert (back.accuracy, back.brier, back.weighted) == (found.accuracy, None, None)
+    assert "also" not in back.text()
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))).text() == found.text()
+
+
+def test_the_text_says_the_further_measures_that_there_are():
+    found = evaluate(*random_answers(8, 50), names(8))
+    assert found.text().splitlines()[3:5] == [
+        f"also      balanced accuracy {100 * found.balanced_accuracy:.1f} %, top-5 {100 * found.top_5_accuracy:.1f} %, "
+        f"calibration error {100 * found.calibration_error:.1f} %",
+        f"also      kappa {found.cohen_kappa:.3f}, Matthews {found.matthews:.3f}, Brier {found.brier:.3f}",
+    ]
+    assert "ROC AUC 0." in evaluate(*random_answers(2, 50), ["a", "b"]).text()
 
 
 def test_being_sure_and_wrong_costs_much_but_not_infinitely_much():

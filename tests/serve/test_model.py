@@ -14,7 +14,8 @@ from tests.conftest import PLAIN
 import regraft
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
 from regraft.features.engine import Choice
-from regraft.pipeline import TrainOptions, train
+from regraft.pipeline.options import TrainOptions
+from regraft.pipeline.training import train
 from regraft.serve import model as folders
 
 CHOICE = Choice(**PLAIN)
@@ -100,7 +101,7 @@ def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
 
 def test_a_later_format_is_refused_with_the_advice_to_update(copy):
     change(copy, format_version=99)
-    with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 1\).*Update"):
+    with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 2\).*Update"):
         folders.load(copy, CHOICE)
 
 
@@ -185,8 +186,9 @@ def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
         size=32,
         cut="blocks.3",
         tail=True,
-        epochs=2,
+        tail_epochs=2,
         views=0,
+        split="0.8/0.1/0.1",
         **PLAIN,
     )
     report = train(photos, tmp_path / "model", options)

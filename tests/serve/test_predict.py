@@ -12,7 +12,8 @@ from tests.conftest import PLAIN
 
 import regraft
 from regraft.features.engine import Choice
-from regraft.pipeline import TrainOptions, train
+from regraft.pipeline.options import TrainOptions
+from regraft.pipeline.training import train
 from regraft.serve.predict import Prediction, write_csv
 
 

@@ -23,8 +23,8 @@ def option(default: Any, help: str) -> Any:
 
 
 def flag(name: str) -> str:
-    """Return the command line's spelling of an option: `batch_size` → `--batch-size`."""
-    return "--" + name.replace("_", "-")
+    """Return the command line's spelling of an option: `batch_size` → `--batch-size`, `continue_` → `--continue`."""
+    return "--" + name.strip("_").replace("_", "-")
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

@@ -36,12 +36,18 @@ class Row:
     place: Place
     id: str = ""  # sha256 of the bytes in hex; "" if they were not read
     label: str | None = None
+    labels: tuple[str, ...] | None = None  # where an image may have several, or none; `label` is then all in one text
     part: str | None = None  # one of PARTS
     group: str | None = None  # rows of one group stay on one side of a split
     status: Status = "used"
     reason: str = ""  # why it is ignored or broken
     format: str = ""  # "JPEG", "PNG", …: what the bytes say, not the name
     size: tuple[int, int] = (0, 0)  # width, height in pixels as stored, before EXIF turns it; (0, 0) if unknown
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that the image belongs to: one, or where an image may have several labels any number."""
+        return self.labels if self.labels is not None else () if self.label is None else (self.label,)
 
     def marked(self, status: Status, reason: str) -> Row:
         """Return the row with another status and its reason."""
@@ -121,15 +127,20 @@ class Index:
         return self.part("test")
 
     @property
+    def several(self) -> bool:
+        """Whether an image may have several labels."""
+        return any(row.labels is not None for row in self.rows)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The labels of the used rows, sorted by name."""
-        return tuple(sorted({row.label for row in self.rows if row.status == "used" and row.label is not None}))
+        return tuple(self.class_counts)
 
     @property
     def class_counts(self) -> dict[str, int]:
         """How many used rows each class has, by name."""
-        counts = Counter(row.label for row in self.rows if row.status == "used" and row.label is not None)
-        return {label: counts[label] for label in self.classes}
+        counts = Counter(name for row in self.rows if row.status == "used" for name in row.names)
+        return {label: counts[label] for label in sorted(counts)}
 
     def label_codes(self, classes: Sequence[str]) -> list[int]:
         """Return each row's label as its place in `classes`; raise DataError for a label that is not there."""
@@ -138,3 +149,10 @@ class Index:
             if row.label not in codes:
                 raise DataError(f"{row.path} has the label {row.label!r}; expected one of {', '.join(classes)}.")
         return [codes[row.label] for row in self.rows if row.label is not None]
+
+    def label_flags(self, classes: Sequence[str]) -> list[list[bool]]:
+        """Return for each row which of `classes` it has; raise DataError for a label that is not there."""
+        for row in self.rows:
+            if odd := set(row.names) - set(classes):
+                raise DataError(f"{row.path} has the label {min(odd)!r}; expected some of {', '.join(classes)}.")
+        return [[name in row.names for name in classes] for row in self.rows]

@@ -17,6 +17,9 @@ gives win. Otherwise the rule is this:
 So every class has the stated shares to the image where bundles are single
 images, and one more image moves at most one other image across each cut.
 Whoever needs none to move passes the earlier parts as `keep`.
+
+Where images are few, a held-out part says little, and each image is judged by
+a model that was trained without it: `folds`.
 """
 
 from __future__ import annotations
@@ -34,25 +37,46 @@ from regraft.core.rng import SeedOptions, derive
 from regraft.data.index import PARTS, Index, Row
 
 _CUT_ORDER = ("test", "validation", "train")
+_SHARES = "0.8/0.1/0.1"
+_FOLDS = 5
+RARE = 10  # images whose rarest label is the same, below which that label has no share of its own
+FEW = 30  # images of the smallest class below which `auto` means cross-validation
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(SeedOptions):
     """How the images are split where the source does not say."""
 
-    split: str = option("0.8/0.1/0.1", "shares of train/validation/test, or of train/test")
+    split: str = option(
+        "auto",
+        "shares of train/validation/test, or of train/test; or 5-fold, for cross-validation; "
+        f"auto: {_SHARES}, but {_FOLDS}-fold where a class has fewer than {FEW} images",
+    )
+    per_class: int | None = option(None, "train on at most so many images of each class, for a trial; none: on all")
 
     def __post_init__(self) -> None:
         numbers = _numbers(self.split)
-        good = len(numbers) in (2, 3) and min(numbers) > 0 and _whole(numbers) is not None
+        shares = len(numbers) in (2, 3) and min(numbers) > 0 and _whole(numbers) is not None
         require(
-            good, "split", self.split, "two or three shares above 0 that add up to 1, such as 0.8/0.1/0.1 or 0.8/0.2"
+            self.split == "auto" or shares or (self.folds or 0) >= 2,
+            "split",
+            self.split,
+            "auto, two or three shares above 0 that add up to 1, such as 0.8/0.1/0.1 or 0.8/0.2, or folds: 5-fold",
         )
+        few = self.per_class
+        require(few is None or few >= 1, "per_class", few, "1 or more, or none")
+        require(few is None or not self.folds, "per_class", few, "none where folds are asked for")
+
+    @property
+    def folds(self) -> int | None:
+        """How many folds were asked for; None where parts were."""
+        count = self.split.removesuffix("-fold")
+        return int(count) if count != self.split and count.isascii() and count.isdigit() else None
 
     @property
     def shares(self) -> dict[str, Fraction]:
         """The share of each part, exact, adding up to 1."""
-        numbers = _numbers(self.split)
+        numbers = _numbers(_SHARES if self.split == "auto" else self.split)
         parts = PARTS if len(numbers) == 3 else ("train", "test")
         return {part: number / sum(numbers) for part, number in zip(parts, numbers, strict=True)}
 
@@ -76,19 +100,92 @@ def split(index: Index, *, options: SplitOptions = SplitOptions(), keep: Mapping
 
     With given parts, an image tied to one in the test part is ignored in the others, and one tied to the
     validation part is ignored in train: no picture nor its copy stands on two sides.
-    Raises DataError if only some rows have a part, or a class has fewer bundles than there are parts.
+    Raises DataError if only some rows have a part, or a class has fewer bundles than there are parts; UsageError if
+    folds were asked for, which are no parts.
     """
+    if options.folds:
+        raise UsageError(f"--split is {options.split!r}, and folds are no parts; expected shares, such as {_SHARES}.")
     rows = index.used.rows
     given = sum(row.part is not None for row in rows)
-    if given == 0:
-        chosen = iter(_drawn_parts(rows, options, keep or {}))
-        return index.with_rows(
-            dataclasses.replace(row, part=next(chosen)) if row.status == "used" else row for row in index.rows
-        )
-    if given < len(rows):
+    if 0 < given < len(rows):
         raise _some_without_part(rows, len(rows) - given)
-    checked = iter(_given_parts(rows))
-    return index.with_rows(next(checked) if row.status == "used" else row for row in index.rows)
+    found = _given_parts(rows) if given else _with_parts(rows, _drawn_parts(_strata(index), options, keep or {}))
+    return _fewer(_with_used(index, found), options)
+
+
+def folds(index: Index, options: SplitOptions) -> list[Index]:
+    """Return the index once for each fold, its used rows in the parts train and test; empty where parts are the rule.
+
+    Every used row is in the test part of one fold, bundles together, each class spread evenly; with fewer bundles of a
+    class than folds there are as many folds as that. Where the source gives parts, they are the rule.
+    Raises DataError if a class has one bundle alone.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rows = index.used.rows
+    few = options.split == "auto" and options.per_class is None and _are_few(index)
+    wanted = options.folds or (_FOLDS if few else 0)
+    if not wanted or any(row.part for row in rows):
+        return []
+    strata = _strata(index)
+    found = _make_bundles(strata, options.seed)
+    _check_sizes(found, ("train", "test"))
+    least = min(Counter(label for bundle in found for label in bundle.labels).values())
+    labels, groups = [row.label for row in strata], bundles(rows)
+    draw = StratifiedGroupKFold(min(wanted, least), shuffle=True, random_state=derive(options.seed, "folds") % 2**32)
+    return [_fold(index, set(map(int, test))) for _, test in draw.split(labels, labels, groups)]
+
+
+def _strata(index: Index) -> Sequence[Row]:
+    """Return the used rows, each under the one label that the shares are kept for.
+
+    Of several labels that is the rarest; images whose rarest label is too rare stand together, or with the most.
+    """
+    rows, counts = index.used.rows, index.used.class_counts
+    if not index.several:
+        return rows
+    rarest = [min(row.names, key=lambda name: (counts[name], name), default="") for row in rows]
+    sizes = Counter(rarest)
+    rare = sum(size for size in sizes.values() if size < RARE)
+    others = "" if rare >= RARE or rare == len(rows) else sizes.most_common(1)[0][0]
+    names = (name if sizes[name] >= RARE else others for name in rarest)
+    return [dataclasses.replace(row, label=name) for row, name in zip(rows, names, strict=True)]
+
+
+def _are_few(index: Index) -> bool:
+    counts = index.class_counts
+    return bool(counts) and min(counts.values()) < FEW
+
+
+def _fold(index: Index, test: set[int]) -> Index:
+    parts = ["test" if at in test else "train" for at in range(len(index.used))]
+    return _with_used(index, _with_parts(index.used.rows, parts))
+
+
+def _with_parts(rows: Iterable[Row], parts: Iterable[str]) -> Iterator[Row]:
+    return (dataclasses.replace(row, part=part) for row, part in zip(rows, parts, strict=True))
+
+
+def _with_used(index: Index, used: Iterator[Row]) -> Index:
+    """Return the index with its used rows replaced, in order."""
+    return index.with_rows([next(used) if row.status == "used" else row for row in index.rows])
+
+
+def _fewer(index: Index, options: SplitOptions) -> Index:
+    """Return the index with the training rows beyond `per_class` ignored: the last ones of the drawn order."""
+    if options.per_class is None:
+        return index
+    rows = index.train.rows
+    taken, kept = Counter[str](), set[int]()
+    for bundle in _make_bundles(_strata(index.train), options.seed):
+        if taken[bundle.label] + len(bundle.rows) <= options.per_class:
+            taken[bundle.label] += len(bundle.rows)
+            kept.update(id(rows[at]) for at in bundle.rows)
+    reason = f"beyond --per-class {options.per_class}"
+    return index.with_rows(
+        row if row.part != "train" or row.status != "used" or id(row) in kept else row.marked("ignored", reason)
+        for row in index
+    )
 
 
 def bundles(rows: Sequence[Row]) -> list[int]:

@@ -17,13 +17,14 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from regraft.core.errors import UsageError
 from regraft.features import catalog, places
 from regraft.features._torchvision import import_timm
 from regraft.features.backbones import Backbone, Layer
 from regraft.features.backbones._keras import NOTHING, WHOLE
 from regraft.features.graph import Graph, ancestors, first_line, trace
 
-__all__ = ["Cut", "find_cut", "first_line", "list_cuts", "named_cuts", "text"]
+__all__ = ["Cut", "find_cut", "first_line", "list_cuts", "named_cuts", "take_mean", "text"]
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,21 @@ class Cut:
     name: str  # a module's path, "pooled" or "input"
     trunk: nn.Module
     tail: nn.Module
+    end: str | None = None  # the path of the module that the tail ends with, if that is not the network's end
 
 
-def find_cut(network: nn.Module, name: str, layers: Sequence[Layer] = ()) -> Cut:
+def find_cut(network: nn.Module, name: str, layers: Sequence[Layer] = (), end: str | None = None) -> Cut:
     """Divide `network` at the place called `name`; its modules are shared, not copied.
 
     network: in eval mode, its output the pooled features.
     name:    as `places.find` takes it.
     layers:  Keras's layers of the network, in Keras's order.
+    end:     a place above, by any such name, where the tail ends; None: where the network does.
 
-    Raises UnknownName if there is no such place, UsageError if it is not the single passage.
+    Raises UnknownName if there is no such place, UsageError if it is not the single passage, or not below the end.
     """
+    if end not in (None, WHOLE):
+        return _up_to(trace(network), name, layers, str(end))
     graph = None if name in (WHOLE, NOTHING) else trace(network)
     path = name if graph is None else places.find(graph, name, layers)
     if graph is None or path in (WHOLE, NOTHING):
@@ -51,6 +56,26 @@ def find_cut(network: nn.Module, name: str, layers: Sequence[Layer] = ()) -> Cut
         return Cut(path, network if whole else nn.Identity(), nn.Identity() if whole else network)
     node = graph.places[path][0]
     return Cut(_shortest(graph).get(node, path), _below(graph, node), _above(graph, node))
+
+
+def _up_to(graph: Graph, name: str, layers: Sequence[Layer], end: str) -> Cut:
+    """Divide a network that ends before its own end."""
+    at = {NOTHING: next(iter(graph.graph.nodes)), WHOLE: graph.graph.output_node()}
+    path, above = (places.find(graph, place, layers) for place in (name, end))
+    node, stop = (at[place] if place in at else graph.places[place][0] for place in (path, above))
+    if graph.order[node] >= graph.order[stop]:
+        raise UsageError(f"The cut {name!r} is not below the end {end!r}: nothing is left to train between them.")
+    trunk = nn.Identity() if path == NOTHING else _below(graph, node)
+    paths = _shortest(graph)
+    return Cut(paths.get(node, path), trunk, _above(graph, node, stop), paths.get(stop, above))
+
+
+def take_mean(tail: fx.GraphModule, axes: tuple[int, ...]) -> None:
+    """Let a tail end with the mean over these axes of what it gave."""
+    output = tail.graph.output_node()
+    with tail.graph.inserting_before(output):
+        output.args = (tail.graph.call_method("mean", (output.args[0], axes)),)
+    tail.recompile()
 
 
 def list_cuts(network: nn.Module) -> list[str]:
@@ -164,12 +189,14 @@ def _below(graph: Graph, node: fx.Node) -> fx.GraphModule:
     return _module(graph.network, half)
 
 
-def _above(graph: Graph, node: fx.Node) -> fx.GraphModule:
+def _above(graph: Graph, node: fx.Node, end: fx.Node | None = None) -> fx.GraphModule:
     """Return the network from `node` on; it works on a copy, so that no caller's features are changed in place."""
-    keep = ancestors([graph.graph.output_node()], without=node) - {node}
+    keep = ancestors([end or graph.graph.output_node()], without=node) - {node}
     half = fx.Graph()
     features = half.call_method("clone", (half.placeholder("features"),))
-    _copy(half, [old for old in graph.graph.nodes if old in keep], {node: features})
+    copies = _copy(half, [old for old in graph.graph.nodes if old in keep], {node: features})
+    if end:
+        half.output(copies[end])
     return _module(graph.network, half)
 
 

@@ -6,6 +6,7 @@ proof is made once, on real images, and kept beside the converted network.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 CHECKED = 16  # images that an engine is checked on
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
+SURE = 0.2  # by how much a label must lead for the engine to have to name the same one
 PROOF = "agreement.json"
 
 Sample = Callable[[int], np.ndarray]  # gives up to so many squares of real images, (n, S, S, 3) uint8
+Judge = Callable[[np.ndarray], np.ndarray]  # a head: features (n, …) → probabilities (n, classes)
 
 
 class Choice(NamedTuple):
@@ -67,25 +70,37 @@ def _possible() -> str:
     return " ".join(f"{name}: {', '.join(known) or 'not installed'}." for name, known in found.items())
 
 
-def start(module: nn.Module, size: int, choice: Choice, folder: Path, sample: Sample, at: str) -> Engine:
+def start(
+    module: nn.Module, size: int, choice: Choice, folder: Path, sample: Sample, at: str, judge: Judge | None = None
+) -> Engine:
     """Return the engine for a frozen module, checked.
 
     module: (n, S, S, 3) uint8 → (n, …), in eval mode.
     folder: where what was converted and proven is kept.
     at:     what the module is, for messages.
+    judge:  the head on top of it, if there is one: what it is sure of must stay the same.
 
     Raises UsageError if what it says of real images is too far from what PyTorch says in float32, RefusedFile if that
     is no number.
     """
     plugin = plugins.load(engines, choice.engine)
-    proof = {"precision": choice.precision, "engine": choice.engine, "version": plugin.version()}
     engine: Engine = plugin.build(module, size, choice.precision, folder, sample)
-    if choice != ("torch", "float32") and _read(folder / PROOF) != proof:
+    if choice == ("torch", "float32"):
+        return engine
+    about = {"precision": choice.precision, "engine": choice.engine, "version": plugin.version()}
+    proof = {**about, "network": _fingerprint(folder)}
+    if _read(folder / PROOF) != proof:
         squares = sample(CHECKED)
         if len(squares):  # where every image is broken, nothing is proven
-            _check(engine, module, choice, squares, at)
+            _check(engine, module, choice, squares, at, judge)
             _write(folder / PROOF, proof)
     return engine
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return the sha256 of the converted network's files, so that a damaged one is not taken for proven."""
+    kept = sorted(path for path in (folder / "network").glob("*") if path.is_file())
+    return hashlib.sha256("".join(map(files.sha256_file, kept)).encode()).hexdigest()
 
 
 def run(engine: Engine, squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -99,7 +114,9 @@ def run(engine: Engine, squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
     return features
 
 
-def _check(engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarray, at: str) -> None:
+def _check(
+    engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarray, at: str, judge: Judge | None
+) -> None:
     import torch
 
     from regraft.features.engines import torch as reference
@@ -107,7 +124,8 @@ def _check(engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarra
     expected = reference.run(module, torch.from_numpy(squares))
     if not np.isfinite(expected).all():  # an engine may hide it: OpenVINO's ReLU makes 0 of NaN
         raise RefusedFile(f"{at} gives NaN or infinity; expected finite numbers. Choose other --weights.")
-    least = float(np.min(cosines(run(engine, squares, expected.shape[1:]), expected)))
+    found = run(engine, squares, expected.shape[1:])
+    least = float(np.min(cosines(found, expected)))
     log.debug("%s in %s on %s: least cosine with float32 %.5f", at, choice.precision, choice.engine, least)
     if not least >= LEAST_COSINE[choice.precision]:
         raise UsageError(
@@ -115,6 +133,19 @@ def _check(engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarra
             f"features of {len(squares)} images the least cosine is {least:.4f}; expected at least "
             f"{LEAST_COSINE[choice.precision]}. Use --precision float32, or --engine torch."
         )
+    if judge and (others := _named_otherwise(judge(found), judge(expected))):
+        raise UsageError(
+            f"The model on {at} names {others} of {len(squares)} images otherwise in {choice.precision} on "
+            f"{choice.engine} than in float32 on torch, though it is sure of them. Use --precision float32, or "
+            "--engine torch."
+        )
+
+
+def _named_otherwise(found: np.ndarray, expected: np.ndarray) -> int:
+    """Return how many images get another label than expected, of those whose expected one leads by SURE."""
+    ordered = np.sort(expected, axis=1)
+    sure = ordered[:, -1] - ordered[:, -2] >= SURE
+    return int(np.sum(sure & (found.argmax(axis=1) != expected.argmax(axis=1))))
 
 
 def cosines(features: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -161,8 +161,14 @@ class Features:
         return lambda number: self._changed(view=dataclasses.replace(anew, number=number), anew=None, stored=False)
 
     def labels(self, classes: Sequence[str]) -> np.ndarray:
-        """Return each row's label as its place in `classes`, (n,) int64; raise DataError for another label."""
-        return np.array(self.index.used.label_codes(classes), np.int64)
+        """Return each row's label as its place in `classes`, (n,) int64; raise DataError for another label.
+
+        Where an image may have several: 1 for each that it has, 0 for the others, (n, classes) float32.
+        """
+        used = self.index.used
+        if self.index.several:
+            return np.array(used.label_flags(classes), np.float32).reshape(len(self), len(classes))
+        return np.array(used.label_codes(classes), np.int64)
 
     def groups(self) -> np.ndarray:
         """Return a number for each row, (n,) int64, equal for copies and for rows of one group, also in a chain."""

@@ -53,9 +53,12 @@ class FeatureOptions(EngineOptions, StoreOptions, SeedOptions):
         "top-2-stages, or input (nothing is frozen)",
     )
     pool: Literal["mean", "none"] = option(
-        "mean", "what becomes of a map at the cut: its mean over places, or all of it"
+        "mean", "what becomes of a map at the cut, or at the --end: its mean over places, or all of it"
     )
     tail: bool = option(False, "keep the network above the cut and train it together with the head")
+    end: str | None = option(
+        None, "where the network ends, with --tail: a layer's name, as for --cut; none: at its own end"
+    )
     store_limit: float | None = option(None, "most gigabytes that the feature store may take; none: the disk's room")
 
     def __post_init__(self) -> None:
@@ -68,6 +71,12 @@ class FeatureOptions(EngineOptions, StoreOptions, SeedOptions):
         require_choice("pool", self.pool, ("mean", "none"))
         require(
             not (self.tail and self.cut == "pooled"), "tail", self.tail, "a --cut below pooled: nothing is above it"
+        )
+        require(
+            self.end is None or self.trains_tail,
+            "end",
+            self.end,
+            "none without --tail: where nothing is trained, the network ends at the --cut",
         )
 
     @property

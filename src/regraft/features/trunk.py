@@ -13,10 +13,9 @@ import copy
 import dataclasses
 import hashlib
 import json
-import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +23,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from regraft.core.errors import RefusedFile, RegraftError, UsageError
 from regraft.core.options import require_choice
 from regraft.core.progress import log
 from regraft.data.decode import DECODE_RULES
-from regraft.features import catalog, engine, weights
+from regraft.features import catalog, engine, sizes, weights
 from regraft.features._torchvision import import_timm
 from regraft.features.backbones import Backbone
-from regraft.features.cut import Cut, find_cut, first_line, list_cuts
-from regraft.features.engine import Choice, Sample
+from regraft.features.cut import Cut, find_cut, first_line, list_cuts, take_mean
+from regraft.features.engine import Choice, Judge, Sample
 from regraft.features.engines import Engine
 from regraft.features.options import FeatureOptions
 from regraft.features.preprocess import Preprocess
@@ -56,6 +55,7 @@ class Recipe:
     pool: str  # "mean" or "none"
     preprocess: Preprocess
     weights: Mapping[str, Any]  # where they came from; decides nothing
+    end: str | None = None  # where the tail ends: a module's path; None: at the network's own end
 
 
 class Frozen(nn.Module):
@@ -91,19 +91,23 @@ class Trunk:
     tail:         a trainable copy of the network above the cut, or None.
     preprocess:   how an image becomes a square; its mean and std are the module's first step.
     output_shape: the shape of one image's features.
+    judge:        the head of the model that it belongs to, if there is one: it must say the same on every engine.
     stored:       how a store keeps them: pooled features as float32, maps for a tail as bfloat16.
     """
 
     def __init__(self, recipe: Recipe, cut: Cut, choice: Choice, *, layout: str = "NCHW", tail: bool = False) -> None:
-        features = _forward(cut.trunk, recipe.preprocess.size)
-        axes = _places(features.shape, layout) if recipe.pool == "mean" and not tail else ()
-        self.recipe = dataclasses.replace(recipe, cut=cut.name, pool="mean" if axes else "none")
+        features = sizes.forward(cut.trunk, recipe.preprocess.size)
+        mean = recipe.pool == "mean"
+        axes = _places(features.shape, layout) if mean and not tail else ()
+        pool = "mean" if axes or (mean and cut.end) else "none"
+        self.recipe = dataclasses.replace(recipe, cut=cut.name, end=cut.end, pool=pool)
         self.choice = choice
         self.module = Frozen(cut.trunk, recipe.preprocess, axes)
-        self.tail = copy.deepcopy(cut.tail).requires_grad_(True) if tail else None
+        self.tail = _trainable(cut.tail, features, layout if mean and cut.end else None) if tail else None
         self.preprocess = recipe.preprocess
         self.output_shape = tuple((features.mean(axes) if axes else features).shape[1:])
         self.stored: Stored = "bfloat16" if tail else "float32"
+        self.judge: Judge | None = None
         self._engine: Engine | None = None
 
     @property
@@ -120,7 +124,8 @@ class Trunk:
         with _starting:
             if self._engine is None:
                 at = f"{self.recipe.architecture} cut at {self.recipe.cut!r}"
-                self._engine = engine.start(self.module, self.preprocess.size, self.choice, folder, sample, at)
+                size = self.preprocess.size
+                self._engine = engine.start(self.module, size, self.choice, folder, sample, at, self.judge)
 
     def __call__(self, squares: np.ndarray) -> np.ndarray:
         """Return the features of preprocessed images: (n, S, S, 3) uint8 → (n, …) float32; several threads may."""
@@ -130,14 +135,15 @@ class Trunk:
         return engine.run(cast("Engine", self._engine), squares, self.output_shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the engine, which is this process's own."""
-        return {**vars(self), "_engine": None}
+        """Leave out the engine, which is this process's own, and who judges it."""
+        return {**vars(self), "judge": None, "_engine": None}
 
     @cached_property
     def digest(self) -> str:
         """The sha256 of everything that decides the features, but the image."""
         decides = {**self.describe(), "decode_rules": DECODE_RULES, **self.choice._asdict(), "stored": self.stored}
-        del decides["weights"], decides["tail"]
+        decides["pool"] = "mean" if self.module.axes else "none"
+        del decides["weights"], decides["tail"], decides["end"]
         text = json.dumps([decides, hash_tensors(self.module.body.state_dict())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -192,6 +198,17 @@ class Trunk:
             raise RefusedFile(f"The model's frozen part can't be rebuilt: {reason}") from error
 
 
+def _trainable(tail: nn.Module, features: torch.Tensor, layout: str | None) -> nn.Module:
+    """Return a copy of the network above the cut, to be trained; with a layout, a map that it ends in is pooled."""
+    own = copy.deepcopy(tail).requires_grad_(True)
+    if layout and isinstance(own, fx.GraphModule):
+        with torch.no_grad():
+            axes = _places(own(features).shape, layout)
+        if axes:
+            take_mean(own, axes)
+    return own
+
+
 def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
     """Return the trunk that `options` ask for, with real weights or, on request, random ones.
 
@@ -204,14 +221,14 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
     if not found.pretrained:
         log.warning("The weights of %s are random: the features mean nothing unless they are trained.", backbone.name)
     preprocess = found.preprocess.adapted(options.size, options.resize)
-    model_args = {**backbone.model_args, **found.model_args, **_fixed_size(backbone, preprocess.size)}
+    model_args = {**backbone.model_args, **found.model_args, **sizes.fixed(backbone, preprocess.size)}
     network = catalog.build(backbone, model_args)
-    weights.fill(network, _resampled(network, found, preprocess.size), needed=())
-    cut = find_cut(network, options.cut, backbone.layers)
+    weights.fill(network, sizes.resampled(network, found, preprocess.size), needed=())
+    cut = find_cut(network, options.cut, backbone.layers, options.end if tail else None)
     _check_complete(network, cut, found, tail=tail)
     whole = nn.Sequential(cut.trunk, cut.tail) if tail else cut.trunk
     at = f"{backbone.name} cut at {options.cut!r}"
-    _check_size(lambda size: _runs(whole, size), preprocess.size, found.preprocess.size, at)
+    sizes.check(lambda size: sizes.runs(whole, size), preprocess.size, found.preprocess.size, at)
     recipe = Recipe(
         architecture=backbone.architecture,
         model_args=model_args,
@@ -233,61 +250,16 @@ def _backbone(options: FeatureOptions) -> Backbone:
     asked = catalog.find(options.backbone)
     own = file.architecture(options.weights) if weights.is_path(options.weights) else None
     if own in (None, asked.architecture):
-        return _sized(asked, options.size)
+        return sizes.sized(asked, options.size)
     if options.backbone != _default("backbone"):
         raise UsageError(
             f"--weights {options.weights} is for {own}, --backbone is {options.backbone!r}. Leave --backbone out."
         )
-    return _sized(catalog.find(str(own)), options.size)
+    return sizes.sized(catalog.find(str(own)), options.size)
 
 
 def _default(name: str) -> Any:
     return next(field.default for field in dataclasses.fields(FeatureOptions) if field.name == name)
-
-
-def _sized(backbone: Backbone, size: int | None) -> Backbone:
-    """Return the backbone for another size of input than its own, if it has to be built for one size."""
-    fixed = {} if size is None else _fixed_size(backbone, size)
-    if size is None or not fixed:
-        return backbone
-    own = import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size[-1]
-    _check_size(lambda other: _takes(backbone, other), size, own, backbone.name)
-    return dataclasses.replace(backbone, model_args={**backbone.model_args, **fixed})
-
-
-def _takes(backbone: Backbone, size: int) -> bool:
-    """Whether a backbone that is built for one size can be built for this one."""
-    try:
-        return _runs(catalog.build(backbone, _fixed_size(backbone, size)), size)
-    except RefusedFile:
-        return False
-
-
-def _fixed_size(backbone: Backbone, size: int) -> dict[str, int]:
-    """Return what a network that is built for one size needs to be built for another; nothing for the others."""
-    config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
-    return {"img_size": size} if config.fixed_input_size and size != config.input_size[-1] else {}
-
-
-def _resampled(network: nn.Module, found: weights.Weights, size: int) -> Mapping[str, torch.Tensor]:
-    """Return the weights with their position embeddings resampled by timm, if they are for another size of input."""
-    if size == found.preprocess.size or _fits(network, found.tensors):
-        return found.tensors
-    try:
-        resample = sys.modules[type(network).__module__].checkpoint_filter_fn  # type: ignore[attr-defined, unused-ignore]
-        tensors: Mapping[str, torch.Tensor] = resample(dict(found.tensors), network)
-    except Exception:  # timm's function of this family has no word for weights that it can't resample
-        tensors = found.tensors
-    if not _fits(network, tensors):
-        raise UsageError(
-            f"--size is {size}; {found.path} is for {found.preprocess.size} pixels and can't be resampled."
-        )
-    return tensors
-
-
-def _fits(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> bool:
-    state = network.state_dict()
-    return all(tensor.shape == state[name].shape for name, tensor in tensors.items() if name in state)
 
 
 def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tail: bool) -> None:
@@ -299,7 +271,7 @@ def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tai
         cuts = list_cuts(network)
         reached = bisect.bisect_left(cuts, True, key=lambda at: bool(lacking & {*_names(find_cut(network, at).trunk)}))
         hint = f"They reach up to `--cut {cuts[reached - 1]}`." if reached else "They reach up to no cut."
-        hint += " Leave out --tail." if tail and reached else ""
+        hint += f" Leave out --tail, or let it end there: --end {cuts[reached - 1]}." if tail and reached else ""
         more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
         raise RefusedFile(
             f"{found.path} lacks {len(absent)} of the {len(needed)} tensors that the cut {cut.name!r}"
@@ -310,38 +282,6 @@ def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tai
 def _names(module: nn.Module) -> list[str]:
     """Return the names of a module's tensors that are read in eval mode."""
     return [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
-
-
-def _check_size(works: Callable[[int], bool], size: int, own: int, name: str) -> None:
-    """Refuse a size that does not work, naming the nearest that does, on the way to the weights' own."""
-    if size == own or works(size):
-        return
-    step = 1 if size < own else -1
-    nearest = next(filter(works, range(size + step, own, step)), own)
-    least = "at least " if size < own else ""
-    raise UsageError(f"--size is {size}; expected {least}{nearest} pixels: {name} does not take {size}.")
-
-
-def _runs(module: nn.Module, size: int) -> bool:
-    """Whether a module takes an image of a size and leaves something of it."""
-    try:
-        return _forward(module, size).numel() > 0
-    except UsageError:
-        return False
-
-
-def _forward(module: nn.Module, size: int) -> torch.Tensor:
-    """Return what a module in eval mode makes of one black image, (1, 3, S, S)."""
-    try:
-        with torch.no_grad():
-            features = module(torch.zeros(1, 3, size, size))
-    except Exception as error:  # each network says in its own way what it does not take
-        raise UsageError(
-            f"The network does not take an image of {size} by {size} pixels: {first_line(error)}"
-        ) from error
-    if not isinstance(features, torch.Tensor):
-        raise UsageError(f"The network gives a {type(features).__name__} there; expected one tensor. Cut elsewhere.")
-    return features
 
 
 def _layout(network: nn.Module) -> str:
@@ -367,13 +307,14 @@ def _restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
         pool=description["pool"],
         preprocess=Preprocess.from_dict(description["preprocess"]),
         weights=dict(description["weights"]),
+        end=description.get("end"),  # models made before there was one do not tell
     )
     network = catalog.build(_known(recipe.architecture), recipe.model_args)
     below = {name: tensor for name, tensor in tensors.items() if not name.startswith(TAIL)}
     above = {name.removeprefix(TAIL): tensor for name, tensor in tensors.items() if name.startswith(TAIL)}
     if {**above, **below}:
         weights.fill(network, {**above, **below}, needed=())
-    cut = find_cut(network, recipe.cut)
+    cut = find_cut(network, recipe.cut, end=recipe.end)
     trunk = Trunk(recipe, cut, choice, layout=_layout(network), tail=description["tail"])
     _load(trunk.module.body, below)
     _load(nn.Identity() if trunk.tail is None else trunk.tail, above)

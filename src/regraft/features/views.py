@@ -20,6 +20,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from regraft.core.errors import UsageError
@@ -149,7 +150,7 @@ class View:
     seed: int
     number: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits of all that decides the view, but the image and the preprocessing."""
         far = {name: float(value) for name, value in dataclasses.asdict(self.augmentation).items()}

@@ -26,7 +26,9 @@ from regraft.core.progress import log
 from regraft.features.tensors import hash_tensors
 from regraft.graft.examples import Examples
 from regraft.graft.history import History
+from regraft.graft.losses import Loss
 from regraft.graft.options import FitOptions
+from regraft.graft.schedules import Moment, Schedule
 
 Tensors = dict[str, torch.Tensor]
 
@@ -35,15 +37,33 @@ SHARE = 0.05  # of the time may go into saving
 
 @dataclass
 class State:
-    """A fit between two epochs: what it was told, and what it has come to."""
+    """A fit between two epochs: what it was told, and what it has come to.
+
+    still:    parts of the module that stay in eval mode.
+    best:     the module's weights and buffers after its best epoch.
+    loss:     what a step lowers.
+    judging:  the same for the validation part; it weighs the classes where training sees them equally often.
+    schedule: the learning rate of any moment; an epoch has `epoch_steps` steps.
+    bfloat16: whether products are computed in it.
+    """
 
     module: torch.nn.Module
-    still: Sequence[torch.nn.Module]  # parts of the module that stay in eval mode
+    still: Sequence[torch.nn.Module]
     options: FitOptions
     optimizer: torch.optim.Optimizer
-    best: Tensors  # the module's weights and buffers after its best epoch
-    bfloat16: bool = False  # whether products are computed in it
-    history: History = dataclasses.field(default_factory=History)
+    best: Tensors
+    loss: Loss
+    judging: Loss
+    schedule: Schedule
+    epoch_steps: int
+    bfloat16: bool
+    phase: str
+    history: History
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step of the phase, from 0."""
+        steps = self.options.epochs * self.epoch_steps
+        return self.schedule(Moment(step, steps, self.epoch_steps, self.history.watched))
 
 
 def weights(module: torch.nn.Module) -> Tensors:
@@ -52,18 +72,28 @@ def weights(module: torch.nn.Module) -> Tensors:
 
 
 def identity(state: State, train: Examples, validation: Examples | None) -> str:
-    """Return a digest of all that decides a run: its options, its data, and the weights it starts from."""
+    """Return a digest of all that decides a run: its options, its data, what is trained, and the weights before."""
     choices = {field.name: getattr(state.options, field.name) for field in dataclasses.fields(FitOptions)}
-    about = json.dumps([choices, state.bfloat16, hash_tensors(weights(state.module))], sort_keys=True)
-    digest = hashlib.sha256(about.encode())
+    begins = [state.phase, state.history.before, hash_tensors(weights(state.module))]
+    told = [choices, state.bfloat16, _groups(state), begins]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for examples in (train, validation):
         for part in _all_examples(examples) if examples else ():
-            digest.update(str(tuple(part.inputs.shape)).encode())
+            digest.update(str((tuple(part.inputs.shape), part.labels.shape)).encode())
             for inputs, labels in part.batches():
                 digest.update(inputs.data)
                 digest.update(labels.data)
         digest.update(b";")
     return digest.hexdigest()
+
+
+def _groups(state: State) -> list[list[Any]]:
+    """Return scale, first epoch and names of each group of parameters: what is frozen, and until when."""
+    names = {id(parameter): name for name, parameter in state.module.named_parameters()}
+    return [
+        [group["scale"], group["from_epoch"], [names.get(id(parameter)) for parameter in group["params"]]]
+        for group in state.optimizer.param_groups
+    ]
 
 
 def _all_examples(examples: Examples) -> Iterator[Examples]:
@@ -122,7 +152,7 @@ def _restore(path: Path, run: str, state: State) -> None:
     state.best = _under("best.", tensors)
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": _optimizer_state(tensors)})
     _lay_out(state.optimizer)
-    state.history = History.from_list(json.loads(about["history"]))
+    state.history.add(History.from_list(json.loads(about["history"])).rows[state.history.earlier :])
     log.info("Going on after epoch %d, from %s.", state.history.epochs, path)
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regraft.core import plugins
 from regraft.core.options import store_options, takes_options
-from regraft.graft import heads, loop
+from regraft.graft import heads, loop, losses
 from regraft.graft.examples import Examples
 from regraft.graft.options import FitOptions
 
@@ -19,7 +19,7 @@ from regraft.graft.options import FitOptions
 class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classify rows of features (n, width); the arguments are those of FitOptions, with their defaults.
 
-    Learned: classes_, n_features_in_, module_ (float64, features → logits), history_, chosen_.
+    Learned: classes_, n_features_in_, module_ (float64, features → logits), loss_ (what they mean), history_, chosen_.
     """
 
     @takes_options(FitOptions)
@@ -34,6 +34,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.classes_, codes = np.unique(y, return_inverse=True)
         head = plugins.load(heads, options.head)
         fitted = head.fit(Examples(X, codes), None, len(self.classes_), options.head_settings, options)
+        self.loss_ = losses.of(options, codes)
         self.module_ = fitted.module.double()  # so that a row's answer hangs on no other row of its batch
         self.history_, self.chosen_ = fitted.history, fitted.chosen
         return self
@@ -41,7 +42,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the probabilities (n, classes), in the order of classes_."""
         check_is_fitted(self)
-        return loop.probabilities(self.module_, validate_data(self, X, dtype=np.float32, reset=False))
+        return loop.probabilities(self.module_, validate_data(self, X, dtype=np.float32, reset=False), self.loss_)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the most probable label of each row, (n,)."""

@@ -46,7 +46,8 @@ class Examples:
     """Inputs with their labels.
 
     inputs: (n, …) numbers.
-    labels: (n,) int64, the class's place among the classes.
+    labels: (n,) int64, the class's place among the classes; or (n, classes) float32 of 0 and 1, where an image may
+            have several labels.
     groups: (n,) int64 or None; rows of one group (copies of one picture) are never told apart by a choice.
     views:  the same rows augmented, each (n, …); an epoch of training draws among them and `inputs`.
     fresh:  for an epoch's number the rows augmented anew, computed as they are read; training then sees only these.
@@ -61,7 +62,8 @@ class Examples:
     finite: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", np.require(self.labels, np.int64, ["C", "W"]))
+        kind = np.float32 if np.ndim(self.labels) == 2 else np.int64
+        object.__setattr__(self, "labels", np.require(self.labels, kind, ["C", "W"]))
         given = [("labels", self.labels), ("groups", self.groups), *(("rows of a view", view) for view in self.views)]
         for name, values in given:
             if values is not None and len(values) != len(self.inputs):
@@ -80,17 +82,19 @@ class Examples:
         """The inputs as they are, then their views."""
         return (self.inputs, *self.views)
 
-    def epoch(self, number: int, seed: int) -> Examples:
+    def epoch(self, number: int, seed: int, *, evenly: bool = False) -> Examples:
         """Return what training sees in epoch `number`: without views or `fresh` the examples themselves.
 
         With views each row is drawn among the inputs and the views, alike often, by the seed and the number alone.
+        evenly: of as many rows as there are, every class has alike many, whatever its size (see `even_rows`).
         """
-        if self.fresh is not None:
-            return Examples(self.fresh(number), self.labels, self.groups)
-        if not self.views:
-            return self
-        drawn = generator(seed, "view", number).integers(1 + len(self.views), size=len(self))
-        return Examples(_Drawn(self.all_inputs, drawn), self.labels, self.groups, finite=self.finite)
+        sources = self.all_inputs if self.fresh is None else (self.fresh(number),)
+        if not evenly and len(sources) == 1:
+            return self if self.fresh is None else Examples(sources[0], self.labels, self.groups)
+        rows = even_rows(self.labels, generator(seed, "row", number)) if evenly else np.arange(len(self))
+        drawn = generator(seed, "view", number).integers(len(sources), size=len(self))
+        finite = self.finite and self.fresh is None
+        return Examples(_Drawn(sources, rows, drawn), self.labels[rows], finite=finite)
 
     def in_memory(self, limit: int | None = None) -> Examples:
         """Return the examples with inputs and views as arrays, if these take no more bytes than `limit` (IN_MEMORY)."""
@@ -124,7 +128,8 @@ class _Drawn:
     """Rows of which each is read from one of several inputs, all of one shape."""
 
     sources: tuple[Inputs, ...]
-    drawn: np.ndarray  # (n,), which source each row is from
+    rows: np.ndarray  # (n,), which of their rows each is
+    drawn: np.ndarray  # (n,), which source each is from
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,8 +144,24 @@ class _Drawn:
         for source, inputs in enumerate(self.sources):
             places = np.flatnonzero(self.drawn[numbers] == source)
             if len(places):
-                found[places] = inputs[numbers[places]]
+                found[places] = inputs[self.rows[numbers[places]]]
         return found
+
+
+def even_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return as many numbers of rows as there are labels (n,), every class alike often, but for one row.
+
+    Within a class, too, each row comes as often as any other, but for once.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    order = np.argsort(labels, kind="stable")
+    shares = np.full(len(classes), len(labels) // len(classes))
+    shares[rng.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    found = []
+    for rows, share in zip(np.split(order, np.cumsum(counts)[:-1]), shares, strict=True):
+        rest = rng.permutation(rows)[: share % len(rows)]
+        found += [np.tile(rows, share // len(rows)), rest]
+    return np.concatenate(found)
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -190,9 +211,15 @@ def check(train: Examples, validation: Examples | None, n_classes: int) -> None:
     """Raise DataError unless there are two classes or more, each with a training example, and no others."""
     if n_classes < 2:
         raise DataError(f"There is {n_classes} class; expected two or more classes to tell apart.")
-    missing = sorted(set(range(n_classes)) - set(train.labels.tolist()))
+    known = set(range(n_classes))
+    missing = sorted(known - _present(train.labels))
     if missing:
         raise DataError(f"No training example has class {missing[0]} (of 0 to {n_classes - 1}); expected one or more.")
     for examples in (train, validation):
-        if examples is not None and not set(examples.labels.tolist()) <= set(range(n_classes)):
+        if examples is not None and not _present(examples.labels) <= known:
             raise DataError(f"A label is outside the classes 0 to {n_classes - 1}.")
+
+
+def _present(labels: np.ndarray) -> set[int]:
+    """Return the classes that some row has."""
+    return set((np.flatnonzero(labels.any(axis=0)) if labels.ndim == 2 else labels).tolist())

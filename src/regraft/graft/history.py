@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -15,20 +16,28 @@ if TYPE_CHECKING:
 class Measured:
     """One part after one epoch."""
 
-    epoch: int  # from 1; 0 for what is solved in one go, without epochs
+    epoch: int  # from 1, going on from phase to phase; 0 for what is solved in one go, without epochs
     part: str  # "train" or "validation"
-    loss: float  # mean cross-entropy, in nats
+    loss: float  # mean of the loss that is trained, in nats
     accuracy: float  # share that is right, in [0, 1]
-    learning_rate: float | None  # None without epochs
+    learning_rate: float | None  # in the epoch's last step; None without epochs
     seconds: float  # what the epoch took for this part
+    phase: str = "head"  # what was trained: "head", on what stays frozen, or "tail", the network above the cut with it
 
 
 @dataclass
 class History:
-    """The rows in the order in which they were measured."""
+    """The rows in the order in which they were measured.
+
+    watch:   the measure of the judging part that says which epoch is best.
+    earlier: how many of the rows are of phases before the one that is going on; they choose nothing.
+    """
 
     rows: list[Measured] = field(default_factory=list)
+    watch: Literal["loss", "accuracy"] = field(default="loss", compare=False)
+    earlier: int = field(default=0, compare=False)
     _best: dict[str, Measured] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _watched: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rows, self.rows = self.rows, []
@@ -38,8 +47,14 @@ class History:
         """Put rows at the end."""
         for row in rows:
             self.rows.append(row)
-            if row.part not in self._best or row.loss < self._best[row.part].loss:
-                self._best[row.part] = row
+            if len(self.rows) > self.earlier:
+                self._watched.setdefault(row.part, []).append(self._value(row))
+                if row.part not in self._best or self._value(row) < self._value(self._best[row.part]):
+                    self._best[row.part] = row
+
+    def _value(self, row: Measured) -> float:
+        """Return the measure that is watched; lower is better."""
+        return row.loss if self.watch == "loss" else -row.accuracy
 
     def part(self, name: str) -> list[Measured]:
         """Return the rows of one part, epoch by epoch."""
@@ -51,14 +66,29 @@ class History:
         return self.rows[-1].epoch if self.rows else 0
 
     @property
+    def before(self) -> int:
+        """How many of them earlier phases did."""
+        return self.rows[self.earlier - 1].epoch if self.earlier else 0
+
+    @property
+    def seconds(self) -> float:
+        """What all phases have taken so far."""
+        return sum(row.seconds for row in self.rows)
+
+    @property
     def judge(self) -> str:
-        """The part whose loss says which epoch is best: validation where it was measured, else train."""
+        """The part that says which epoch is best: validation where it was measured, else train."""
         return "validation" if "validation" in self._best else "train"
 
     @property
+    def watched(self) -> list[float]:
+        """The judging part's measure that is watched, epoch by epoch of the phase; lower is better."""
+        return self._watched.get(self.judge, [])
+
+    @property
     def best_epoch(self) -> int:
-        """The first epoch with the lowest loss of the judging part; 0 before any."""
-        return self._best[self.judge].epoch if self.rows else 0
+        """The first epoch of the phase with the best measure of the judging part; 0 before any."""
+        return self._best[self.judge].epoch if self._best else 0
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries, ready for JSON."""
@@ -66,7 +96,7 @@ class History:
 
     @classmethod
     def from_list(cls, rows: Iterable[Mapping[str, Any]]) -> History:
-        """Return the history that `to_list` gave."""
+        """Return the history that `to_list` gave, as one phase; rows from before there were phases are a head's."""
         return cls([Measured(**row) for row in rows])
 
 
@@ -74,14 +104,16 @@ class History:
 class Fitted:
     """What fitting leaves.
 
-    module:  in eval mode, inputs (n, …) → logits (n, classes).
+    module:  in eval mode, inputs (n, …) → logits (n, outputs).
     history: how it went.
     chosen:  what the fit chose by itself, and how; JSON-able.
+    right:   phase → which rows of the judging part it names rightly, (n,) bool; only where phases are compared.
     """
 
     module: torch.nn.Module
     history: History
     chosen: dict[str, Any]
+    right: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def by_epochs(cls, module: torch.nn.Module, history: History) -> Fitted:

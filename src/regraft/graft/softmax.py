@@ -4,6 +4,8 @@ What each minimises is the mean cross-entropy of its rows plus half the
 penalty times the squared weights, by L-BFGS (Nocedal and Wright, Numerical
 Optimization, 2006, algorithm 7.4). One pass over the rows serves all that are
 not solved yet: their weights stand under each other in one matrix product.
+Where a row may have several labels, a logistic regression of each label
+stands where the classes do: the sum of their cross-entropies is minimised.
 
 A large pass is shared out among the cores, always at the same rows and summed
 in the same order, so that the answer is the same on any number of cores.
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from scipy.special import expit
 
 from regraft.core.machine import cores
 
@@ -30,14 +33,27 @@ SMALL = 4e6  # multiplications up to which a pass is left to one core
 class Regressions:
     """As many regressions as `left_out` names, at least one; `weights` are 0 before the first `solve`.
 
-    inputs:   (n, width) float32; the last number of each row is 1: what is learnt for it, the bias, has no penalty.
-    labels:   (n,) int64, 0 to classes - 1.
-    left_out: (n,) int64, sorted: the regression that does not learn from the row; -1 for a row that all learn from.
-    weights:  (regressions, classes, width) float32.
+    inputs:      (n, width) float32; the last number of each row is 1: what is learnt for it, the bias, has no penalty.
+    labels:      (n,) int64, 0 to classes - 1; or (n, classes) float32 of 0 and 1, where a row may have several.
+    left_out:    (n,) int64, sorted: the regression that does not learn from the row; -1 for a row that all learn from.
+    row_weights: (n,) what a row counts, or None: all 1.
+    smoothing:   share of each label that is spread evenly over all classes, or over yes and no.
+    weights:     (regressions, classes, width) float32.
     """
 
-    def __init__(self, inputs: np.ndarray, labels: np.ndarray, classes: int, left_out: np.ndarray) -> None:
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        left_out: np.ndarray,
+        *,
+        row_weights: np.ndarray | None = None,
+        smoothing: float = 0.0,
+    ) -> None:
         self.inputs, self.labels, self.left_out = inputs, labels, left_out
+        self._row_weights = None if row_weights is None else row_weights.astype(np.float32)
+        self._smoothing = smoothing
         number = max(1, int(left_out.max()) + 1)
         self.weights = np.zeros((number, classes, inputs.shape[1]), np.float32)
         self._counts = len(labels) - np.bincount(left_out[left_out >= 0], minlength=number)
@@ -72,15 +88,15 @@ class Regressions:
     def losses(self, judging: np.ndarray) -> np.ndarray:
         """Return for each the mean log loss (regressions,), in nats, of the rows it leaves out and that are `judging`.
 
-        judging: (n,) bool, one or more of what each leaves out.
+        judging: (n,) bool, one or more of what each leaves out. Of several labels it is the mean over them, too.
         """
         sums, counts = np.zeros((2, len(self.weights)))
         for rows, out in self._blocks():
             if out >= 0:
-                entropy, _ = _cross_entropy(self._logits(rows, self.weights[out : out + 1]), self.labels[rows])
+                entropy = self._errors(self._logits(rows, self.weights[out : out + 1]), rows)
                 sums[out] += entropy[0, judging[rows]].sum(dtype=np.float64)
                 counts[out] += judging[rows].sum()
-        return sums / counts
+        return sums / counts / (1 if self.labels.ndim == 1 else self.labels.shape[1])
 
     def _change(self, strength: float) -> None:
         """Set the penalty; what is known of the curvature becomes that of the new objective."""
@@ -169,14 +185,20 @@ class Regressions:
         for rows, out in blocks:
             learning = np.flatnonzero(which != out)
             some = slice(None) if len(learning) == len(which) else learning
-            logits, labels = self._logits(rows, weights[some]), self.labels[rows]
-            entropy, total = _cross_entropy(logits, labels)
-            loss[some] += entropy.sum(axis=1, dtype=np.float64)
-            logits /= total[:, None]
-            logits[:, labels, np.arange(len(labels))] -= 1
-            flat = logits.reshape(-1, len(labels))
+            logits = self._logits(rows, weights[some])
+            loss[some] += self._errors(logits, rows).sum(axis=1, dtype=np.float64)
+            flat = logits.reshape(-1, logits.shape[2])
             gradient[some] += (flat @ self.inputs[rows]).reshape(-1, *weights.shape[1:])
         return loss, gradient
+
+    def _errors(self, logits: np.ndarray, rows: slice) -> np.ndarray:
+        """Return the cross-entropy (regressions, rows) of these rows; logits become its gradient by them."""
+        errors = _softmax_errors if self.labels.ndim == 1 else _sigmoid_errors
+        entropy = errors(logits, self.labels[rows], self._smoothing)
+        if self._row_weights is not None:
+            entropy *= self._row_weights[rows]
+            logits *= self._row_weights[rows]
+        return entropy
 
     def _blocks(self) -> Iterator[tuple[slice, int]]:
         """Yield up to BLOCK rows and who leaves them out, which is the same for all of them."""
@@ -191,13 +213,30 @@ class Regressions:
         return flat.reshape(*weights.shape[:2], flat.shape[1])
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cross-entropy (regressions, rows), and the sums over the classes of e^logits, which logits become."""
+def _softmax_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> np.ndarray:
+    """Return the cross-entropy (regressions, rows) of the classes `labels`; logits become its gradient by them."""
+    places, share = np.arange(len(labels)), smoothing / logits.shape[1]
     logits -= logits.max(axis=1, keepdims=True)
-    right = logits[:, labels, np.arange(len(labels))]
+    right = (1 - smoothing) * logits[:, labels, places]
+    if smoothing:
+        right += share * logits.sum(axis=1)
     np.exp(logits, out=logits)
     total = logits.sum(axis=1)
-    return np.log(total) - right, total
+    logits /= total[:, None]
+    logits[:, labels, places] -= 1 - smoothing
+    if smoothing:
+        logits -= share
+    entropy: np.ndarray = np.log(total) - right
+    return entropy
+
+
+def _sigmoid_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> np.ndarray:
+    """Return the same, summed over several labels (rows, classes), each a yes or no of its own."""
+    targets = (labels * (1 - smoothing) + smoothing / 2).T.astype(np.float32)
+    entropy: np.ndarray = (np.logaddexp(0, logits) - targets * logits).sum(axis=1)
+    expit(logits, out=logits)
+    logits -= targets
+    return entropy
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Pictures of the measures: learning curves, the confusion matrix, how many images a class has.
+"""Pictures of the measures: learning curves, the confusion matrix, images of each class, would more photographs help.
 
-Plain rows and counts enter, matplotlib Figures leave; `svg` writes one as text.
+Plain rows, numbers and counts enter, matplotlib Figures leave; `svg` writes one as text.
 No window, no pyplot, and the user's own matplotlib settings neither matter nor
 change. Which pictures a page shows is left to `report`.
 """
@@ -11,21 +11,29 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby, pairwise
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
 
 from regraft.graft.history import History
 from regraft.measure.metrics import Evaluation, printable
+
+Watch = Literal["loss", "accuracy"]
 
 NAMED_CLASSES = 40  # bars keep their class names up to here
 NAME_LENGTH = 24
 COLOURS = {"train": "#3b6fb6", "validation": "#e08a2e", "test": "#4c9f70"}  # told apart without red and green, too
 GREY = "#5f6670"
+INK = "#20252b"
+GRID = "#e6e9ed"
+NAMED_LINES = 8  # recall lines, those with the lowest recall
 
 # The look, and text kept as text: a browser has letters for every script, matplotlib's own font has not.
 STYLE = {
@@ -40,7 +48,7 @@ STYLE = {
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "regraft",
-    "text.color": "#20252b",
+    "text.color": INK,
     "text.parse_math": False,  # a class may be called "$x$"
     "xtick.color": GREY,
     "ytick.color": GREY,
@@ -49,19 +57,89 @@ STYLE.pop("backend")
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Return loss and accuracy over the epochs, a line for each part, or None if there are fewer than two epochs.
+def learning_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
+    """Return loss and accuracy over the epochs, a line for each part, and the learning rate; None below two epochs.
 
-    history: rows as `History.to_list` gives them; the best epoch, whose weights were kept, is marked.
+    history: rows as `History.to_list` gives them. Where they are of several phases, the borders are drawn. The best
+             epoch of each, whose weights it ended with, is marked.
+    watch:   what said which epoch is best.
     """
-    rows = History.from_list(history)
-    if len({row.epoch for row in rows.rows}) < 2:
+    rows = History.from_list(history).rows
+    if len({row.epoch for row in rows}) < 2:
         return None
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        _draw_curves(axes, rows, measure)
-        axes.axvline(rows.best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best: epoch {rows.best_epoch}")
-    axes.legend(loc="best")
+    phases = [History(list(group), watch) for _, group in groupby(rows, key=lambda row: row.phase)]
+    rated = any(row.learning_rate for row in rows)
+    figure = Figure(figsize=(9, 5.6 if rated else 4.6), layout="constrained")
+    heights = [3, 3, 1.4] if rated else [3, 3]
+    panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    for axes, measure in zip(panels, ("loss", "accuracy"), strict=False):
+        _draw_curves(axes, phases, measure)
+    if rated:
+        _draw_rates(panels[2], phases)
+    for axes in panels:
+        _mark_phases(axes, phases)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+    _name_phases(panels[0], phases)
+    figure.align_ylabels(panels)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def photos_needed(
+    sizes: Sequence[int],
+    mean: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    per_class: Mapping[str, ArrayLike] | None = None,
+) -> Figure:
+    """Return the accuracy against the number of training photographs: would more of them help, and of which class?
+
+    sizes:     (k,) training photographs, rising.
+    mean:      (k,) accuracy on held-out photographs, in [0, 1].
+    low, high: (k,) the ends of its band.
+    per_class: class → (k,) recall; of more than eight classes those with the lowest at the end are drawn.
+    """
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(sizes, low, high, color=COLOURS["train"], alpha=0.18, linewidth=0)
+    axes.plot(sizes, mean, color=COLOURS["train"], marker="o", markersize=4, linewidth=2, label="accuracy")
+    recalls = {name: np.asarray(recall) for name, recall in (per_class or {}).items()}
+    lowest = sorted(recalls, key=lambda name: float(recalls[name][-1]))[:NAMED_LINES]
+    for place, name in enumerate(lowest):
+        colour = mpl.colormaps["tab10"]((place + 1) % 10)
+        axes.plot(sizes, recalls[name], color=colour, linewidth=1, label=f"recall of {_short(name)}")
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.set(xlabel="training photographs", title="right of the photographs held out")
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: float | None) -> Figure:
+    """Return the loss against the learning rate of a sweep, and the rate that is suggested, if one is.
+
+    rates, losses: (steps,), as they were tried; where the loss ran away, the picture is cut off.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color=COLOURS["train"], linewidth=1.6)
+    axes.set_xscale("log")
+    _write_out(axes.xaxis)
+    if finite := [loss for loss in losses if np.isfinite(loss)]:
+        room = 0.05 + 0.3 * (finite[0] - min(finite))
+        axes.set_ylim(min(finite) - room, max(finite[0], min(finite)) + 2 * room)
+    if suggestion is not None:
+        axes.axvline(suggestion, color=GREY, linewidth=1, linestyle=":", label=f"suggested: {suggestion:.2g}")
+        axes.legend(loc="upper left")
+    axes.set(xlabel="learning rate", title="loss")
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     return figure
 
 
@@ -76,7 +154,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     axes = figure.add_subplot()
     axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
     for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.5 else "#20252b"
+        colour = "white" if shares[row, column] > 0.5 else INK
         axes.text(column + 0.5, row + 0.5, f"{counts[row, column]:,}", ha="center", va="center", color=colour)
     _label_matrix(axes, names)
     return figure
@@ -110,15 +188,51 @@ def svg(figure: Figure) -> str:
     return text.getvalue()
 
 
-def _draw_curves(axes: Axes, history: History, measure: str) -> None:
+def _draw_curves(axes: Axes, phases: Sequence[History], measure: str) -> None:
+    """Draw a line for each part and phase; of a phase of one epoch, a point."""
     for part, colour in COLOURS.items():
-        if rows := history.part(part):
-            values = [getattr(row, measure) for row in rows]
-            axes.plot([row.epoch for row in rows], values, color=colour, label=part, linewidth=1.6)
-    axes.set_title(measure)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", color="#e6e9ed", linewidth=0.8)
+        lines = [rows for phase in phases if (rows := phase.part(part))]
+        for place, rows in enumerate(lines):
+            points = [row.epoch for row in rows], [getattr(row, measure) for row in rows]
+            marker = "o" if len(rows) == 1 else ""
+            label = part if place == 0 else "_"  # a part stands in the legend once
+            axes.plot(*points, color=colour, marker=marker, markersize=4, label=label, linewidth=1.6)
+    axes.set_ylabel(measure)
+
+
+def _draw_rates(axes: Axes, phases: Sequence[History]) -> None:
+    for phase in phases:
+        rated = [(row.epoch, row.learning_rate) for row in phase.part("train") if row.learning_rate]
+        axes.plot(*np.array(rated).reshape(-1, 2).T, color=GREY, marker=".", markersize=4, linewidth=1.2)
+    axes.set(yscale="log", ylabel="learning rate")
+    _write_out(axes.yaxis)
+
+
+def _write_out(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as such: powers of ten would need the parsing of mathematics."""
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _mark_phases(axes: Axes, phases: Sequence[History]) -> None:
+    """Draw where one phase gives way to the next, and the best epoch of each that has several."""
+    for before, after in pairwise(phases):
+        axes.axvline((before.epochs + after.rows[0].epoch) / 2, color=GREY, linewidth=1)
+    bests = [phase.best_epoch for phase in phases if phase.rows[0].epoch < phase.epochs]
+    for place, best in enumerate(bests):
+        label = "_" if place else f"best: epoch{'s' * (len(bests) > 1)} {' and '.join(map(str, bests))}"
+        axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=label)
+
+
+def _name_phases(axes: Axes, phases: Sequence[History]) -> None:
+    """Write each phase's name above its stretch, from its first epoch on; the last one's ends with its last."""
+    for place, phase in enumerate(phases if len(phases) > 1 else ()):
+        last = place == len(phases) - 1
+        at = phase.epochs if last else phase.rows[0].epoch
+        axes.annotate(
+            phase.rows[0].phase, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="right" if last else "left", va="bottom", color=GREY,
+        )  # fmt: skip
 
 
 def _label_matrix(axes: Axes, names: Sequence[str]) -> None:

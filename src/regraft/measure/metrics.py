@@ -22,17 +22,24 @@ MATRIX_CLASSES = 12  # the terminal shows the confusion matrix up to here …
 LISTED_CLASSES = 30  # … and every class up to here
 DASH = "\N{EN DASH}"
 NAME_WIDTH = 40  # in cells of the terminal
+TOP = 5  # an answer counts as near if the true class is among so many; said only of more classes than that
+CALIBRATION_BINS = 15
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of an image may sum; half precision stays within
 
 
-class ClassScores(TypedDict):
-    """Measures of one class; a share whose denominator is 0 is given as 0.0 (n or n_predicted tells)."""
+class Scores(TypedDict):
+    """Three shares; one whose denominator is 0 is given as 0.0."""
 
-    n: int  # images of this class
-    n_predicted: int  # images that were called this class
     precision: float
     recall: float
     f1: float
+
+
+class ClassScores(Scores):
+    """Measures of one class; n or n_predicted tells whether a share of 0.0 was counted."""
+
+    n: int  # images of this class
+    n_predicted: int  # images that were called this class
     recall_interval: tuple[float, float]  # 95 %; (0, 1) where the class has no image: nothing is known
 
 
@@ -42,6 +49,8 @@ class Evaluation:
 
     macro:      precision, recall and f1 as plain means over the classes that occur, as a label or as a prediction.
     confusion:  counts; rows are the true classes, columns the predicted ones, both in the order of `classes`.
+
+    From `weighted` on a measure is None where it is not defined, and in what was measured before there was it.
     """
 
     n: int
@@ -52,6 +61,14 @@ class Evaluation:
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
     classes: tuple[str, ...]
+    weighted: dict[str, float] | None = None  # as macro, each class counted by its images
+    balanced_accuracy: float | None = None  # mean recall of the classes that have images
+    top_5_accuracy: float | None = None  # share whose class is among the five most probable; None up to five classes
+    cohen_kappa: float | None = None  # agreement beyond that of chance, up to 1
+    matthews: float | None = None  # correlation of labels and predictions, -1 to 1
+    roc_auc: float | None = None  # of two classes alone
+    brier: float | None = None  # mean squared error of the probabilities, summed over the classes, 0 to 2
+    calibration_error: float | None = None  # see `calibration_error`
 
     @property
     def correct(self) -> int:
@@ -65,7 +82,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that `to_dict` gave; what else is in `values` is left."""
-        found = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        found = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
         return cls(**{**found, "classes": tuple(found["classes"])})
 
     def text(self) -> str:
@@ -87,20 +104,48 @@ def evaluate(probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int], 
     from sklearn.metrics import confusion_matrix, log_loss
 
     shares, codes = _checked(probabilities, labels, classes)
-    every = range(len(classes))
-    confusion = confusion_matrix(codes, shares.argmax(axis=1), labels=every)
-    per_class = _per_class(codes, shares.argmax(axis=1), classes)
+    every, predicted = range(len(classes)), shares.argmax(axis=1)
+    confusion = confusion_matrix(codes, predicted, labels=every)
+    per_class = _per_class(codes, predicted, classes)
     correct = int(confusion.trace())
     return Evaluation(
         n=len(codes),
         accuracy=correct / len(codes),
         accuracy_interval=wilson(correct, len(codes)),
         log_loss=float(log_loss(codes, shares, labels=every)),
-        macro=_macro(per_class),
+        macro=means([scores for scores in per_class.values() if scores["n"] or scores["n_predicted"]]),
         per_class=per_class,
         confusion=confusion.tolist(),
         classes=tuple(classes),
+        weighted=means([*per_class.values()], [scores["n"] for scores in per_class.values()]),
+        balanced_accuracy=float(np.mean([scores["recall"] for scores in per_class.values() if scores["n"]])),
+        top_5_accuracy=_top(shares, codes) if len(classes) > TOP else None,
+        **_agreement(codes, predicted),
+        roc_auc=_roc_auc(shares, codes),
+        brier=float(((shares - np.eye(len(classes))[codes]) ** 2).sum(axis=1).mean()),
+        calibration_error=calibration_error(shares, codes),
     )
+
+
+def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int]) -> float:
+    """Return the expected calibration error, in [0, 1]: how far the model's sureness is from its accuracy; 0 is best.
+
+    probabilities: (n_images, n_classes) float, rows sum to 1 (not logits).
+    labels:        (n_images,) int class indices.
+
+    In 15 bins of equal width of the sureness; empty ones add nothing. Source: Guo et al. 2017, arXiv:1706.04599.
+    """
+    shares = np.asarray(probabilities, dtype=np.float64)
+    sureness, right = shares.max(axis=1), shares.argmax(axis=1) == np.asarray(labels)
+    bins = np.ceil(sureness * CALIBRATION_BINS).astype(int)  # a bin holds its upper end, as in the paper
+    return float(np.abs(np.bincount(bins, weights=right - sureness)).sum() / len(shares))
+
+
+def means(scores: Sequence[Scores], weights: Sequence[int] | None = None) -> dict[str, float]:
+    """Return the mean precision, recall and f1 of several classes or labels; zeros where there are none."""
+    rows = [(one["precision"], one["recall"], one["f1"]) for one in scores] or [(0.0, 0.0, 0.0)]
+    found = np.average(rows, axis=0, weights=weights).tolist()
+    return dict(zip(("precision", "recall", "f1"), found, strict=True))
 
 
 def confident_mistakes(
@@ -193,13 +238,30 @@ def _per_class(
     }
 
 
-def _macro(per_class: dict[str, ClassScores]) -> dict[str, float]:
-    occurring = [scores for scores in per_class.values() if scores["n"] or scores["n_predicted"]]
+def _top(shares: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
+    from sklearn.metrics import top_k_accuracy_score
+
+    return float(top_k_accuracy_score(codes, shares, k=TOP, labels=range(shares.shape[1])))
+
+
+def _agreement(codes: NDArray[np.int64], predicted: NDArray[np.intp]) -> dict[str, float | None]:
+    """Return Cohen's kappa and Matthews's correlation; None where all images are and are called one class."""
+    from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
+
+    if len({*codes.tolist(), *predicted.tolist()}) < 2:
+        return {"cohen_kappa": None, "matthews": None}
     return {
-        "precision": float(np.mean([scores["precision"] for scores in occurring])),
-        "recall": float(np.mean([scores["recall"] for scores in occurring])),
-        "f1": float(np.mean([scores["f1"] for scores in occurring])),
+        "cohen_kappa": float(cohen_kappa_score(codes, predicted)),
+        "matthews": float(matthews_corrcoef(codes, predicted)),
     }
+
+
+def _roc_auc(shares: NDArray[np.float64], codes: NDArray[np.int64]) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    if shares.shape[1] != 2 or len(np.unique(codes)) < 2:
+        return None
+    return float(roc_auc_score(codes, shares[:, 1]))
 
 
 def _headline(evaluation: Evaluation) -> list[str]:
@@ -210,18 +272,39 @@ def _headline(evaluation: Evaluation) -> list[str]:
         f"(95 %: {low}{DASH}{high}, {evaluation.correct:,} of {evaluation.n:,})",
         f"macro     precision {macro['precision']} %, recall {macro['recall']} %, F1 {macro['f1']} %",
         f"log loss  {evaluation.log_loss:.3f}",
+        *_also(evaluation),
     ]
+
+
+def _also(evaluation: Evaluation) -> list[str]:
+    """Return lines of the further measures, those that there are: shares in percent, then the rest."""
+    shares = {
+        "balanced accuracy": evaluation.balanced_accuracy,
+        f"top-{TOP}": evaluation.top_5_accuracy,
+        "calibration error": evaluation.calibration_error,
+    }
+    numbers = {
+        "kappa": evaluation.cohen_kappa,
+        "Matthews": evaluation.matthews,
+        "ROC AUC": evaluation.roc_auc,
+        "Brier": evaluation.brier,
+    }
+    lines = [
+        ", ".join(f"{name} {percent(share)} %" for name, share in shares.items() if share is not None),
+        ", ".join(f"{name} {number:.3f}" for name, number in numbers.items() if number is not None),
+    ]
+    return [f"also      {line}" for line in lines if line]
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:
     ranked = sorted(evaluation.classes, key=lambda name: evaluation.per_class[name]["f1"])
     shown = set(ranked[:LISTED_CLASSES])
     rows = [
-        [_shortened(name), f"{scores['n']:,}", *_shares(scores)]
+        [shortened(name), f"{scores['n']:,}", *_shares(scores)]
         for name, scores in evaluation.per_class.items()
         if name in shown
     ]
-    lines = _table([["class", "images", "precision", "recall", "F1"], *rows])
+    lines = table([["class", "images", "precision", "recall", "F1"], *rows])
     hidden = len(ranked) - len(shown)
     return [*lines, f"and {hidden:,} classes with a higher F1; --json lists all"] if hidden else lines
 
@@ -237,12 +320,12 @@ def _shares(scores: ClassScores) -> list[str]:
 
 def _confusion_lines(evaluation: Evaluation) -> list[str]:
     letters = [chr(ord("a") + code) for code in range(len(evaluation.classes))]
-    names = [f"{letter} = {_shortened(name)}" for letter, name in zip(letters, evaluation.classes, strict=True)]
+    names = [f"{letter} = {shortened(name)}" for letter, name in zip(letters, evaluation.classes, strict=True)]
     rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, evaluation.confusion, strict=True)]
-    return _table([["true \\ predicted", *letters], *rows])
+    return table([["true \\ predicted", *letters], *rows])
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the rows as lines with aligned columns: names to the left, numbers to the right."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(_padded(*cell) for cell in zip(row, widths, range(len(row)), strict=True)) for row in rows]
@@ -253,6 +336,7 @@ def _padded(cell: str, width: int, column: int) -> str:
     return space + cell if column else cell + space
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """Return a name that fits a column of the terminal."""
     name = printable(name)
     return name if cell_len(name) <= NAME_WIDTH else set_cell_size(name, NAME_WIDTH - 1) + "…"

@@ -41,14 +41,16 @@ from regraft.graft import heads, tail
 from regraft.graft.examples import Inputs
 from regraft.graft.history import History
 from regraft.graft.loop import probabilities
+from regraft.graft.losses import Loss
 from regraft.graft.options import read_options
+from regraft.measure.labels import EVEN
 
 if TYPE_CHECKING:
     from regraft.data.index import Index
     from regraft.features.extract import Features
 
 FORMAT = "regraft model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had softmax alone
 FILES = ("model.json", "network.safetensors", "head.safetensors", "images.csv")
 SUMS = "SHA256SUMS"
 
@@ -58,7 +60,9 @@ class Model:
     """A trained classifier: photographs in, probabilities of its classes out.
 
     trunk:    the frozen part, with the preprocessing that belongs to its weights, and the tail if one was trained.
-    head:     what gives the logits, (n, n_classes), from the features, or from what the tail makes of them.
+    head:     what gives the logits, (n, outputs), from the features, or from what the tail makes of them.
+    loss:     what the logits mean.
+    thresholds: where an image may have several labels, from which probability on each is said to be there.
     images:   id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
     measures: what was measured when it was trained, by part.
     run:      the sha256 of all that decided the training, so that a finished run is known again.
@@ -69,6 +73,8 @@ class Model:
     head_name: str
     head_options: Mapping[str, Any]
     classes: tuple[str, ...]
+    loss: Loss = Loss()
+    thresholds: tuple[float, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     history: History = field(default_factory=History)
@@ -83,9 +89,21 @@ class Model:
         return f"<Model: {recipe.architecture} cut at {recipe.cut}, {self.head_name}, {len(self.classes)} classes>"
 
     def probabilities(self, features: Inputs) -> np.ndarray:
-        """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape); rows sum to 1."""
-        tail = self.trunk.tail
-        return probabilities(self.head if tail is None else torch.nn.Sequential(tail, self.head), features)
+        """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape).
+
+        Rows sum to 1, unless an image may have several labels.
+        """
+        return probabilities(self.module, features, self.loss)
+
+    def said(self, shares: np.ndarray) -> list[tuple[str, ...]]:
+        """Return the labels that are said to be there, for each row of probabilities (n, n_classes) of several."""
+        cuts = np.array(self.thresholds or [EVEN] * len(self.classes))
+        return [tuple(np.array(self.classes, object)[row]) for row in shares >= cuts]
+
+    @property
+    def module(self) -> torch.nn.Sequential:
+        """All that is above the frozen part: features (n, *trunk.output_shape) → logits."""
+        return torch.nn.Sequential(*filter(None, (self.trunk.tail, self.head)))
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -118,6 +136,8 @@ class Model:
             "classes": list(self.classes),
             "trunk": self.trunk.describe(),
             "head": {"name": self.head_name, "options": dict(self.head_options)},
+            "loss": {"name": self.loss.name, "several": self.loss.several},
+            "thresholds": self.thresholds,
             "options": dict(self.options),
             "chosen": dict(self.chosen),
             "versions": dict(self.versions),
@@ -210,19 +230,23 @@ def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
     head_name, head_options = description["head"]["name"], description["head"]["options"]
     plugin = plugins.load(heads, head_name)
     classes = tuple(description["classes"])
-    _check_classes(classes)
+    loss = _loss(**description.get("loss", {}))
+    _check_classes(classes, least=1 if loss.several else 2)
     shape = trunk.output_shape if trunk.tail is None else tail.output_shape(trunk.tail, trunk.output_shape)
-    head = plugin.build(shape, len(classes), read_options(plugin.Options, head_options, "option of the head"))
+    settings = read_options(plugin.Options, head_options, "option of the head")
+    head = plugin.build(shape, loss.outputs(len(classes)), settings)
     weights = safetensors.torch.load_file(folder / "head.safetensors")
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise RefusedFile(f"{folder / 'head.safetensors'} holds NaN or infinity.")
     head.load_state_dict(weights)
-    return Model(
+    model = Model(
         trunk=trunk,
         head=head.eval(),
         head_name=head_name,
         head_options=head_options,
         classes=classes,
+        loss=loss,
+        thresholds=_thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
         chosen=description["chosen"],
         history=History.from_list(description["history"]),
@@ -231,11 +255,25 @@ def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
         versions=description["versions"],
         run=str(description.get("run", "")),
     )
+    trunk.judge = model.probabilities
+    return model
 
 
-def _check_classes(classes: tuple[Any, ...]) -> None:
-    if len(classes) < 2 or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
-        raise RefusedFile(f"The classes are {classes!r}; expected two or more different names.")
+def _loss(name: str = "softmax", several: bool = False) -> Loss:
+    if name not in ("softmax", "sigmoid") or not isinstance(several, bool):
+        raise RefusedFile(f"The loss is {name!r}; expected softmax or sigmoid.")
+    return Loss(name, several)  # type: ignore[arg-type]
+
+
+def _thresholds(values: Any, count: int) -> tuple[float, ...] | None:
+    if values is not None and (len(values) != count or not all(0 <= value <= 1 for value in values)):
+        raise RefusedFile(f"The thresholds are {values!r}; expected one from 0 to 1 for each of {count} labels.")
+    return None if values is None else tuple(map(float, values))
+
+
+def _check_classes(classes: tuple[Any, ...], least: int) -> None:
+    if len(classes) < least or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
+        raise RefusedFile(f"The classes are {classes!r}; expected {least} or more different names.")
 
 
 def _images_csv(images: Mapping[str, tuple[str, str]]) -> bytes:
@@ -263,8 +301,13 @@ def record_images(index: Index) -> dict[str, tuple[str, str]]:
     return {row.id: (row.label or "", row.part or "train") for row in rows}
 
 
-def run_digest(features: Features, options: Mapping[str, Any]) -> str:
-    """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions."""
+def run_digest(features: Features, options: Mapping[str, Any], start: Model | None = None) -> str:
+    """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions.
+
+    start: the model that it goes on from.
+    """
     rows = sorted((row.id, row.label or "", row.part or "", row.group or "") for row in features.rows)
-    decides = [rows, features.trunk.digest, hash_tensors(features.trunk.tensors()), dict(options), versions()]
+    recipe, own = features.trunk.recipe, hash_tensors(features.trunk.tensors())
+    decides = [rows, features.trunk.digest, recipe.end, recipe.pool, own, dict(options), versions()]
+    decides += [hash_tensors(start.head.state_dict())] if start else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

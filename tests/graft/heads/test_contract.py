@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 
 from regraft.core import plugins
-from regraft.core.errors import DataError
-from regraft.graft import heads, loop
+from regraft.core.errors import DataError, UsageError
+from regraft.graft import heads, loop, losses
 from regraft.graft.examples import Examples
 from regraft.graft.options import FitOptions, read_options
 
@@ -40,6 +40,45 @@ def test_it_learns_and_gives_a_logit_for_each_class(name, shape, classes):
     logits = result.module(torch.from_numpy(fresh.inputs))
     assert logits.shape == (90, classes)
     assert np.mean(logits.argmax(1).numpy() == fresh.labels) > 0.95
+
+
+@every_head
+def test_by_sigmoid_it_gives_one_logit_for_two_classes_and_refuses_more(name):
+    result = fitted(name, blobs(0, classes=2), blobs(1, classes=2), 2, loss="sigmoid")
+    logits = loop.logits(result.module, blobs(2, classes=2).inputs)
+    assert logits.shape == (90, 1)
+    assert np.mean((logits[:, 0] > 0) == blobs(2, classes=2).labels) > 0.95
+    with pytest.raises(UsageError, match="--loss is sigmoid"):
+        fitted(name, blobs(0), loss="sigmoid")
+
+
+def labelled(seed, n=120):
+    """Rows with two labels that are told by two of their numbers; some have both, some neither."""
+    rng = np.random.default_rng(seed)
+    labels = np.array([[1, 1], [0, 0], [1, 0], [0, 1]])[np.arange(n) % 4]
+    return Examples((np.c_[labels, labels, labels] * 6 + rng.normal(size=(n, 6))).astype(np.float32), labels)
+
+
+@every_head
+@pytest.mark.parametrize("validation", [None, labelled(1)], ids=["train only", "validation"])
+def test_it_learns_several_labels_of_an_image(name, validation):
+    result = fitted(name, labelled(0), validation, 2)
+    fresh = labelled(2)
+    loss, accuracy = loop.evaluate(result.module, fresh, losses.of(FitOptions(), fresh.labels))
+    assert accuracy > 0.95
+    assert loss < 0.2
+
+
+@every_head
+@pytest.mark.parametrize("balance", ["weights", "oversample"])
+def test_balanced_it_finds_more_of_a_rare_class(name, balance):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 20])
+    train = Examples((labels[:, None] + rng.normal(size=(200, 6))).astype(np.float32), labels)
+    plain, balanced = (fitted(name, train, None, 2, balance=given) for given in ("none", balance))
+    fresh = (1 + np.random.default_rng(1).normal(size=(500, 6))).astype(np.float32)  # all of the rare class
+    found = [np.mean(loop.logits(result.module, fresh).argmax(1)) for result in (plain, balanced)]
+    assert found[1] > found[0] + 0.05
 
 
 @every_head

@@ -6,11 +6,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils.class_weight import compute_sample_weight
 
 from regraft.core.rng import derive
 from regraft.graft import loop, softmax
 from regraft.graft.examples import Examples
 from regraft.graft.heads import linear
+from regraft.graft.losses import Loss
 from regraft.graft.options import FitOptions
 
 
@@ -124,6 +126,113 @@ def test_it_learns_from_all_views_each_as_its_share_of_the_image(classes):
     model.fit(prepared(whole, rows), labels, sample_weight=np.full(len(rows), 1 / 3))
     expected = model.predict_proba(prepared(whole, fresh.inputs))
     np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs), expected, atol=1e-3)
+
+
+def unequal(seed, classes):
+    """The classes of `overlapping`, of which the first is by far the largest."""
+    given = overlapping(seed, classes, n=300)
+    kept = np.flatnonzero((given.labels == 0) | (np.arange(300) % 5 == 0))
+    return Examples(given.inputs[kept], given.labels[kept])
+
+
+@pytest.mark.parametrize("balance", ["weights", "oversample"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_balanced_it_is_the_balanced_regression_of_scikit_learn(classes, balance):
+    train, fresh = unequal(0, classes), overlapping(1, classes)
+    options = FitOptions(balance=balance)
+    fitted = linear.fit(train, fresh, classes, linear.Options(regularisation=10.0), options)
+    model = LogisticRegression(C=1 / 10, tol=1e-10, max_iter=10_000, class_weight="balanced")
+    model.fit(prepared(train, train.inputs), train.labels)
+    expected = model.predict_proba(prepared(train, fresh.inputs))
+    found = loop.probabilities(fitted.module, fresh.inputs)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert log_loss(fresh.labels, found) == pytest.approx(log_loss(fresh.labels, expected), abs=1e-3)
+    weighed = log_loss(
+        train.labels,
+        model.predict_proba(prepared(train, train.inputs)),
+        sample_weight=compute_sample_weight("balanced", train.labels),
+    )
+    assert fitted.history.rows[0].loss == pytest.approx(weighed, abs=1e-3)
+
+
+def test_balanced_the_strength_is_chosen_by_the_weighed_log_loss():
+    train, held = unequal(0, 3), unequal(1, 3)
+    fitted = linear.fit(train, held, 3, linear.Options(), FitOptions(balance="weights"))
+    weights = len(train) / (3 * np.bincount(train.labels))
+    losses = []
+    for strength in linear.GRID:
+        model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000, class_weight="balanced")
+        model.fit(prepared(train, train.inputs), train.labels)
+        shares = model.predict_log_proba(prepared(train, held.inputs))
+        losses.append(-np.mean(weights[held.labels] * shares[np.arange(len(held)), held.labels]))
+    assert fitted.chosen["regularisation"] == linear.GRID[np.argmin(losses)]
+    tried = np.array(fitted.chosen["tried"])
+    np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=5e-3)  # weak ones are tried less exactly
+
+
+def test_of_two_classes_the_sigmoid_is_the_same_model_with_one_output():
+    train, fresh = overlapping(0, 2), overlapping(1, 2)
+    one, two = (linear.fit(train, fresh, 2, linear.Options(), FitOptions(loss=loss)) for loss in ("sigmoid", "softmax"))
+    assert loop.logits(one.module, fresh.inputs).shape == (150, 1)
+    found = loop.probabilities(one.module, fresh.inputs, Loss("sigmoid"))
+    np.testing.assert_allclose(found, loop.probabilities(two.module, fresh.inputs), atol=1e-6)
+    assert one.chosen == two.chosen
+    for row, same in zip(one.history.rows, two.history.rows, strict=True):
+        assert (row.loss, row.accuracy) == pytest.approx((same.loss, same.accuracy))
+
+
+def test_smoothing_keeps_it_from_being_sure():
+    train = Examples(np.repeat(np.eye(3), 20, axis=0), np.repeat([0, 1, 2], 20))  # that planes part
+    options = FitOptions(label_smoothing=0.3)
+    fitted = linear.fit(train, None, 3, linear.Options(regularisation=1e-4), options)
+    found = loop.probabilities(fitted.module, np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(found, 0.7 * np.eye(3) + 0.1, atol=1e-3)
+
+
+def several(seed, n=200):
+    """Rows of three labels, some with none."""
+    inputs = overlapping(seed, n=n).inputs
+    wanted = (inputs - 5) @ np.random.default_rng(3).normal(size=(12, 3))
+    noise = np.random.default_rng(seed + 50).normal(0, 3, (n, 3))
+    return Examples(inputs, (wanted + noise > [0, 2, 4]).astype(np.float32))
+
+
+def regressions(strength, train, inputs):
+    """Return scikit-learn's probability of each label, from a regression of its own."""
+    found = []
+    for label in range(train.labels.shape[1]):
+        model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+        model.fit(prepared(train, train.inputs), train.labels[:, label])
+        found.append(model.predict_proba(prepared(train, inputs))[:, 1])
+    return np.stack(found, axis=1)
+
+
+def mean_loss(labels, shares):
+    return np.mean([log_loss(labels[:, label], shares[:, label], labels=[0, 1]) for label in range(labels.shape[1])])
+
+
+def test_several_labels_have_a_regression_each_of_the_strength_with_the_lowest_mean_loss():
+    train, held, fresh = several(0), several(1), several(2)
+    fitted = linear.fit(train, held, 3, linear.Options(), FitOptions())
+    losses = [mean_loss(held.labels, regressions(strength, train, held.inputs)) for strength in linear.GRID]
+    strength = linear.GRID[np.argmin(losses)]
+    assert fitted.chosen["regularisation"] == strength
+    tried = np.array(fitted.chosen["tried"])
+    np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=1e-3)
+    loss = Loss("sigmoid", several=True)
+    expected = regressions(strength, train, fresh.inputs)
+    np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs, loss), expected, atol=2e-3)
+    assert fitted.history.rows[1].loss == pytest.approx(min(losses), abs=1e-3)
+
+
+def test_several_labels_are_chosen_for_by_folds_that_part_each_images_rarest_label():
+    train = several(0, n=100)
+    fitted = linear.fit(train, None, 3, linear.Options(), FitOptions())
+    assert "5-fold" in fitted.chosen["how"]
+    once = np.zeros((20, 3))
+    once[:10, 0], once[5:15, 1], once[0, 2] = 1, 1, 1  # one image only has the last
+    chosen = linear.fit(Examples(train.inputs[:20], once), None, 3, linear.Options(), FitOptions()).chosen
+    assert chosen["regularisation"] == linear.DEFAULT
 
 
 def test_views_judge_nothing_and_stay_in_the_fold_of_their_image():

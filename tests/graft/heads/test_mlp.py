@@ -6,9 +6,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from regraft.core.errors import Diverged, UsageError
-from regraft.graft import loop
+from regraft.graft import loop, packed
 from regraft.graft.examples import Examples
 from regraft.graft.heads import mlp
+from regraft.graft.losses import Loss
 from regraft.graft.options import FitOptions
 
 OPTIONS = FitOptions(head="mlp", epochs=60, learning_rate=0.02)
@@ -91,3 +92,33 @@ def test_what_is_kept_when_it_diverges_takes_the_inputs_as_they_are():
 def test_no_layers_at_all_are_none_not_an_empty_list():
     with pytest.raises(UsageError, match="--hidden"):
         mlp.Options(hidden=())
+
+
+def test_with_one_output_it_learns_the_same():
+    train, held, fresh = moons(0), moons(1), moons(2)
+    options = FitOptions(head="mlp", epochs=60, learning_rate=0.02, loss="sigmoid")
+    module = mlp.fit(train, held, 2, mlp.Options(hidden=32, dropout=0.1), options).module
+    found = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
+    assert loop.logits(module, fresh.inputs).shape == (300, 1)
+    assert np.mean(found.argmax(1) == fresh.labels) > 0.95
+
+
+def test_all_rows_in_one_oversampled_step_are_other_rows_in_each(monkeypatch):
+    """The first layer must not take them for those of the step before."""
+    given, found = moons(0), []
+    train = Examples(given.inputs[100:], given.labels[100:])
+    options = FitOptions(head="mlp", epochs=40, learning_rate=0.05, balance="oversample", batch_size="all")
+    for limit in (packed.LIMIT, 0):
+        monkeypatch.setattr(packed, "LIMIT", limit)
+        module = mlp.fit(train, None, 2, mlp.Options(hidden=8, dropout=0), options).module
+        found.append(loop.probabilities(module, given.inputs))
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_what_is_prepared_is_what_is_trained():
+    train, held = moons(0, 1e3), moons(1, 1e3)
+    options = FitOptions(head="mlp", epochs=3)
+    module, body, standardised, judging = mlp.prepare(train, held, 2, mlp.Options(), options)
+    loop.train(body, standardised, judging, options)
+    fitted = mlp.fit(train, held, 2, mlp.Options(), options)
+    assert np.array_equal(loop.logits(module, held.inputs), loop.logits(fitted.module, held.inputs))

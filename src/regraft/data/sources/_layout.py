@@ -40,6 +40,7 @@ WORKING_LAYOUTS = (
     "(train/cat/1.jpg), or a CSV file with the columns path and label."
 )
 
+SEVERAL = "; "  # between the labels of one image, in one text
 HIDDEN = "hidden or system file"
 
 _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"])
@@ -53,6 +54,11 @@ def printable(text: str) -> str:
 def as_label(text: str) -> str:
     """Return the label's one spelling: composed accents (a Mac's archive has them apart), no space around it."""
     return unicodedata.normalize("NFC", printable(text)).strip()
+
+
+def as_labels(text: str) -> tuple[str, ...]:
+    """Return the labels in a text with `;` or `|` between them, each once and by name; none in an empty one."""
+    return tuple(sorted({label for part in re.split("[;|]", text) if (label := as_label(part))}))
 
 
 def is_hidden(path: str) -> bool:

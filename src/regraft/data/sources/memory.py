@@ -13,7 +13,7 @@ from typing import Any
 
 from regraft.core.errors import DataError
 from regraft.data.index import PARTS, Row
-from regraft.data.sources._layout import PART_NAMES, as_label, printable
+from regraft.data.sources._layout import PART_NAMES, SEVERAL, as_label, as_labels, printable
 from regraft.data.sources.folder import FilePlace
 
 
@@ -26,12 +26,17 @@ def rows(
 ) -> Iterator[Row]:
     """Yield one row per path; labels and groups of any kind become text.
 
+    labels: a list, tuple or set of labels for each path where an image may have several, or none.
     parts:  one of train, validation, test (or their other common names) per path.
     groups: None, NaN or "" where a path is in no group.
     Raises DataError if the lengths differ, a label is missing, or a part is unknown.
     """
     paths = list(paths)
     columns = {"labels": list(labels)}
+    if len({isinstance(label, list | tuple | set | frozenset) for label in columns["labels"]}) > 1:
+        raise DataError(
+            "Some paths have a list of labels and some a single one; expected a list for each, or for none."
+        )
     columns |= {name: list(values) for name, values in (("parts", parts), ("groups", groups)) if values is not None}
     for name, values in columns.items():
         if len(values) != len(paths):
@@ -52,17 +57,24 @@ def is_frame(source: object) -> bool:
 def frame_rows(frame: Any) -> Iterator[Row]:
     """Yield one row per row of a frame with the columns path and label, and part and group if it has them.
 
+    Where an image may have several labels the column is `labels`, of lists or of text with `;` or `|` between.
+
     Raises DataError if a column is missing, and as `rows` does.
     """
     columns = [str(name) for name in frame.columns]
-    missing = [name for name in ("path", "label") if name not in columns]
+    column = "labels" if "labels" in columns else "label"
+    missing = [name for name in ("path", column) if name not in columns]
     if missing:
         raise DataError(f"The frame has the columns {', '.join(columns)}; expected also {' and '.join(missing)}.")
     repeated = [name for name in ("path", "label", "part", "group") if columns.count(name) > 1]
     if repeated:
         raise DataError(f"The frame has more than one column {repeated[0]!r}; expected one.")
     optional = {name + "s": frame[name].tolist() if name in columns else None for name in ("part", "group")}
-    yield from rows(frame["path"].tolist(), frame["label"].tolist(), **optional)
+    labels = frame[column].tolist()
+    if column == "labels":
+        labels = [as_labels(value) if isinstance(value, str) else value for value in labels]
+        labels = [() if _is_missing(value) else value for value in labels]
+    yield from rows(frame["path"].tolist(), labels, **optional)
 
 
 def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -> Row:
@@ -71,17 +83,30 @@ def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -
     except TypeError:
         raise DataError(f"Path number {number} is {path!r}; expected a file's path.") from None
     where = f"{printable(str(path))} (number {number})"
-    label = "" if _is_missing(values["labels"]) else as_label(str(values["labels"]))
-    if not label:
+    labels = _labels(values["labels"])
+    label = SEVERAL.join(labels) if labels is not None else _label(values["labels"])
+    if not label and labels is None:
         raise DataError(f"{where} has no label: {values['labels']!r}. Give it one, or leave the file out.")
     group = values.get("groups")
     return Row(
         path=printable(place.as_posix()),
         place=FilePlace(place),
         label=label,
+        labels=labels,
         part=_part(values["parts"], where) if "parts" in values else None,
         group=None if _is_missing(group) else str(group),
     )
+
+
+def _label(value: object) -> str:
+    return "" if _is_missing(value) else as_label(str(value))
+
+
+def _labels(value: object) -> tuple[str, ...] | None:
+    """Return the labels of an image that may have several, each once and by name; None for a single label."""
+    if not isinstance(value, list | tuple | set | frozenset):
+        return None
+    return tuple(sorted({label for item in value if (label := _label(item))}))
 
 
 def _part(value: object, where: str) -> str:

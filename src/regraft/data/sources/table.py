@@ -1,5 +1,8 @@
 """A CSV file as a source: the columns path and label, and part and group if it has them, in any order.
 
+Where an image may have several labels, or none, the column is `labels`, with
+`;` or `|` between them.
+
 The file enters whole (it holds paths, not pictures), rows leave in its order.
 Paths are relative to the CSV's folder and stay in it unless told otherwise.
 All that is wrong is told together, each with its line.
@@ -14,10 +17,10 @@ from pathlib import Path
 
 from regraft.core.errors import DataError
 from regraft.data.index import PARTS, Row
-from regraft.data.sources._layout import PART_NAMES, as_label, printable
+from regraft.data.sources._layout import PART_NAMES, SEVERAL, as_label, as_labels, printable
 from regraft.data.sources.folder import FilePlace
 
-COLUMNS = ("path", "label", "part", "group")
+COLUMNS = ("path", "label", "labels", "part", "group")
 
 SHOWN_FAULTS = 20
 
@@ -85,7 +88,9 @@ def _text(path: Path) -> str:
 
 def _header(path: Path, fields: list[str]) -> list[str]:
     header = [field.strip().casefold() for field in fields]
-    missing = [name for name in ("path", "label") if name not in header]
+    if {"label", "labels"} <= set(header):
+        raise DataError(f"{path}, line 1: the columns label and labels are both there; expected one of them.")
+    missing = [name for name in ("path", "label") if name not in header and name + "s" not in header]
     if missing:
         shown = printable(", ".join(fields))[:200] or "nothing"
         raise DataError(f"{path}, line 1: no column {' and no '.join(missing)}; found {shown}. Expected path,label.")
@@ -98,13 +103,15 @@ def _header(path: Path, fields: list[str]) -> list[str]:
 def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
     if record is None:
         raise _Fault("more or fewer fields than the header has")
-    label = as_label(record["label"])
-    if not label:
+    labels = as_labels(record["labels"]) if "labels" in record else None
+    label = as_label(record["label"]) if labels is None else SEVERAL.join(labels)
+    if not label and labels is None:
         raise _Fault("the label is empty")
     return Row(
         path=printable(Path(record["path"]).as_posix()),
         place=FilePlace(_locate(record["path"], folder, outside)),
         label=label,
+        labels=labels,
         part=_part(record["part"]) if "part" in record else None,
         group=record.get("group") or None,
     )

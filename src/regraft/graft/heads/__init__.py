@@ -4,8 +4,8 @@ A head's file has
 
     Options           its own choices, a frozen dataclass that checks itself
     NEEDS_HELD_OUT    whether `fit` should be given rows that it does not learn from, to choose by
-    build(shape, n_classes, options)
-                      the untrained torch module: inputs (n, *shape) → logits (n, n_classes)
+    build(shape, n_outputs, options)
+                      the untrained torch module: inputs (n, *shape) → logits (n, n_outputs), as many as `Loss.outputs`
     fit(train, validation, n_classes, options, fit_options, *, checkpoint=None)
                       the trained one, as `Fitted`; its state_dict fits the module that `build` gives
 

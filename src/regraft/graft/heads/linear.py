@@ -1,4 +1,8 @@
-"""Multinomial logistic regression on centred features; the strength of its regularisation is chosen.
+"""Logistic regression on centred features; the strength of its regularisation is chosen.
+
+It is multinomial; of two classes the sigmoid loss is the same model, with one
+output, the difference of the two. Where an image may have several labels
+there is one regression for each, all of one strength.
 
 The features are centred and brought to one common scale, which is folded into
 the weights, so that what leaves is one linear layer. Their own scales are
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regraft.graft.examples import Examples
+    from regraft.graft.losses import Loss
     from regraft.graft.options import FitOptions
     from regraft.graft.softmax import Regressions
 
@@ -58,11 +63,11 @@ class Options:
         require(fit, "regularisation", value, "a number above 0, or none to have it chosen")
 
 
-def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Sequential:  # noqa: ARG001 (all heads alike)
-    """Return the untrained head: inputs (n, *shape) → logits (n, n_classes)."""
+def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequential:  # noqa: ARG001 (all heads alike)
+    """Return the untrained head: inputs (n, *shape) → logits (n, n_outputs)."""
     from torch import nn
 
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), n_classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), n_outputs))
 
 
 def fit(
@@ -81,28 +86,34 @@ def fit(
     folds if a class has fewer groups; DEFAULT if one has a single group). GRID is gone down from the strongest until
     WORSE levels in a row are no better. The rows that judge are images as they are, never views.
 
-    `checkpoint` is not used: there is nothing between the start and the end to come back to.
-    Raises DataError for a class without a training row, or inputs that are not finite.
+    What is minimised, and judged by, is the loss of the options: with `balance`, as weights or oversampling, a class
+    counts the more the rarer it is. `checkpoint` is not used: there is nothing between start and end to come back to.
+    Raises DataError for a class without a training row, or inputs that are not finite; UsageError for a loss that
+    does not fit the labels.
     """
-    from regraft.graft import loop
+    from regraft.graft import loop, losses
     from regraft.graft.examples import check
 
     check(train, validation, n_classes)
+    loss = losses.of(fit_options, train.labels)
     began = time.perf_counter()
-    weight, bias, chosen = _solved(train, validation, n_classes, options, fit_options.seed)
+    weight, bias, chosen = _solved(train, validation, n_classes, options, loss, fit_options.seed)
+    if loss.outputs(n_classes) == 1:
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     with loop.seeded(fit_options.seed, "head"):
-        module = build(train.shape, n_classes, options)
+        module = build(train.shape, len(bias), options)
     module.load_state_dict({"1.weight": weight, "1.bias": bias})
     seconds = time.perf_counter() - began
-    parts = {"train": train, "validation": validation}
-    rows = [Measured(0, part, *loop.evaluate(module, rows), None, seconds) for part, rows in parts.items() if rows]
+    rows = [Measured(0, "train", *loop.evaluate(module, train, loss), None, seconds)]
+    if validation:
+        rows.append(Measured(0, "validation", *loop.evaluate(module, validation, loss), None, 0.0))
     return Fitted(module.eval(), History(rows), chosen)
 
 
 def _solved(
-    train: Examples, validation: Examples | None, n_classes: int, options: Options, seed: int
+    train: Examples, validation: Examples | None, n_classes: int, options: Options, loss: Loss, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Return weight and bias for the inputs as they are, and what was chosen."""
+    """Return weight (n_classes, width) and bias for the inputs as they are, and what was chosen."""
     import numpy as np
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -114,11 +125,18 @@ def _solved(
     held = validation if search and validation else None
     rows = _read(train, held, _folds(train, seed) if search and not held else np.full(len(train), -1))
     mean, scale = standardise.together(rows.inputs[:, :-1], rows.learnt)
-    times = len(train.all_inputs) * (2 if n_classes == 2 else 1)  # two classes: as strong as on their difference
+    two = n_classes == 2 and not loss.several  # as strong as on their difference
+    times = len(train.all_inputs) * (2 if two else 1)
+
+    def regressions(which: slice, left_out: np.ndarray) -> Regressions:
+        labels = rows.labels[which]
+        counts = None if loss.weights is None else loss.weights[labels]
+        inputs = rows.inputs[which]
+        return Regressions(inputs, labels, n_classes, left_out, row_weights=counts, smoothing=loss.smoothing)
+
     with threadpool_limits(1):
-        chosen = _chosen(options, Regressions(rows.inputs, rows.labels, n_classes, rows.left_out), rows, held, times)
-        learnt = slice(rows.learnt)
-        regression = Regressions(rows.inputs[learnt], rows.labels[learnt], n_classes, np.full(rows.learnt, -1))
+        chosen = _chosen(options, regressions(slice(None), rows.left_out), rows, held, times)
+        regression = regressions(slice(rows.learnt), np.full(rows.learnt, -1))
         if not regression.solve(chosen["regularisation"] * times, TOLERANCE):
             log.warning("The linear head is near its solution, not at it: stopped at %d iterations.", MAX_ITERATIONS)
     weight, bias = regression.weights[0, :, :-1].astype(np.float64) / scale, regression.weights[0, :, -1]
@@ -129,7 +147,7 @@ class _Rows(NamedTuple):
     """All rows that are learnt from or judge, those that one regression leaves out together.
 
     inputs:   (n, width + 1) float32, the last number 1.
-    labels:   (n,) int64.
+    labels:   (n,) int64, or (n, classes) float32.
     left_out: (n,) int64, the fold that the row judges, -1 for none.
     clean:    (n,) bool, the image as it is, not a view.
     learnt:   how many belong to the training part; the others come last.
@@ -196,7 +214,7 @@ def _folds(train: Examples, seed: int) -> np.ndarray:
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    labels, found = train.labels, np.full(len(train), -1)
+    labels, found = _strata(train.labels), np.full(len(train), -1)
     groups = np.arange(len(labels)) if train.groups is None else train.groups
     classes = np.unique(labels)
     fewest = min(len(np.unique(groups[labels == label])) for label in classes)
@@ -207,3 +225,14 @@ def _folds(train: Examples, seed: int) -> np.ndarray:
         if len(rest) and len(np.unique(labels[fit])) == len(classes):
             found[rest] = found.max() + 1
     return found
+
+
+def _strata(labels: np.ndarray) -> np.ndarray:
+    """Return what rows are told apart by, (n,): their class, or the rarest of several labels, or that there is none."""
+    import numpy as np
+
+    if labels.ndim == 1:
+        return labels
+    rarity = np.where(labels > 0, labels.sum(axis=0), np.inf)
+    strata: np.ndarray = np.where(labels.any(axis=1), rarity.argmin(axis=1), labels.shape[1])
+    return strata

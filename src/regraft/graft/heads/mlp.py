@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regraft.graft.options import FitOptions
 
 
+LEARNT = ("0.mean", "0.scale")  # the standardisation's, of the training rows
 NEEDS_HELD_OUT = True  # the epoch to stop at can't be chosen on the rows that are trained on
 
 
@@ -48,8 +49,8 @@ class Options:
         return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
 
 
-def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Sequential:
-    """Return the untrained head: inputs (n, *shape) → logits (n, n_classes)."""
+def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequential:
+    """Return the untrained head: inputs (n, *shape) → logits (n, n_outputs)."""
     from torch import nn
 
     from regraft.graft.standardise import Standardise
@@ -59,7 +60,7 @@ def build(shape: tuple[int, ...], n_classes: int, options: Options) -> nn.Sequen
     for hidden in options.widths:
         layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(options.dropout)]
         width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, n_classes))
+    return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 
 
 def fit(
@@ -70,29 +71,51 @@ def fit(
     fit_options: FitOptions,
     *,
     checkpoint: Path | None = None,
+    start: nn.Module | None = None,
 ) -> Fitted:
     """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
 
-    The rows are standardised as they are read, so that rows kept in memory are so once, not in every step.
+    start: a trained head of the same make to go on from, whose standardisation stays.
     """
-    import torch
+    from regraft.graft import loop
 
-    from regraft.graft import loop, standardise
-    from regraft.graft.examples import check
-
-    check(train, validation, n_classes)
-    with loop.seeded(fit_options.seed, "head"):
-        module = build(train.shape, n_classes, options)
-    learnt = standardise.learn(train)
-    for name, values in zip(("0.mean", "0.scale"), learnt, strict=True):
-        module.get_buffer(name).copy_(torch.from_numpy(values))
-    train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    module, body, train, validation = prepare(train, validation, n_classes, options, fit_options, start)
     try:
-        history = loop.train(_body(module, train, fit_options), train, validation, fit_options, checkpoint=checkpoint)
+        history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint)
     except Diverged as error:
         error.kept = error.kept and dataclasses.replace(error.kept, module=module.eval())
         raise
     return Fitted.by_epochs(module.eval(), history)
+
+
+def prepare(
+    train: Examples,
+    validation: Examples | None,
+    n_classes: int,
+    options: Options,
+    fit_options: FitOptions,
+    start: nn.Module | None = None,
+) -> tuple[nn.Sequential, nn.Sequential, Examples, Examples | None]:
+    """Return the head with its standardisation learnt, the part of it that the loop trains, and that part's examples.
+
+    These are standardised as they are read, so that rows kept in memory are so once, not in every step.
+    """
+    import torch
+
+    from regraft.graft import loop, losses, standardise
+    from regraft.graft.examples import check
+
+    check(train, validation, n_classes)
+    with loop.seeded(fit_options.seed, "head"):
+        module = build(train.shape, losses.of(fit_options, train.labels).outputs(n_classes), options)
+    if start is None:
+        for name, values in zip(LEARNT, standardise.learn(train), strict=True):
+            module.get_buffer(name).copy_(torch.from_numpy(values))
+    else:
+        module.load_state_dict(start.state_dict())
+    learnt = [module.get_buffer(name).numpy() for name in LEARNT]
+    train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    return module, _body(module, train, fit_options), train, validation
 
 
 def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn.Sequential:
@@ -102,5 +125,6 @@ def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn
     from regraft.graft.packed import Packed
 
     _, first, *others = module
-    still = fit_options.rows_a_step(len(train)) >= len(train) and not train.views and train.fresh is None
+    whole = fit_options.rows_a_step(len(train)) >= len(train) and fit_options.balance != "oversample"
+    still = whole and not train.views and train.fresh is None
     return nn.Sequential(Packed(first) if still and isinstance(first, nn.Linear) else first, *others)

@@ -1,0 +1,225 @@
+"""Fine-tuning in two phases: a head on what the frozen tail says, then the tail and that head together.
+
+A head that has learnt nothing sends large and meaningless gradients into a
+pretrained tail, which loses what it knew; one that was solved before does not
+(linear probing, then fine-tuning: Kumar et al. 2022, arXiv:2202.10054). After
+each phase the model is judged on the same rows, and the better one is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from regraft.core import plugins
+from regraft.core.errors import Diverged, UsageError
+from regraft.core.progress import log
+from regraft.graft import checkpoint as checkpoints
+from regraft.graft import heads, loop, losses
+from regraft.graft import tail as tails
+from regraft.graft.checkpoint import Tensors
+from regraft.graft.examples import Examples, check
+from regraft.graft.history import Fitted, History, Measured
+from regraft.graft.losses import Loss
+from regraft.graft.options import FitOptions
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How the model did on the judging rows after one phase.
+
+    name:    "start" (a model to go on from), "head" or "tail".
+    right:   (n,) bool, which rows it was right about.
+    epochs:  how many the phase took, 0 for what is solved in one go.
+    seconds: what judging took.
+    chosen:  what the phase chose by itself.
+    """
+
+    name: str
+    loss: float
+    right: np.ndarray
+    epochs: int
+    seconds: float
+    chosen: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the rows that is right, in [0, 1]."""
+        return float(self.right.mean())
+
+    def describe(self) -> dict[str, Any]:
+        """Return all but the rows, JSON-able."""
+        own = {"phase": self.name, "loss": self.loss, "accuracy": self.accuracy, "epochs": self.epochs}
+        return {**own, **self.chosen}
+
+
+@dataclass
+class _Run:
+    """A fit under way: what it is told, the phases that are done, and the weights after the best of them."""
+
+    module: nn.Sequential  # the tail and the head
+    train: Examples
+    validation: Examples | None
+    options: FitOptions
+    loss: Loss  # that judges
+    bfloat16: bool
+    history: History = field(default_factory=History)
+    done: list[Phase] = field(default_factory=list)
+    weights: Tensors = field(default_factory=dict)  # after the best phase
+
+    @property
+    def best(self) -> Phase:
+        """The best phase by the watched measure; of equals the first."""
+        if self.options.watch == "accuracy":
+            return min(self.done, key=lambda phase: (-phase.accuracy, phase.loss))
+        return min(self.done, key=lambda phase: phase.loss)
+
+
+def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
+    """Return the phases that are to be gone through, in order, of "head" and "tail".
+
+    pretrained: whether the tail's weights are worth keeping. Random ones are trained with their head at once: what
+                they say before is no ground for a head.
+    trained:    whether there is a trained model to go on from, whose head needs no phase of its own.
+
+    Raises UsageError where an untrained head would spoil a pretrained tail.
+    """
+    names = tuple(options.phases.split(","))
+    if "tail" not in names:
+        return names
+    if trained or not pretrained:
+        return ("tail",)
+    if "head" not in names and not options.untrained_head:
+        raise UsageError(
+            "--phases is 'tail', and the head is untrained: it would spoil the pretrained tail in its first steps. "
+            "Use --phases head,tail, or go on from a trained model with --continue, or insist with --untrained-head."
+        )
+    return names
+
+
+def fit(
+    tail: nn.Module,
+    shape: tuple[int, ...],
+    train: Examples,
+    validation: Examples | None,
+    n_classes: int,
+    options: FitOptions,
+    *,
+    pretrained: bool = True,
+    bfloat16: bool = False,
+    checkpoint: Path | None = None,
+    start: nn.Sequential | None = None,
+) -> Fitted:
+    """Train a head on top of `tail`, and `tail` itself, in place, as `plan` says; `Fitted.module` is the two in a row.
+
+    shape:      of one input, as the trunk gives it.
+    validation: the rows that judge each phase, by the options' watched measure; the training rows where there are none.
+    bfloat16:   compute products in it, which pays where the processor is built for it; what is learnt stays float32.
+    checkpoint: a file that keeps the state of the tail's phase between epochs. The head's, which takes about as long
+                as an epoch or two of that, is gone through again when a run is resumed, to the same end.
+    start:      a trained tail with its head, to go on from.
+
+    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, the earlier of
+    equals; `Fitted.right` says for each phase which of the judging rows were right.
+
+    Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
+    `kept` of Diverged is the better of the phases before and what the last one came to.
+    """
+    check(train, validation, n_classes)
+    names = plan(options, pretrained=pretrained, trained=start is not None)
+    loss = losses.of(options, train.labels)
+    module = tails.build(tail, shape, loss.outputs(n_classes), options)
+    run = _Run(module, train, validation, options, loss, bfloat16)
+    if start is not None:
+        _take_over(module, start)
+        _judge(run, "start", module, validation or train, {})
+    if "head" in names:
+        _fit_head(run, n_classes)
+    if "tail" in names:
+        _train_tail(run, checkpoint, pretrained=pretrained)
+    return _kept(run)
+
+
+def _take_over(module: nn.Sequential, start: nn.Sequential) -> None:
+    """Load the weights to go on from."""
+    given = start.state_dict()
+    if {name: tensor.shape for name, tensor in given.items()} != {n: t.shape for n, t in module.state_dict().items()}:
+        raise UsageError("The model to go on from has another network, cut, head or number of classes than this run.")
+    module.load_state_dict(given)
+
+
+def _fit_head(run: _Run, n_classes: int) -> None:
+    """Fit the head on what the tail says of each image and its views.
+
+    A head that needs no rows held out chooses by cross-validation of the training rows: they are more, and those that
+    judge stay out of it. Another goes on from that of the model to start from, if there is one.
+    """
+    options, (tail, own) = run.options, run.module
+    head = plugins.load(heads, options.head)
+    train = tails.pooled(tail, run.train, bfloat16=run.bfloat16)
+    held = run.validation and tails.pooled(tail, run.validation, bfloat16=run.bfloat16)
+    begin = {"start": own} if run.done and head.NEEDS_HELD_OUT else {}
+    choosing = held if head.NEEDS_HELD_OUT else None
+    try:
+        fitted = head.fit(train, choosing, n_classes, options.head_settings, options, **begin)
+    except Diverged as error:
+        own.load_state_dict(error.kept.module.state_dict())
+        error.kept = dataclasses.replace(error.kept, module=run.module.eval())
+        raise
+    own.load_state_dict(fitted.module.state_dict())
+    run.history = fitted.history
+    phase = _judge(run, "head", own, held or train, fitted.chosen)
+    if held and not head.NEEDS_HELD_OUT:
+        row = Measured(run.history.epochs, "validation", phase.loss, phase.accuracy, None, phase.seconds)
+        run.history.add([row])
+
+
+def _train_tail(run: _Run, checkpoint: Path | None, *, pretrained: bool) -> None:
+    """Train the tail and the head together; whether or not that diverges, judge what it came to."""
+    told: dict[str, Any] = {"pretrained": pretrained, "bfloat16": run.bfloat16, "checkpoint": checkpoint}
+    diverged: Diverged | None = None
+    try:
+        run.history = tails.train(run.module, run.train, run.validation, run.options, start=run.history, **told)
+    except Diverged as error:
+        run.history, diverged = error.kept.history, error
+    _judge(run, "tail", run.module, run.validation or run.train, {"best_epoch": run.history.best_epoch})
+    if diverged:
+        diverged.kept = _kept(run)
+        raise diverged
+
+
+def _judge(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any]) -> Phase:
+    """Measure a module on the rows that judge; keep the weights of tail and head if they are the best so far."""
+    began = time.perf_counter()
+    logits = torch.from_numpy(loop.logits(module, rows.inputs, bfloat16=run.bfloat16)).double()
+    labels = torch.from_numpy(rows.labels)
+    loss, right = run.loss(logits, labels).item(), run.loss.right(logits, labels).numpy()
+    epochs = run.history.epochs - run.history.before
+    phase = Phase(name, loss, right, epochs, time.perf_counter() - began, dict(chosen))
+    run.done.append(phase)
+    if run.best is phase:
+        run.weights = checkpoints.weights(run.module)
+    return phase
+
+
+def _kept(run: _Run) -> Fitted:
+    """Return the best phase's model, and say which it is."""
+    run.module.load_state_dict(run.weights)
+    if len(run.done) > 1:
+        told = [f"{phase.name}: loss {phase.loss:.4f}, accuracy {phase.accuracy:.2%}" for phase in run.done]
+        part = "validation" if run.validation else "train"
+        log.info("On the %s part, %s. Kept: %s.", part, "; ".join(told), run.best.name)
+    chosen = {
+        "phases": [phase.describe() for phase in run.done],
+        "kept": run.best.name,
+        "judged_on": run.history.judge,
+    }
+    return Fitted(run.module.eval(), run.history, chosen, {phase.name: phase.right for phase in run.done})
