@@ -63,6 +63,14 @@ class Task:
 SOLVED = "A logistic regression, its regularisation by cross-validation of the training part."
 SIZE = "The size by five-fold cross-validation of the training part"
 CATS_DOGS = f"{SIZE}: 288 99.55 % (log loss 0.0168), 224 99.20 % (0.0239)."
+DIGITS = (
+    "Size, cut and pool by five-fold cross-validation of the training part of seed 0: at 96, blocks.4, all of the map "
+    "99.6 % (log loss 0.0145), its mean 97.5; at 128, blocks.4's mean 97.4, pooled 95.3; at 224, pooled 95.5."
+)
+CIFAR = (
+    "Squashed, so that no border is cut off; the size by five-fold cross-validation of 3,000 training images: "
+    "224 91.4 %, 288 91.5."
+)
 GENTLE = (
     "regraft's defaults for two phases: the head solved first, then ten epochs of Adam, one cycle up to 3e-4; epoch "
     "and phase by a tenth of the training part. Size as frozen, unless another is told; cut and views set beforehand."
@@ -88,7 +96,7 @@ TASKS = (
         source="cats-dogs",
         options={"backbone": "inception_v3", "weights": INCEPTION, "size": 150, "resize": "squash"},
         ways={
-            "frozen": Way(97.0, f"{SOLVED} Views as in the lesson's augmentation.", {"cut": "mixed7", "views": 4}),
+            "frozen": Way(97.0, f"{SOLVED} Four views, set beforehand.", {"cut": "mixed7", "views": 4}),
             "fine-tuned": Way(98.0, GENTLE, {**TWO_PHASES, "cut": "mixed5", "end": "mixed7", "views": 2}),
         },
     ),
@@ -111,7 +119,7 @@ TASKS = (
         source="cifar10-half",
         options={"backbone": "efficientnet_lite0", "resize": "squash"},
         ways={
-            "frozen": Way(90.0, f"{SOLVED} Squashed, so that no border is cut off.", {"size": 224}),
+            "frozen": Way(90.0, f"{SOLVED} {CIFAR}", {"size": 224}),
             "fine-tuned": Way(96.0, GENTLE, {**TWO_PHASES, "cut": "blocks.2", "size": 160, "views": 2}),
         },
     ),
@@ -133,12 +141,12 @@ TASKS = (
         protocol="scikit-learn's 1,797, stratified 80/20; mean of 5 seeds; efficientnet_lite0",
         articles="none",
         source="digits",
-        options={"backbone": "efficientnet_lite0", "split": "0.8/0.2"},
+        options={"backbone": "efficientnet_lite0", "split": "0.8/0.2", "size": 96, "resize": "squash", "pool": "none"},
         seeds=5,
         drawn=True,
         ways={
-            "frozen": Way(97.5, SOLVED, {}),
-            "fine-tuned": Way(99.0, GENTLE, {**TWO_PHASES, "cut": "blocks.2"}),
+            "frozen": Way(97.5, f"{SOLVED} {DIGITS}", {"cut": "blocks.4"}),
+            "fine-tuned": Way(99.0, GENTLE, {**TWO_PHASES, "cut": "blocks.2", "end": "blocks.4"}),
         },
     ),
 )

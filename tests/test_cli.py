@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from regraft import cli
 from regraft.features.engines import openvino
@@ -291,3 +292,58 @@ def test_an_archive_is_trained_on_in_place(regraft, photos, tmp_path):
     code, out, _ = regraft("train", tmp_path / "photos.zip", "-o", tmp_path / "model", "--json", *BARE)
     assert code == 0 and json.loads(out)["accuracy"] == 1
     assert sorted(os.listdir(tmp_path)) == ["model", "photos.zip"]  # noqa: PTH208
+
+
+# Which network, which rate, which photographs
+
+
+def test_the_deep_inspection_writes_a_page_and_a_table(regraft, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    wrong = tmp_path / "photos" / "red" / "moved.png"
+    Image.open(photos / "blue" / "003.png").resize((44, 44)).save(wrong)
+    words = ["inspect", tmp_path / "photos", "--deep", "--json", *FAST]
+    code, out, _ = regraft(*words, "-o", tmp_path / "found.csv", "--report", tmp_path / "found.html")
+    found = json.loads(out)
+    assert code == 0 and "red/moved.png" in json.dumps(found)
+    assert "red/moved.png" in (tmp_path / "found.csv").read_text()
+    assert "red/moved.png" in (tmp_path / "found.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "photos" / "red").iterdir())[-1] == "moved.png"  # it is still there
+
+
+def test_what_only_the_deep_inspection_writes_is_refused_without_it(regraft, photos, tmp_path):
+    code, _, err = regraft("inspect", photos, "-o", tmp_path / "found.csv")
+    assert code == 2 and "--deep" in err and not (tmp_path / "found.csv").exists()
+
+
+def test_backbones_are_compared_with_a_page(regraft, photos, tmp_path):
+    words = ["--cuts", "pooled,blocks.2", "--size", 64, *FAST, "--report", tmp_path / "compare.html"]
+    code, out, _ = regraft("compare", photos, "--backbones", "efficientnet_lite0", *words)
+    assert code == 0 and "efficientnet_lite0 at blocks.2" in out and "Would more photographs help?" in out
+    assert "blocks.2" in (tmp_path / "compare.html").read_text()
+    code, out, _ = regraft("compare", photos, "--cuts", "pooled", "--size", 64, "--json", *FAST)
+    assert code == 0 and json.loads(out)
+
+
+def test_a_rate_is_looked_for_and_drawn(regraft, photos, tmp_path):
+    words = ["--head", "mlp", *PARTS, *BARE]
+    code, out, _ = regraft("lr-find", photos, *words, "-o", tmp_path / "sweep.svg")
+    assert code == 0 and "--learning-rate" in out
+    assert (tmp_path / "sweep.svg").read_text().startswith("<?xml")
+    code, out, _ = regraft("lr-find", photos, *words, "--cut", "blocks.6", "--tail", "--size", 64, "--json")
+    assert code == 0 and set(json.loads(out)) == {"rates", "losses", "suggestion"}
+    code, _, err = regraft("lr-find", photos, *PARTS, *BARE)
+    assert code == 2 and "linear head is solved" in err
+
+
+def test_a_search_ends_in_a_model(regraft, photos, tmp_path):
+    pytest.importorskip("optuna")
+    code, out, err = regraft("tune", photos, "-o", tmp_path / "model", "--trials", 3, "--views", 0, *FAST)
+    assert code == 0 and "3 combinations" in out and "The model is in" in err
+    assert regraft("predict", tmp_path / "model", photos / "red" / "000.png", *FAST)[0] == 0
+
+
+def test_an_untrained_head_on_a_pretrained_tail_is_refused(regraft, photos, tmp_path):
+    words = ["--cut", "blocks.6", "--tail", "--phases", "tail", "--size", 64, *PARTS, *BARE]
+    code, _, err = regraft("train", photos, "-o", tmp_path / "model", *words)
+    assert code == 2 and "the head is untrained" in err and "--untrained-head" in err
+    assert not (tmp_path / "model").exists()

@@ -22,10 +22,10 @@ from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
 from regraft.features.options import EngineOptions, FeatureOptions, StoreOptions
-from regraft.pipeline.compare import CompareOptions
+from regraft.pipeline.comparing import CompareOptions
 from regraft.pipeline.deep import DeepOptions
 from regraft.pipeline.options import ExtractOptions, TrainOptions
-from regraft.pipeline.tune import TuneOptions
+from regraft.pipeline.tuning import TuneOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
 
 FLAT = Parameter(name="*")

@@ -184,8 +184,9 @@ class Comparison:
         take = self.recommended
         if take is not self.best:
             behind = 100 * (self.best.accuracy - take.accuracy)
+            better = f"{behind:.1f} points better" if behind >= 0.05 else "as well to a tenth of a point"
             return [
-                f"{self.best.name} did {behind:.1f} points better, which is not distinguishable with this many images, "
+                f"{self.best.name} did {better}, which is not distinguishable with this many images, "
                 f"and takes {self.best.milliseconds / take.milliseconds:.1f} times as long a photo."
             ]
         quicker = [found for found in undecided if AS_QUICK * found.milliseconds < take.milliseconds]

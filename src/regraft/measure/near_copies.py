@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.floating[Any]]
     Placement = NDArray[np.float64]  # where the ends of the second lie: low and high along the height, then the width
 
-COSINE = 0.7  # of the features, from which two pictures are compared
-WORTH = 0.7  # correlation on the coarse grid from which it is refined
+COSINE = 0.7  # of the features, from which two pictures are compared,
+NEAREST = 5  # and only if one is among so many nearest of the other
+WORTH = 0.75  # correlation on the coarse grid from which it is refined
 ALIKE = 0.8  # likeness from which two are one picture
 
 SIDE = 64  # pixels of the grey squares
@@ -117,7 +118,7 @@ def _refined(first: Numbers, second: Numbers, start: Sequence[float]) -> Placeme
         return -float((one * other).sum())
 
     simplex = np.array(start) + np.vstack([np.zeros(4), 0.08 * np.eye(4)])  # about half a step of the grid
-    options = {"initial_simplex": simplex, "xatol": 0.004, "fatol": 0.001, "maxfev": TRIES}
+    options = {"initial_simplex": simplex, "xatol": 0.01, "fatol": 0.002, "maxfev": TRIES}
     best: Placement = minimize(badness, start, method="Nelder-Mead", options=options).x
     return best
 

@@ -20,9 +20,9 @@ from regraft.features.options import EngineOptions
 from regraft.graft.options import FitOptions
 from regraft.pipeline import features as extraction
 from regraft.pipeline import fitting, measuring
-from regraft.pipeline.compare import CompareOptions
+from regraft.pipeline.comparing import CompareOptions
 from regraft.pipeline.options import LearnOptions, TrainOptions
-from regraft.pipeline.tune import TuneOptions
+from regraft.pipeline.tuning import TuneOptions
 from regraft.serve.options import EvaluateOptions, PredictOptions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.graft.lr_find import Sweep
     from regraft.measure.compare import Comparison
-    from regraft.pipeline.tune import Tuned
+    from regraft.pipeline.tuning import Tuned
     from regraft.serve.evaluate import Report
     from regraft.serve.model import Model
     from regraft.serve.predict import Prediction
@@ -119,7 +119,7 @@ def compare(source: Any, **options: Any) -> Comparison:
 
     Raises DataError if a class has a single image, UnknownName for a backbone or a cut, and what `extract` raises.
     """
-    from regraft.pipeline.compare import compare as run
+    from regraft.pipeline.comparing import compare as run
 
     return run(source, make(CompareOptions, options))
 
@@ -130,7 +130,7 @@ def tune(source: Any, output: str | Path, **options: Any) -> Tuned:
 
     Raises UsageError if Optuna is not installed, and what `train` raises.
     """
-    from regraft.pipeline.tune import tune as run
+    from regraft.pipeline.tuning import tune as run
 
     return run(source, output, make(TuneOptions, options))
 

@@ -157,9 +157,9 @@ def _candidates(numbers: np.ndarray, cosines: np.ndarray) -> list[tuple[int, int
     """Return the pairs that are near enough by their features, each once, the nearest first."""
     import numpy as np
 
-    from regraft.measure.near_copies import COSINE
+    from regraft.measure.near_copies import COSINE, NEAREST
 
-    one, place = np.nonzero(cosines >= COSINE)
+    one, place = np.nonzero(cosines[:, :NEAREST] >= COSINE)
     order = np.argsort(-cosines[one, place], kind="stable")
     pairs = zip(one[order].tolist(), numbers[one, place][order].tolist(), strict=True)
     return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))

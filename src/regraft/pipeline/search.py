@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import os
 import time
@@ -33,7 +34,7 @@ from regraft.data.index import Index
 from regraft.features.options import FeatureOptions, ViewOptions
 from regraft.graft import heads
 from regraft.graft.options import FitOptions
-from regraft.pipeline.compare import labelled
+from regraft.pipeline.comparing import labelled
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -153,7 +154,7 @@ class Search:
             return known
         trial = Trial(parameters, tuple(losses), tuple(accuracies), time.perf_counter() - began)
         _append(self.path, key, trial)
-        log.info("%s", trial.text())
+        log.info("%s%s", trial.text(), "" if len(losses) == self.folds else " (given up)")
         return trial
 
     def _tell(self, study: Any, proposed: Any, trial: Trial) -> None:
@@ -176,7 +177,8 @@ class Search:
             held = probe.take(dataclasses.replace(examples, views=()), (self._dealt == fold).nonzero()[0])
             train, stopping = _hold_out(train, options.seed) if head.NEEDS_HELD_OUT else (train, None)
             try:
-                fitted = head.fit(train, stopping, len(self.index.classes), options.head_settings, options)
+                with _saying_less():
+                    fitted = head.fit(train, stopping, len(self.index.classes), options.head_settings, options)
             except Diverged:
                 return
             yield loop.evaluate(fitted.module, held)
@@ -208,6 +210,17 @@ class Search:
         features = self._extracted(parameters["cut"], parameters["views"])
         decides = [parameters, self.options.seed, self.folds, run_digest(features, {})]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _saying_less() -> Iterator[None]:
+    """Leave out how each fold's training went, unless everything is wanted."""
+    level = log.level
+    log.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _seconds(trials: Sequence[Trial]) -> float:

@@ -20,7 +20,7 @@ from regraft.data.index import Index
 from regraft.data.read import ReadOptions
 from regraft.data.split import SplitOptions
 from regraft.features.options import FeatureOptions
-from regraft.pipeline.compare import names, reported
+from regraft.pipeline.comparing import names, reported
 from regraft.pipeline.features import checked, extract
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.search import Search, Trial, fit_choices, load_optuna

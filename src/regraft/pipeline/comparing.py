@@ -44,7 +44,7 @@ class CandidateOptions:
     """What is compared."""
 
     backbones: str | None = option(
-        None, "names with commas between, or paths of weights; none: those whose weights are installed"
+        None, "names with commas between, or folders of weights; none: those whose weights are installed"
     )
     cuts: str = option("pooled", "where each is cut: names as for --cut of train, with commas between")
     weights: str = option(FeatureOptions.weights, "of the backbones that are names: builtin, hub or random")
@@ -158,13 +158,13 @@ def _installed() -> list[str]:
 
 
 def _network(backbone: str, weights: str) -> dict[str, Any]:
-    """Return the options that mean this network: by its name, or by a path of weights, which say their own."""
+    """Return the options that mean this network: by its name, or by a folder of weights, which says its own."""
     from regraft.features import catalog
 
     try:
         catalog.find(backbone)
     except UnknownName:
-        if Path(backbone).exists():
+        if Path(backbone).is_dir():
             return {"weights": backbone}
         raise
     return {"backbone": backbone, "weights": weights}

@@ -16,7 +16,7 @@ from regraft.core.errors import DataError, UsageError
 from regraft.features.options import FeatureOptions
 from regraft.graft.options import FitOptions
 from regraft.pipeline import search
-from regraft.pipeline.tune import TuneOptions, tune
+from regraft.pipeline.tuning import TuneOptions, tune
 
 optuna = pytest.importorskip("optuna", reason="tune needs Optuna: `pip install regraft[tune]`")
 
