@@ -47,7 +47,14 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
             store=Path(store),
         )
         stored = time.perf_counter() - began
-        model = regraft.fit(features, epochs=EPOCHS, batch_size=BATCH, patience=None)
+        model = regraft.fit(
+            features,
+            tail_epochs=EPOCHS,
+            batch_size=BATCH,
+            patience=None,
+            schedule="constant",
+            tail_learning_rate=1e-3,
+        )
     return {"seconds": model.history.part("train")[-1].seconds, "stored in": f"{stored:.3g} s"}
 
 

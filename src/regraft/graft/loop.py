@@ -248,9 +248,10 @@ def evaluate(
     return loss(outputs, labels).item(), loss.right(outputs, labels).double().mean().item()
 
 
-def logits(module: nn.Module, inputs: Inputs, batch_size: int = 256, *, bfloat16: bool = False) -> np.ndarray:
-    """Return the logits (n, classes) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
+def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
+    """Return the logits (n, outputs) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
     module.eval()
+    batch_size = 256 if len(inputs.shape) == 2 else 32  # maps are large, and larger above
     precision = next(module.parameters()).dtype
 
     def read(rows: np.ndarray) -> torch.Tensor:

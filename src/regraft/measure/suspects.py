@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     Shares = NDArray[np.float32]
 
 NEIGHBOURS = 20  # that are known of each picture
-NEAREST = 5  # of other groups, whose mean distance says how far out a picture is
 MARGIN = 0.5  # by which another class is more probable than the label, in doubt whatever is usual
-FENCE = 3.0  # interquartile ranges above the upper quartile: Tukey's "far out"
+FENCE = 1.5  # interquartile ranges above the upper quartile: Tukey's "outside"
 
 
 def neighbours(features: NDArray[np.float32], count: int = NEIGHBOURS) -> tuple[Numbers, Shares]:
@@ -76,21 +75,20 @@ def contradicted(probabilities: NDArray[np.floating], labels: Numbers) -> tuple[
 
 
 def distances(rows: Numbers, cosines: Shares, groups: Numbers) -> Shares:
-    """Return the mean cosine distance (n,), 0 to 2, of each row to its NEAREST neighbours that are not of its group.
+    """Return the mean cosine distance (n,), 0 to 2, of each row to those of its neighbours that are not of its group.
 
-    rows, cosines: from `neighbours`.
+    rows, cosines: from `neighbours`: 20 of them tell of a stranger that came with a few of its kind, 5 do not.
     groups:        (n,), equal for copies of one picture. A row that knows neighbours of its own group only gets 0.
     """
     foreign = groups[rows] != groups[:, None]
-    counted = foreign & (foreign.cumsum(axis=1) <= NEAREST)
-    sums = ((1 - cosines) * counted).sum(axis=1)
-    return np.asarray(sums / np.maximum(counted.sum(axis=1), 1), np.float32)
+    sums = ((1 - cosines) * foreign).sum(axis=1)
+    return np.asarray(sums / np.maximum(foreign.sum(axis=1), 1), np.float32)
 
 
 def far_out(distances: Shares) -> Numbers:
     """Return the rows farther from the others than FENCE interquartile ranges above the upper quartile, farthest first.
 
-    Source: Tukey, Exploratory Data Analysis, 1977, section 2D.
+    Source: Tukey, Exploratory Data Analysis, 1977.
     """
     if not len(distances):
         return np.empty(0, np.int64)

@@ -93,7 +93,8 @@ def _verdict(fitted: Fitted) -> dict[str, str]:
     if len(fitted.right) < 2:
         return {}
     before, after = list(fitted.right)[-2:]
-    return {"verdict": paired(fitted.right[before], fitted.right[after]).text(_NAMES[after], _NAMES[before])}
+    found = paired(fitted.right[before], fitted.right[after]).text(_NAMES[after], _NAMES[before])
+    return {"verdict": f"{found} They also chose its epoch, which favours it."}
 
 
 def _train(

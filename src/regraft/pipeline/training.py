@@ -57,6 +57,7 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
     check_target(output)
     start = continuing.before(options)
     options = continuing.taken_over(options, start) if start else options
+    _check_phases(options, start)
     features = features_of(source, options, start)
     earlier = _earlier(features, options, output, start)
     model = earlier or _fit_or_keep(features, options, output, start)
@@ -77,6 +78,14 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         index = splitting.split(index, options=options, keep=continuing.parts(index, start) if start else None)
         _check_held_out(index)
     return checked(extract(index, options, options, start.trunk if start else None), options)
+
+
+def _check_phases(options: TrainOptions, start: Model | None) -> None:
+    """Refuse an untrained head on a pretrained tail before anything is computed."""
+    if options.trains_tail:
+        from regraft.graft.phases import plan
+
+        plan(options, pretrained=options.weights != "random", trained=start is not None)
 
 
 def _check_held_out(index: Index) -> None:

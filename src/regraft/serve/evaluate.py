@@ -31,6 +31,7 @@ from regraft.serve.model import Model
 
 SHOWN_MISTAKES, SHOWN_ANSWERS = 24, 24
 SEEN_ROWS, SEEN_A_ROW = 3, 5  # of what the network sees: images, and the squares of each with its views
+TOLD = ("tried", "phases", "verdict")  # of what a model chose: too long for a table, or shown elsewhere
 NONE = "none of the labels"
 CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by a model trained without it
 
@@ -233,7 +234,7 @@ def _page(
 def _made(model: Model) -> dict[str, str]:
     """Return how a model was made, in words and in order."""
     recipe = model.trunk.describe()
-    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items() if name != "tried"}
+    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items() if name not in TOLD}
     return {
         "backbone": recipe["architecture"],
         "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
