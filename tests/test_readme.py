@@ -34,13 +34,24 @@ def described(tmp_path_factory):
 
 def test_the_commands_work_as_written(described, monkeypatch, capsys):
     monkeypatch.chdir(described)
-    (block,) = blocks("sh")
-    for line in block.splitlines():
-        program, *words = shlex.split(line)
-        assert program == "regraft"
-        assert cli.main(words) == 0, line
+    run(blocks("sh")[0])
     assert "blue" in capsys.readouterr().out
     assert (described / "report.html").exists() and (described / "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_for_more_work_as_written(described, monkeypatch, capsys):
+    monkeypatch.chdir(described)
+    run(blocks("sh")[1])
+    assert "Would more photographs help?" in capsys.readouterr().out
+    assert all((described / name).exists() for name in ("suspects.html", "compare.html", "tuned", "best"))
+
+
+def run(block):
+    for line in block.splitlines():
+        program, *words = shlex.split(line, comments=True)
+        assert program == "regraft"
+        assert cli.main(words) == 0, line
 
 
 def test_the_python_examples_work_as_written(described, monkeypatch, capsys):
@@ -53,8 +64,8 @@ def test_the_python_examples_work_as_written(described, monkeypatch, capsys):
 
 
 def test_the_promised_number_of_lines_is_kept():
-    (shell,), python = blocks("sh"), blocks("python")
-    assert len(shell.splitlines()) == 5
+    shell, python = blocks("sh"), blocks("python")
+    assert len(shell[0].splitlines()) == 5
     assert len(python[0].splitlines()) <= 10
 
 
@@ -66,7 +77,7 @@ def test_every_file_that_the_readme_points_to_is_there():
 def test_every_flag_and_exit_code_that_the_readme_names_is_there(capsys):
     from regraft.core import errors
 
-    for command in ("train", "evaluate", "backbones"):
+    for command in ("train", "evaluate", "backbones", "inspect", "compare", "tune"):
         cli.main([command, "--help"])
     known = capsys.readouterr().out
     for flag in set(re.findall(r"--[a-z][a-z-]+", README)) - {"--help"}:

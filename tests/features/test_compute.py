@@ -260,9 +260,9 @@ def sampled(tmp_path, monkeypatch):
         start = engine.start
         trunk = build(FeatureOptions(**OPTIONS))
 
-        def asking(frozen, size, choice, folder, sample, at):
+        def asking(frozen, size, choice, folder, sample, *rest):
             found.append(sample(count))
-            return start(frozen, size, choice, folder, sample, at)
+            return start(frozen, size, choice, folder, sample, *rest)
 
         monkeypatch.setattr(engine, "start", asking)
         list(compute(tasks(rows), trunk, tmp_path))

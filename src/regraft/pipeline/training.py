@@ -170,7 +170,10 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
         f"measured by {len(folds)}-fold cross-validation: each image was judged by a model trained without it; "
         "the model that is kept was trained on all of them"
     )
-    return judged(model, features, shares, part=CROSS_VALIDATION, notes=(note,), source=features.index)
+    notes = [note]
+    if features.trunk.choice.precision == "int8":
+        notes.append("measured on int8 features, though the model predicts in a better precision by default")
+    return judged(model, features, shares, part=CROSS_VALIDATION, notes=notes, source=features.index)
 
 
 def _checkpoint(output: Path) -> Path:
