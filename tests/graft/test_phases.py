@@ -165,21 +165,25 @@ def test_a_tail_that_does_better_is_kept():
     )
 
 
-def phase(name, loss, right):
-    return phases.Phase(name, loss, np.arange(10) < right, 1, 0.0, {})
+def phase(name, losses, right):
+    return phases.Phase(name, np.array(losses), np.arange(10) < right, 1, 0.0, {})
+
+
+EVEN, ONE_BAD = [0.5] * 10, [0.1] * 9 + [4.0]  # means 0.5 and 0.49
 
 
 @pytest.mark.parametrize(
     ("watch", "head", "tail", "best"),
     [
-        ("loss", (0.5, 9), (0.4, 8), "tail"),
-        ("accuracy", (0.5, 9), (0.4, 8), "head"),
-        ("accuracy", (0.5, 8), (0.4, 8), "tail"),  # alike often right: the loss says
-        ("loss", (0.5, 8), (0.5, 9), "head"),  # nothing gained: the earlier one
-        ("accuracy", (0.5, 8), (0.5, 8), "head"),
+        ("loss", (EVEN, 9), ([0.4] * 10, 8), "tail"),
+        ("accuracy", (EVEN, 9), ([0.4] * 10, 8), "head"),
+        ("accuracy", (EVEN, 4), ([0.6] * 10, 9), "tail"),
+        ("loss", (EVEN, 8), (EVEN, 9), "head"),  # nothing gained: the earlier one
+        ("loss", (EVEN, 8), (ONE_BAD, 9), "head"),  # gained 0.01, with a standard error of 0.37
+        ("accuracy", (EVEN, 8), ([0.4] * 10, 8), "head"),
     ],
 )
-def test_better_is_what_the_watched_measure_says_and_of_equals_the_earlier(watch, head, tail, best):
+def test_a_later_phase_is_better_if_the_watched_measure_shows_it_by_a_standard_error(watch, head, tail, best):
     run = phases._Run(None, maps(), None, FitOptions(watch=watch), None, False)
     run.done = [phase("head", *head), phase("tail", *tail)]
     assert run.best.name == best

@@ -48,8 +48,12 @@ class Loss:
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits (n, outputs), a number that has a gradient."""
+        return self.each(logits, labels).mean()
+
+    def each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each row, (n,), with its class's weight."""
         losses = self._each(logits, labels)
-        return (losses if self.weights is None else losses * losses.new_tensor(self.weights)[labels]).mean()
+        return losses if self.weights is None else losses * losses.new_tensor(self.weights)[labels]
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return (n, classes) in the logits' precision; rows sum to 1 unless an image may have several labels."""
@@ -68,7 +72,7 @@ class Loss:
         return self.name == "sigmoid" and not self.several
 
     def _each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each row, (n,)."""
+        """Return the loss of each row, (n,), as if all classes counted alike."""
         if self.name == "softmax":
             return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
         targets = labels.to(logits.dtype).reshape(logits.shape) * (1 - self.smoothing) + self.smoothing / 2

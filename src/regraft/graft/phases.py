@@ -9,6 +9,7 @@ each phase the model is judged on the same rows, and the better one is kept.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Phase:
     """How the model did on the judging rows after one phase.
 
     name:    "start" (a model to go on from), "head" or "tail".
+    losses:  (n,) of the rows.
     right:   (n,) bool, which rows it was right about.
     epochs:  how many the phase took, 0 for what is solved in one go.
     seconds: what judging took.
@@ -44,11 +46,16 @@ class Phase:
     """
 
     name: str
-    loss: float
+    losses: np.ndarray
     right: np.ndarray
     epochs: int
     seconds: float
     chosen: dict[str, Any]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the rows."""
+        return float(self.losses.mean())
 
     @property
     def accuracy(self) -> float:
@@ -77,10 +84,18 @@ class _Run:
 
     @property
     def best(self) -> Phase:
-        """The best phase by the watched measure; of equals the first."""
+        """The best phase: a later one only if, by the watched measure, it is better by more than a standard error.
+
+        The rows that judge have chosen its epoch too, which favours it.
+        """
+        return functools.reduce(self._better, self.done)
+
+    def _better(self, before: Phase, after: Phase) -> Phase:
         if self.options.watch == "accuracy":
-            return min(self.done, key=lambda phase: (-phase.accuracy, phase.loss))
-        return min(self.done, key=lambda phase: phase.loss)
+            gains = after.right.astype(float) - before.right
+        else:
+            gains = before.losses - after.losses
+        return after if gains.mean() > gains.std() / np.sqrt(len(gains)) else before
 
 
 def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
@@ -127,8 +142,9 @@ def fit(
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
 
-    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, the earlier of
-    equals; `Fitted.right` says for each phase which of the judging rows were right.
+    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is: a later one only
+    if the rows show it to be better by more than a standard error; `Fitted.right` says for each phase which of the
+    judging rows were right.
 
     Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
     `kept` of Diverged is the better of the phases before and what the last one came to.
@@ -201,9 +217,9 @@ def _judge(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapp
     began = time.perf_counter()
     logits = torch.from_numpy(loop.logits(module, rows.inputs, bfloat16=run.bfloat16)).double()
     labels = torch.from_numpy(rows.labels)
-    loss, right = run.loss(logits, labels).item(), run.loss.right(logits, labels).numpy()
+    losses, right = run.loss.each(logits, labels).numpy(), run.loss.right(logits, labels).numpy()
     epochs = run.history.epochs - run.history.before
-    phase = Phase(name, loss, right, epochs, time.perf_counter() - began, dict(chosen))
+    phase = Phase(name, losses, right, epochs, time.perf_counter() - began, dict(chosen))
     run.done.append(phase)
     if run.best is phase:
         run.weights = checkpoints.weights(run.module)
