@@ -340,7 +340,8 @@ Written by `make accuracy` (benchmarks/accuracy.py), through the public API alon
 images that were neither trained on nor chose anything, its 95 % interval, and the seconds of one run from photographs
 to a measured model, with an empty store. The interval is Wilson's where all runs are judged by the same images; where
 each seed splits anew it is Student's over the seeds, its variance corrected for the images that they share (Nadeau and
-Bengio 2003).
+Bengio 2003). There, what was chosen on the training part of seed 0 (see below) was chosen on images that judge for the
+other seeds.
 """
 
 
