@@ -7,9 +7,7 @@ photographs are shown is drawn from a seed: nobody picked them.
 
 from __future__ import annotations
 
-import io
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -95,15 +93,6 @@ def grid(tiles: Sequence[Tile], columns: int = COLUMNS) -> Figure:
     for axes in figure.axes[len(tiles) :]:
         axes.set_visible(False)
     return figure
-
-
-def png(figure: Figure, dots: int = 110) -> bytes:
-    """Return a figure as a PNG file, `dots` to the inch; letters that matplotlib has no font for become boxes."""
-    data = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(data, format="png", dpi=dots, metadata={"Software": None})
-    return data.getvalue()
 
 
 def _lines(tile: Tile) -> str:
