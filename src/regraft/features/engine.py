@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from regraft.features.engines import Engine
 
 CHECKED = 16  # images that an engine is checked on
-LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.95, "int8": 0.8}  # of an image's features and PyTorch's in float32
+LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
 SURE = 0.2  # by how much a label must lead for the engine to have to name the same one
 PROOF = "agreement.json"
 
