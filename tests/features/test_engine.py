@@ -60,7 +60,13 @@ def machine(monkeypatch):
 )
 def test_auto_is_the_engine_that_suits_the_machine_in_its_best_precision(machine, gpu, able_openvino, asked, answer):
     machine(gpu, openvino=able_openvino, torch=["float32"])
-    assert choose(EngineOptions(**asked)) == answer
+    assert choose(EngineOptions(**asked))[:2] == answer
+
+
+def test_only_what_auto_chose_is_tentative_and_float32_needs_no_substitute(machine):
+    machine(openvino=["bfloat16", "float32", "int8"], torch=["float32"])
+    asked = [{}, *({"precision": precision} for precision in ("bfloat16", "float32", "int8")), {"engine": "torch"}]
+    assert [choose(EngineOptions(**each)).tentative for each in asked] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,36 @@ def test_weights_that_give_no_numbers_are_refused_by_an_engine_that_hides_it_too
     broken = Frozen(body, Preprocess(size=SIZE), ())
     with pytest.raises(RefusedFile, match="NaN or infinity"):
         started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", choice=name)
+
+
+def test_the_last_verdict_is_kept_for_this_engine_precision_version_and_bound_alone(module, tmp_path, monkeypatch):
+    choice = Choice("torch", "bfloat16", tentative=True)
+    assert engine.verdict(tmp_path, choice) is None
+    engine.refuse(tmp_path, choice, "It says something else.")
+    assert engine.verdict(tmp_path, choice) == "It says something else."
+    assert engine.verdict(tmp_path, Choice("torch", "float32")) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(plain, "version", lambda: "99")
+        assert engine.verdict(tmp_path, choice) is None
+    with monkeypatch.context() as patch:
+        patch.setitem(engine.LEAST_COSINE, "bfloat16", 0.9)
+        assert engine.verdict(tmp_path, choice) is None
+    assert started(module, tmp_path) == [engine.CHECKED]
+    assert engine.verdict(tmp_path, choice) == ""
+    (tmp_path / engine.PROOF).write_bytes(b"[]")
+    assert engine.verdict(tmp_path, choice) is None
+
+
+def test_a_network_is_handed_over_once_and_never_over_another(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    engine.hand_over(first, second)
+    assert not second.exists()
+    for content in ("one", "two"):
+        (first / "network").mkdir(parents=True)
+        (first / "network" / "network.xml").write_text(content)
+        engine.hand_over(first, second)
+        assert list(first.iterdir()) == []
+    assert (second / "network" / "network.xml").read_text() == "one"
 
 
 def test_a_head_must_name_the_images_alike_that_it_is_sure_of(module, tmp_path, off):

@@ -292,6 +292,9 @@ class Wide:
     def describe(self) -> dict[str, Any]:
         return {}
 
+    def settled(self, *_: Any) -> Any:
+        return self
+
 
 def test_what_does_not_fit_on_the_disk_is_refused_before_anything_is_read(store, reads):
     with pytest.raises(StoreError, match=r"features of 3 images take up to .*PB, and there are .*B for the store in "):

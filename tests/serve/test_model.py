@@ -59,7 +59,7 @@ def test_a_model_names_no_engine_as_it_is_the_affair_of_the_machine_that_opens_i
     model, folder = trained
     assert regraft.load(folder, **PLAIN).trunk.digest == model.trunk.digest
     other = folders.load(folder, Choice("torch", "bfloat16"))
-    assert other.trunk.choice == ("torch", "bfloat16") and other.trunk.digest != model.trunk.digest
+    assert other.trunk.choice == Choice("torch", "bfloat16") and other.trunk.digest != model.trunk.digest
     described = json.loads((folder / "model.json").read_text())["trunk"]
     assert not {"engine", "precision", "choice"} & set(described)
 

@@ -92,7 +92,7 @@ def compute(tasks: Sequence[Task], trunk: Trunk, folder: Path) -> Iterator[Batch
     """
     if not tasks:
         return
-    trunk.start(folder, functools.partial(_sample, [task.row for task in tasks], trunk))
+    trunk.start(folder, functools.partial(sample, [task.row for task in tasks], trunk))
     yield from _in_workers(functools.partial(_work, trunk), _chunks(tasks, max(CHUNK, trunk.batch)))
 
 
@@ -208,7 +208,7 @@ def _check_finite(
         )
 
 
-def _sample(rows: Sequence[Row], trunk: Trunk, count: int) -> np.ndarray:
+def sample(rows: Sequence[Row], trunk: Trunk, count: int) -> np.ndarray:
     """Return squares of up to `count` of the images, spread over all, (n, S, S, 3) uint8; broken ones are left out."""
     spread = [rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     made = (_squares(Task(row), _read(row), trunk) for row in spread)

@@ -1,13 +1,15 @@
 """Which engine runs a trunk, in which precision, and the proof that it says what PyTorch says in float32.
 
 The options and a frozen module enter, an `Engine` (see `engines/`) leaves. The
-proof is made once, on real images, and kept beside the converted network.
+proof, or its failure, is made once, on real images, and kept beside the
+converted network.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,17 +30,37 @@ if TYPE_CHECKING:
 CHECKED = 16  # images that an engine is checked on
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
 SURE = 0.2  # by how much a label must lead for the engine to have to name the same one
-PROOF = "agreement.json"
+PROOF, REFUSED = "agreement.json", "refused"
+NETWORK = "network"  # the folder in which an engine keeps what it converted
 
 Sample = Callable[[int], np.ndarray]  # gives up to so many squares of real images, (n, S, S, 3) uint8
 Judge = Callable[[np.ndarray], np.ndarray]  # a head: features (n, …) → probabilities (n, classes)
 
 
 class Choice(NamedTuple):
-    """An engine's name, and the precision that it runs in."""
+    """An engine's name, and the precision that it runs in.
+
+    tentative: "auto" chose the precision: where it disagrees, float32 takes its place.
+    """
 
     engine: str
     precision: str
+    tentative: bool = False
+
+
+class Started(NamedTuple):
+    """An engine, and whether it is proven: not where no image could be read."""
+
+    engine: Engine
+    proven: bool
+
+
+class Disagreement(UsageError):
+    """An engine says something else than PyTorch in float32; `said` is the message without the way out."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"{said} Use --precision float32, or --engine torch.")
+        self.said = said
 
 
 def choose(options: EngineOptions) -> Choice:
@@ -50,7 +72,7 @@ def choose(options: EngineOptions) -> Choice:
     for name in _candidates(options.engine):
         possible: list[str] = plugins.load(engines, name).precisions()
         if options.precision == "auto" and possible:
-            return Choice(name, possible[0])
+            return Choice(name, possible[0], tentative=possible[0] != "float32")
         if options.precision in possible:
             return Choice(name, options.precision)
     asked = f"--engine {options.engine}" if options.engine != "auto" else "No engine here"
@@ -72,7 +94,7 @@ def _possible() -> str:
 
 def start(
     module: nn.Module, size: int, choice: Choice, folder: Path, sample: Sample, at: str, judge: Judge | None = None
-) -> Engine:
+) -> Started:
     """Return the engine for a frozen module, checked.
 
     module: (n, S, S, 3) uint8 → (n, …), in eval mode.
@@ -80,26 +102,58 @@ def start(
     at:     what the module is, for messages.
     judge:  the head on top of it, if there is one: what it is sure of must stay the same.
 
-    Raises UsageError if what it says of real images is too far from what PyTorch says in float32, RefusedFile if that
-    is no number.
+    Raises Disagreement if what it says of real images is too far from what PyTorch says in float32, RefusedFile if
+    that is no number.
     """
-    plugin = plugins.load(engines, choice.engine)
-    engine: Engine = plugin.build(module, size, choice.precision, folder, sample)
-    if choice == ("torch", "float32"):
-        return engine
-    about = {"precision": choice.precision, "engine": choice.engine, "version": plugin.version()}
+    engine: Engine = plugins.load(engines, choice.engine).build(module, size, choice.precision, folder, sample)
+    if (choice.engine, choice.precision) == ("torch", "float32"):
+        return Started(engine, proven=True)
+    about = _about(choice)
     proof = {**about, "network": _fingerprint(folder)}
-    if _read(folder / PROOF) != proof:
-        squares = sample(CHECKED)
-        if len(squares):  # where every image is broken, nothing is proven
-            _check(engine, module, choice, squares, at, judge)
-            _write(folder / PROOF, proof)
-    return engine
+    if _read(folder / PROOF) == proof:
+        return Started(engine, proven=True)
+    squares = sample(CHECKED)
+    if not len(squares):
+        return Started(engine, proven=False)
+    _check(engine, module, choice, squares, at, judge)
+    _write(folder / PROOF, proof)
+    return Started(engine, proven=True)
+
+
+def verdict(folder: Path, choice: Choice) -> str | None:
+    """Return what is kept in `folder` of a choice: why it was refused, "" if it was proven, None if neither."""
+    kept = _read(folder / PROOF)
+    if isinstance(kept, dict) and _about(choice).items() <= kept.items():
+        return str(kept.get(REFUSED, ""))
+    return None
+
+
+def refuse(folder: Path, choice: Choice, said: str) -> None:
+    """Keep in `folder` why a choice was refused."""
+    _write(folder / PROOF, {**_about(choice), REFUSED: said})
+
+
+def hand_over(folder: Path, other: Path) -> None:
+    """Move a network that was converted for bfloat16 to where float32 looks for it: it is the same."""
+    if not (folder / NETWORK).is_dir():
+        return
+    try:
+        other.mkdir(parents=True, exist_ok=True)
+        (folder / NETWORK).rename(other / NETWORK)
+    except OSError:  # there is one already, or nothing may be written
+        shutil.rmtree(folder / NETWORK, ignore_errors=True)
+
+
+def _about(choice: Choice) -> dict[str, Any]:
+    """Return what a proof, or a refusal, holds for."""
+    version = plugins.load(engines, choice.engine).version()
+    least = LEAST_COSINE[choice.precision]
+    return {"precision": choice.precision, "engine": choice.engine, "version": version, "least": least}
 
 
 def _fingerprint(folder: Path) -> str:
     """Return the sha256 of the converted network's files, so that a damaged one is not taken for proven."""
-    kept = sorted(path for path in (folder / "network").glob("*") if path.is_file())
+    kept = sorted(path for path in (folder / NETWORK).glob("*") if path.is_file())
     return hashlib.sha256("".join(map(files.sha256_file, kept)).encode()).hexdigest()
 
 
@@ -128,16 +182,15 @@ def _check(
     least = float(np.min(cosines(found, expected)))
     log.debug("%s in %s on %s: least cosine with float32 %.5f", at, choice.precision, choice.engine, least)
     if not least >= LEAST_COSINE[choice.precision]:
-        raise UsageError(
+        raise Disagreement(
             f"{at} says something else in {choice.precision} on {choice.engine} than in float32 on torch: of the "
             f"features of {len(squares)} images the least cosine is {least:.4f}; expected at least "
-            f"{LEAST_COSINE[choice.precision]}. Use --precision float32, or --engine torch."
+            f"{LEAST_COSINE[choice.precision]}."
         )
     if judge and (others := _named_otherwise(judge(found), judge(expected))):
-        raise UsageError(
+        raise Disagreement(
             f"The model on {at} names {others} of {len(squares)} images otherwise in {choice.precision} on "
-            f"{choice.engine} than in float32 on torch, though it is sure of them. Use --precision float32, or "
-            "--engine torch."
+            f"{choice.engine} than in float32 on torch, though it is sure of them."
         )
 
 
@@ -164,7 +217,7 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _write(path: Path, proof: dict[str, str]) -> None:
+def _write(path: Path, proof: dict[str, Any]) -> None:
     try:
         files.write_file(path, json.dumps(proof).encode())
     except StoreError as error:

@@ -9,6 +9,7 @@ have as many as are wanted and as the disk has room for, the others none.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.data.index import Index, Row
 from regraft.data.split import bundles
-from regraft.features.compute import Batch, Task, broken, compute, key
+from regraft.features import engine
+from regraft.features.compute import Batch, Task, broken, compute, key, sample
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
 from regraft.features.trunk import Trunk
 from regraft.features.views import View
@@ -38,8 +40,8 @@ def stream(index: Index, trunk: Trunk, store: Store) -> Iterator[tuple[list[Row]
     rows:     those that failed are marked broken.
     features: (n, *trunk.output_shape) float32, for the rows that are not.
     """
-    folder = store.shelf(trunk.digest, trunk.describe()).folder
-    for batch in compute([Task(row) for row in index.used], trunk, folder):
+    trunk, shelf = _settled(index, trunk, store)
+    for batch in compute([Task(row) for row in index.used], trunk, shelf.folder):
         reasons = {failure.row: failure.reason for failure in batch.failures}
         rows = [row.marked("broken", reasons[row]) if row in reasons else row for row in batch.rows]
         yield rows, batch.features
@@ -58,10 +60,10 @@ def extract(
 
     Each few seconds' work is durable: a run that was stopped goes on from
     there. Rows found broken are marked so in the result's index.
-    Raises StoreError if the disk has no room, before anything is written, or
+    Raises StoreError if the disk has no room, before any feature is computed, or
     refuses; RefusedFile if the trunk's weights give no numbers.
     """
-    shelf = store.shelf(trunk.digest, trunk.describe(), trunk.stored)
+    trunk, shelf = _settled(index, trunk, store)
     fitting = _fitting(index, trunk, shelf, views, room(store.folder, limit))
     if fitting is None:
         return Features(_reachable(index, broken(index.used.rows)), trunk, shelf, stored=False)
@@ -200,6 +202,21 @@ class Features:
             features[done : done + len(batch.features)] = batch.features
             done += len(batch.features)
         return features
+
+
+def _settled(index: Index, trunk: Trunk, store: Store) -> tuple[Trunk, Shelf]:
+    """Return the trunk in the precision that it is computed in here, and the shelf of what it says."""
+    rows, shelf = index.used.rows, _shelf(trunk, store)
+    settled = trunk.settled(shelf.folder, functools.partial(sample, rows, trunk)) if rows else trunk
+    if settled is trunk:
+        return trunk, shelf
+    finer = _shelf(settled, store)
+    engine.hand_over(shelf.folder, finer.folder)
+    return settled, finer
+
+
+def _shelf(trunk: Trunk, store: Store) -> Shelf:
+    return store.shelf(trunk.digest, trunk.describe(), trunk.stored)
 
 
 # What there is room for

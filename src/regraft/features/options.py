@@ -31,7 +31,9 @@ class EngineOptions:
 
     engine: str = option("auto", "auto, openvino or torch")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = option(
-        "auto", "auto is bfloat16 where the processor is built for it, else float32; int8 loses some accuracy"
+        "auto",
+        "auto is bfloat16 where the processor is built for it and the network says the same in it, else float32; int8 "
+        "loses some accuracy",
     )
 
     def __post_init__(self) -> None:

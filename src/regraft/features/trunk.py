@@ -41,7 +41,7 @@ from regraft.features.store import Stored
 from regraft.features.tensors import hash_tensors
 from regraft.features.weights import file
 
-_starting = threading.Lock()
+_starting = threading.RLock()
 TAIL = "tail."  # before the names of the tail's tensors, in a model folder
 
 
@@ -109,6 +109,8 @@ class Trunk:
         self.stored: Stored = "bfloat16" if tail else "float32"
         self.judge: Judge | None = None
         self._engine: Engine | None = None
+        self._proven = False
+        self._finer: Trunk | None = None  # what takes its place, where it disagrees
 
     @property
     def batch(self) -> int:
@@ -120,12 +122,45 @@ class Trunk:
 
         folder: where the converted network is kept, this trunk's own.
         sample: gives up to so many squares of the images that it is about to see.
+
+        Raises Disagreement (see `engine`).
         """
         with _starting:
-            if self._engine is None:
+            if self._engine is None or not self._proven:
                 at = f"{self.recipe.architecture} cut at {self.recipe.cut!r}"
                 size = self.preprocess.size
-                self._engine = engine.start(self.module, size, self.choice, folder, sample, at, self.judge)
+                started = engine.start(self.module, size, self.choice, folder, sample, at, self.judge)
+                self._engine, self._proven = started
+
+    def settled(self, folder: Path, sample: Sample) -> Trunk:
+        """Return this trunk, or the same in float32 where "auto" chose a precision in which it disagrees.
+
+        The precision is part of the digest: it is settled before the store's shelf is. Arguments as for `start`.
+        """
+        with _starting:
+            unsettled = self.choice.tentative and self._finer is None and not self._proven
+            if unsettled and (refusal := self._refusal(folder, sample)):
+                log.info("%s It is computed in float32.", refusal)
+                self._finer = self.on(Choice(self.choice.engine, "float32"))
+                self._finer.judge = self.judge
+            return self._finer or self
+
+    def _refusal(self, folder: Path, sample: Sample) -> str:
+        """Return how the engine disagrees, "" if it does not: as it was found before, or is now."""
+        known = engine.verdict(folder, self.choice)
+        if known is not None:
+            return known
+        try:
+            self.start(folder, sample)
+        except engine.Disagreement as error:
+            engine.refuse(folder, self.choice, error.said)
+            return error.said
+        return ""
+
+    @property
+    def precision(self) -> str:
+        """In which precision it is computed, as far as that is settled."""
+        return (self._finer or self).choice.precision
 
     def __call__(self, squares: np.ndarray) -> np.ndarray:
         """Return the features of preprocessed images: (n, S, S, 3) uint8 → (n, …) float32; several threads may."""
@@ -136,14 +171,14 @@ class Trunk:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the engine, which is this process's own, and who judges it."""
-        return {**vars(self), "judge": None, "_engine": None}
+        return {**vars(self), "judge": None, "_engine": None, "_proven": False, "_finer": None}
 
     @cached_property
     def digest(self) -> str:
         """The sha256 of everything that decides the features, but the image."""
         decides = {**self.describe(), "decode_rules": DECODE_RULES, **self.choice._asdict(), "stored": self.stored}
         decides["pool"] = "mean" if self.module.axes else "none"
-        del decides["weights"], decides["tail"], decides["end"]
+        del decides["weights"], decides["tail"], decides["end"], decides["tentative"]
         text = json.dumps([decides, hash_tensors(self.module.body.state_dict())], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -157,7 +192,7 @@ class Trunk:
     def with_own_tail(self) -> Trunk:
         """Return the same trunk with a copy of its tail, so that training that leaves this one as it is."""
         own = copy.copy(self)
-        own._engine, own.tail = self._engine, copy.deepcopy(self.tail)
+        own._engine, own._proven, own.tail = self._engine, self._proven, copy.deepcopy(self.tail)
         return own
 
     def hash_tensors(self) -> str:

@@ -147,8 +147,8 @@ def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choi
     choice = engine.choose(EngineOptions(engine=options.engine))
     fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, choices)
     note = (
-        f"The head was trained on int8 features, and the model predicts in {choice.precision}, as measured here; "
-        f"in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
+        f"The head was trained on int8 features, and the model predicts in {fine.model.trunk.precision}, as measured "
+        f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
     )
     return dataclasses.replace(fine, notes=(*fine.notes, note))
 
