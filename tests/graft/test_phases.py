@@ -104,7 +104,8 @@ def test_the_history_of_both_phases_is_one_with_a_judgement_of_the_head(head):
     assert (first["phase"], first["epochs"], second["phase"], second["epochs"]) == ("head", epochs, "tail", 3)
     assert min(row.loss for row in heads) == pytest.approx(first["loss"], rel=1e-5)
     tails = [row for row in found.history.part("validation") if row.phase == "tail"]
-    assert min(row.loss for row in tails) == pytest.approx(second["loss"], rel=1e-5)
+    least = min(row.loss for row in tails)  # with the weights as an epoch left them
+    assert second["loss"] == pytest.approx(least, rel=1e-5) if second["share"] == 1 else second["loss"] < least
     assert second["best_epoch"] == min(tails, key=lambda row: row.loss).epoch
     assert "regularisation" in first if head == "linear" else "best_epoch" in first
 
@@ -163,6 +164,28 @@ def test_a_tail_that_does_better_is_kept():
     assert log_loss(maps(seed=1).labels, softmax(found.module, maps(seed=1).inputs)) == pytest.approx(
         better["loss"], rel=1e-3
     )
+
+
+def test_the_tail_stops_on_the_way_to_its_new_weights_where_the_rows_held_out_like_it_best(monkeypatch):
+    monkeypatch.setattr(phases._Run, "_better", lambda self, before, after: after)
+    held, options = noisy(3), {"tail_learning_rate": 0.01, "tail_epochs": 20}
+    before = fitted(None, noisy(), held, phases="head").module.state_dict()
+    found = fitted(None, noisy(), held, **options)
+    monkeypatch.setattr(phases, "SHARES", (1.0,))
+    module = fitted(None, noisy(), held, **options).module
+    after, losses = {name: tensor.clone() for name, tensor in module.state_dict().items()}, {}
+    for share in (0.25, 0.5, 0.75, 1.0):
+        module.load_state_dict({name: before[name] + share * (after[name] - before[name]) for name in after})
+        losses[share] = log_loss(held.labels, softmax(module, held.inputs))
+    best = min(losses, key=losses.get)
+    assert best < 1  # else this shows nothing
+    assert found.chosen["phases"][1]["share"] == best
+    assert log_loss(held.labels, softmax(found.module, held.inputs)) == pytest.approx(losses[best], rel=1e-5)
+
+
+def test_random_weights_are_no_way_to_begin_on_and_training_rows_choose_no_share():
+    for found in (fitted(None, noisy(), noisy(3), pretrained=False), fitted(None, noisy())):
+        assert found.chosen["phases"][-1]["share"] == 1
 
 
 def phase(name, losses, right):

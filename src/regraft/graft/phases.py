@@ -2,8 +2,11 @@
 
 A head that has learnt nothing sends large and meaningless gradients into a
 pretrained tail, which loses what it knew; one that was solved before does not
-(linear probing, then fine-tuning: Kumar et al. 2022, arXiv:2202.10054). After
-each phase the model is judged on the same rows, and the better one is kept.
+(linear probing, then fine-tuning: Kumar et al. 2022, arXiv:2202.10054). What
+the tail's phase ends with lies somewhere on the way from the weights before it
+to those after it, which is often better than either (Wortsman et al. 2022,
+arXiv:2109.01903). After each phase the model is judged on the same rows, and
+the better one is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,8 @@ from regraft.graft.examples import Examples, check
 from regraft.graft.history import Fitted, History, Measured
 from regraft.graft.losses import Loss
 from regraft.graft.options import FitOptions
+
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the weights before the tail's phase to those after it
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ class Phase:
     def accuracy(self) -> float:
         """The share of the rows that is right, in [0, 1]."""
         return float(self.right.mean())
+
+    def worse(self, watch: str) -> tuple[float, ...]:
+        """Return what is the greater the worse the phase is by the watched measure."""
+        return (-self.accuracy, self.loss) if watch == "accuracy" else (self.loss,)
 
     def describe(self) -> dict[str, Any]:
         """Return all but the rows, JSON-able."""
@@ -156,7 +165,7 @@ def fit(
     run = _Run(module, train, validation, options, loss, bfloat16)
     if start is not None:
         _take_over(module, start)
-        _judge(run, "start", module, validation or train, {})
+        _end(run, _judged(run, "start", module, validation or train))
     if "head" in names:
         _fit_head(run, n_classes)
     if "tail" in names:
@@ -192,7 +201,8 @@ def _fit_head(run: _Run, n_classes: int) -> None:
         raise
     own.load_state_dict(fitted.module.state_dict())
     run.history = fitted.history
-    phase = _judge(run, "head", own, held or train, fitted.chosen)
+    phase = _judged(run, "head", own, held or train, fitted.chosen)
+    _end(run, phase)
     if held and not head.NEEDS_HELD_OUT:
         row = Measured(run.history.epochs, "validation", phase.loss, phase.accuracy, None, phase.seconds)
         run.history.add([row])
@@ -201,29 +211,51 @@ def _fit_head(run: _Run, n_classes: int) -> None:
 def _train_tail(run: _Run, checkpoint: Path | None, *, pretrained: bool) -> None:
     """Train the tail and the head together; whether or not that diverges, judge what it came to."""
     told: dict[str, Any] = {"pretrained": pretrained, "bfloat16": run.bfloat16, "checkpoint": checkpoint}
-    diverged: Diverged | None = None
+    before, diverged = checkpoints.weights(run.module), None
     try:
         run.history = tails.train(run.module, run.train, run.validation, run.options, start=run.history, **told)
     except Diverged as error:
         run.history, diverged = error.kept.history, error
-    _judge(run, "tail", run.module, run.validation or run.train, {"best_epoch": run.history.best_epoch})
+    _end(run, _best_between(run, before, SHARES if pretrained and run.validation else SHARES[:1]))
     if diverged:
         diverged.kept = _kept(run)
         raise diverged
 
 
-def _judge(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any]) -> Phase:
-    """Measure a module on the rows that judge; keep the weights of tail and head if they are the best so far."""
+def _best_between(run: _Run, before: Tensors, shares: Sequence[float]) -> Phase:
+    """Return the tail's phase at the best share of the way from the weights before it, and leave the module there."""
+    after, found = checkpoints.weights(run.module), []
+    for share in shares:
+        run.module.load_state_dict(_between(before, after, share))
+        chosen = {"best_epoch": run.history.best_epoch, "share": share}
+        found.append(_judged(run, "tail", run.module, run.validation or run.train, chosen))
+    best = min(found, key=lambda phase: phase.worse(run.options.watch))
+    run.module.load_state_dict(_between(before, after, best.chosen["share"]))
+    return best
+
+
+def _between(before: Tensors, after: Tensors, share: float) -> Tensors:
+    return {
+        name: torch.lerp(before[name], tensor, share) if tensor.is_floating_point() else tensor
+        for name, tensor in after.items()
+    }
+
+
+def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any] | None = None) -> Phase:
+    """Return how a module does on the rows that judge."""
     began = time.perf_counter()
     logits = torch.from_numpy(loop.logits(module, rows.inputs, bfloat16=run.bfloat16)).double()
     labels = torch.from_numpy(rows.labels)
     losses, right = run.loss.each(logits, labels).numpy(), run.loss.right(logits, labels).numpy()
     epochs = run.history.epochs - run.history.before
-    phase = Phase(name, losses, right, epochs, time.perf_counter() - began, dict(chosen))
+    return Phase(name, losses, right, epochs, time.perf_counter() - began, dict(chosen or {}))
+
+
+def _end(run: _Run, phase: Phase) -> None:
+    """End a phase; keep the weights of tail and head if they are the best so far."""
     run.done.append(phase)
     if run.best is phase:
         run.weights = checkpoints.weights(run.module)
-    return phase
 
 
 def _kept(run: _Run) -> Fitted:
