@@ -166,8 +166,9 @@ def _train_once(state: State, number: int, train: Examples, advance: Advance) ->
     place = number - state.history.before  # in this phase, from 1
     thaw(state, place)
     seed, evenly = state.options.seed, state.options.balance == "oversample"
-    order = generator(seed, "shuffle", number).permutation(len(train))
-    seen = train.epoch(number, seed, evenly=evenly).batches(state.options.rows_a_step(len(train)), order)
+    size = state.options.rows_a_step(len(train))
+    order = generator(seed, "shuffle", number).permutation(len(train)) if size < len(train) else None
+    seen = train.epoch(number, seed, evenly=evenly).batches(size, order)
     total, hits = 0.0, 0
     with seeded(seed, "epoch", number):
         for count, (inputs, labels) in enumerate(seen, (place - 1) * state.epoch_steps):
@@ -193,8 +194,10 @@ def thaw(state: State, place: int) -> None:
 
 
 def _frozen_norm(part: nn.Module) -> bool:
+    if not isinstance(part, _BatchNorm):
+        return False
     trained = [parameter.requires_grad for parameter in part.parameters()]
-    return isinstance(part, _BatchNorm) and bool(trained) and not any(trained)
+    return bool(trained) and not any(trained)
 
 
 def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> tuple[float, int]:
@@ -205,10 +208,11 @@ def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> t
     targets = torch.from_numpy(labels)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
+        for parameter in group["params"]:
+            parameter.grad = None
     outputs = mixed.forward(state.module, torch.from_numpy(inputs), bfloat16=state.bfloat16)
     loss = state.loss(outputs, targets)
     if math.isfinite(value := loss.item()):
-        state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
     return value, int(state.loss.right(outputs, targets).sum())
@@ -219,7 +223,7 @@ def _check_finite(state: State, rows: Sequence[Measured]) -> None:
     for row in rows:
         if not math.isfinite(row.loss):
             raise _diverged(f"The {row.part} loss became {row.loss}", state)
-    if not all(bool(tensor.isfinite().all()) for tensor in state.module.state_dict().values()):
+    if not all(np.isfinite(tensor.numpy()).all() for tensor in state.module.state_dict().values()):
         raise _diverged("A weight became NaN or infinite", state)
 
 

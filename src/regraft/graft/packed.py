@@ -46,7 +46,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         ctx.columns = columns
-        return _times(weight, rows).T
+        return _times(weight, rows).T.contiguous()  # what comes after goes row by row
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
