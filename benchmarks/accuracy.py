@@ -72,10 +72,21 @@ CIFAR = (
     "224 91.4 %, 288 91.5."
 )
 GENTLE = (
-    "regraft's defaults for two phases: the head solved first, then ten epochs of Adam, one cycle up to 3e-4; epoch "
-    "and phase by a tenth of the training part. Size as frozen, unless another is told; cut and views set beforehand."
+    "Two phases: the head solved first, then the tail by Adam in one cycle, up to 3e-4 in ten epochs where nothing else "
+    "is told; epoch, phase and how far to go from the head's weights by a tenth of the training part. Size as frozen, "
+    "unless another is told; cut, views and what else is told set beforehand."
+)
+MILD = (
+    "A trial on three quarters of the training part, at 224, four epochs, judged by the rest: the head alone 98.0 % (log "
+    "loss 0.046); up to 1e-4, half of the way, 98.8 (0.039)."
+)
+POKEMON = (
+    "Trials on three quarters of the training part of seed 0, at 224, judged by the rest: the head alone 89.6 %; the tail "
+    "from blocks.3, no smoothing, 3e-4, six epochs 90.6, half of the way 91.6; from blocks.1, labels smoothed by 0.1, "
+    "eight epochs, 1e-3 92.6, half of the way 94.1; 3e-4 94.1, half of the way 92.1; BatchNorm trained 90.6."
 )
 TWO_PHASES = {"tail": True, "phases": "head,tail"}
+MILD_TAIL = {**TWO_PHASES, "cut": "blocks.3", "tail_learning_rate": 1e-4}
 
 TASKS = (
     Task(
@@ -86,7 +97,7 @@ TASKS = (
         options={"backbone": "efficientnet_lite0", "size": 288},
         ways={
             "frozen": Way(99.0, f"{SOLVED} {CATS_DOGS}", {}),
-            "fine-tuned": Way(99.3, GENTLE, {**TWO_PHASES, "cut": "blocks.4", "views": 2}),
+            "fine-tuned": Way(99.3, f"{GENTLE} {MILD}", {**MILD_TAIL, "tail_epochs": 5, "views": 2}),
         },
     ),
     Task(
@@ -97,7 +108,11 @@ TASKS = (
         options={"backbone": "inception_v3", "weights": INCEPTION, "size": 150, "resize": "squash"},
         ways={
             "frozen": Way(97.0, f"{SOLVED} Four views, set beforehand.", {"cut": "mixed7", "views": 4}),
-            "fine-tuned": Way(98.0, GENTLE, {**TWO_PHASES, "cut": "mixed5", "end": "mixed7", "views": 2}),
+            "fine-tuned": Way(
+                98.0,
+                GENTLE,
+                {**TWO_PHASES, "cut": "mixed5", "end": "mixed7", "views": 4, "tail_learning_rate": 1e-4},
+            ),
         },
     ),
     Task(
@@ -109,7 +124,7 @@ TASKS = (
         seeds=5,
         ways={
             "frozen": Way(98.0, f"{SOLVED} {CATS_DOGS}", {}),
-            "fine-tuned": Way(98.0, GENTLE, {**TWO_PHASES, "cut": "blocks.4", "views": 4}),
+            "fine-tuned": Way(98.0, f"{GENTLE} {MILD}", {**MILD_TAIL, "views": 4}),
         },
     ),
     Task(
@@ -120,7 +135,14 @@ TASKS = (
         options={"backbone": "efficientnet_lite0", "resize": "squash"},
         ways={
             "frozen": Way(90.0, f"{SOLVED} {CIFAR}", {"size": 224}),
-            "fine-tuned": Way(96.0, GENTLE, {**TWO_PHASES, "cut": "blocks.2", "size": 160, "views": 2}),
+            "fine-tuned": Way(
+                96.0,
+                GENTLE,
+                {
+                    **{**TWO_PHASES, "cut": "blocks.1", "size": 160, "views": 2, "augmentation": "light"},
+                    **{"tail_learning_rate": 5e-4, "tail_epochs": 8},
+                },
+            ),
         },
     ),
     Task(
@@ -133,7 +155,14 @@ TASKS = (
         drawn=True,
         ways={
             "frozen": Way(91.0, f"{SOLVED} {SIZE} of seed 0: 288 89.4 %, 224 88.4 %.", {}),
-            "fine-tuned": Way(96.0, GENTLE, {**TWO_PHASES, "cut": "blocks.3", "views": 6}),
+            "fine-tuned": Way(
+                96.0,
+                f"{GENTLE} {POKEMON}",
+                {
+                    **{**TWO_PHASES, "cut": "blocks.1", "size": 256, "views": 6},
+                    **{"tail_learning_rate": 5e-4, "label_smoothing": 0.1},
+                },
+            ),
         },
     ),
     Task(

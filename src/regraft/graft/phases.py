@@ -12,7 +12,6 @@ the better one is kept.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,18 +92,8 @@ class _Run:
 
     @property
     def best(self) -> Phase:
-        """The best phase: a later one only if, by the watched measure, it is better by more than a standard error.
-
-        The rows that judge have chosen its epoch too, which favours it.
-        """
-        return functools.reduce(self._better, self.done)
-
-    def _better(self, before: Phase, after: Phase) -> Phase:
-        if self.options.watch == "accuracy":
-            gains = after.right.astype(float) - before.right
-        else:
-            gains = before.losses - after.losses
-        return after if gains.mean() > gains.std() / np.sqrt(len(gains)) else before
+        """The best phase by the watched measure, the first of several."""
+        return min(self.done, key=lambda phase: phase.worse(self.options.watch))
 
 
 def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
@@ -151,9 +140,8 @@ def fit(
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
 
-    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is: a later one only
-    if the rows show it to be better by more than a standard error; `Fitted.right` says for each phase which of the
-    judging rows were right.
+    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is; `Fitted.right`
+    says for each phase which of the judging rows were right.
 
     Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
     `kept` of Diverged is the better of the phases before and what the last one came to.
