@@ -156,6 +156,15 @@ def test_the_share_of_broken_files_is_that_of_the_source_in_evaluation_too(tmp_p
     assert regraft.evaluate(report.model, photos, max_broken=0.05).evaluation.n == 3
 
 
+def test_evaluating_imports_nothing_that_draws(photos, tmp_path):
+    regraft.train(photos, tmp_path / "model", backbone="efficientnet_lite0", weights="random", head="mlp", epochs=1)
+    script = "import sys, regraft; regraft.evaluate(regraft.load(sys.argv[1]), sys.argv[2]); print(*sys.modules)"
+    command = [sys.executable, "-c", script, str(tmp_path / "model"), str(photos)]
+    imported = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "torch" in imported
+    assert not imported & {"matplotlib", "jinja2"}
+
+
 def test_fitting_twice_on_the_same_features_gives_the_same_model_twice(photos):
     features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL, cut="blocks.2", tail=True)
     first, second = (regraft.fit(features, epochs=1) for _ in range(2))

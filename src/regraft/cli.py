@@ -6,6 +6,8 @@ to stderr. Heavy libraries are imported by the command that needs them.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json as jsonlib
 import logging
@@ -300,10 +302,10 @@ def report(
 ) -> None:
     """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
     from regraft import pipeline
-    from regraft.serve.evaluate import model_report
+    from regraft.serve import page
 
     _require_ending(output, ".html")
-    _write_page(output, model_report(pipeline.load(model)))
+    _write_page(output, page.of_model(pipeline.load(model)))
 
 
 @app.command
@@ -340,6 +342,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a class name that the terminal can't show is still printed
             stream.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # else Python, leaving, looks through all that was imported: half a second
     handler = logging.StreamHandler(sys.stderr)
     log.addHandler(handler)
     try:

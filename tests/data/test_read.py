@@ -55,7 +55,9 @@ def test_classes_are_sorted_and_rows_keep_the_sources_order(photos):
     assert index.name == str(photos)
 
 
-def test_more_rows_than_a_batch_keep_their_order_and_their_bytes(tmp_path):
+@pytest.mark.parametrize("quick", [0, 3600])
+def test_more_rows_than_a_batch_keep_their_order_and_their_bytes_in_threads_and_without(tmp_path, monkeypatch, quick):
+    monkeypatch.setattr("regraft.data.read._QUICK", quick)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for number in range(1500):
             file.writestr(f"class{number % 2}/{number}.png", picture(number))

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ Source = str | os.PathLike[str]
 
 SHOWN_FILES = 20
 
-_BATCH = 1024  # rows handed to the threads at once; their bytes never wait, only the rows do
+_BATCH = 64  # rows looked at at once
+_QUICK = 0.0003  # seconds for a file: up to there, handing it to a thread takes longer than that saves
 
 # The first bytes of image formats, read here or not.
 _IMAGE_START = re.compile(
@@ -155,13 +157,15 @@ def _input_rows(path: Path) -> list[tuple[Row, bool]]:
 
 
 def _look_at_all(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
-    """Look at the used rows in threads; each holds the bytes of one file at a time."""
+    """Look at the used rows, in threads once files take their time; each thread holds the bytes of one file."""
     looked: list[Row] = []
+    slow = False
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool, progress("reading", len(pairs)) as advance:
         for start in range(0, len(pairs), _BATCH):
-            for row in pool.map(_look_at, *zip(*pairs[start : start + _BATCH], strict=True)):
-                looked.append(row)
-                advance(1)
+            began, batch = time.perf_counter(), pairs[start : start + _BATCH]
+            looked += (pool.map if slow else map)(_look_at, *zip(*batch, strict=True))
+            advance(len(batch))
+            slow = slow or time.perf_counter() - began > _QUICK * _BATCH
     return tuple(looked)
 
 

@@ -120,13 +120,13 @@ def folds(index: Index, options: SplitOptions) -> list[Index]:
     class than folds there are as many folds as that. Where the source gives parts, they are the rule.
     Raises DataError if a class has one bundle alone.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     rows = index.used.rows
     few = options.split == "auto" and options.per_class is None and _are_few(index)
     wanted = options.folds or (_FOLDS if few else 0)
     if not wanted or any(row.part for row in rows):
         return []
+    from sklearn.model_selection import StratifiedGroupKFold  # here: it takes over a second, and parts are common
+
     strata = _strata(index)
     found = _make_bundles(strata, options.seed)
     _check_sizes(found, ("train", "test"))

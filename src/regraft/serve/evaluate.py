@@ -1,38 +1,31 @@
-"""Evaluation: a model and labelled images in, a Report out, for the terminal, for machines and as a page.
+"""Evaluation: a model and labelled images in, a Report out, for the terminal and for machines.
 
 Which rows are evaluated is decided here, from what the model remembers of its
-own run; the counting is left to `measure`.
+own run; the counting is left to `measure`, pages and pictures to `page`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
 
 from regraft.core.errors import DataError
-from regraft.data.decode import BrokenImage, decode
-from regraft.data.index import PARTS, Index, Row
-from regraft.data.sources._layout import SEVERAL, as_labels
-from regraft.features import views
+from regraft.data.index import Index, Row
 from regraft.features.extract import Features
-from regraft.measure import labels, metrics, pictures, report, verdict
+from regraft.measure import labels, metrics, verdict
 from regraft.measure.labels import LabelsEvaluation
 from regraft.measure.metrics import Evaluation, percent
-from regraft.measure.pictures import Tile
-from regraft.measure.report import Answer, LeftOut, Page, Phase, thumbnail
 from regraft.serve.model import Model
 
-SHOWN_MISTAKES, SHOWN_ANSWERS = 24, 24
-SEEN_ROWS, SEEN_A_ROW = 3, 5  # of what the network sees: images, and the squares of each with its views
-TOLD = ("tried", "phases", "verdict")  # of what a model chose: too long for a table, or shown elsewhere
-NONE = "none of the labels"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN_ANSWERS = 24
 CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by a model trained without it
 
 
@@ -82,17 +75,15 @@ class Report:
 
     def grid(self, count: int = SHOWN_ANSWERS) -> Figure:
         """Return a sample of the images, drawn at random, with label and percentage, the wrong ones marked."""
-        drawn = pictures.sample(len(self.index), count, self.model.options.get("seed", 0))
-        shown = {row: pixels for row in drawn if (pixels := _pixels(self.index.rows[row])) is not None}
-        labels = np.array(self.index.label_codes(self.model.classes))
-        rows = list(shown)
-        return pictures.grid(
-            pictures.answers(list(shown.values()), self.probabilities[rows], labels[rows], self.model.classes)
-        )
+        from regraft.serve import page
+
+        return page.grid(self, count)
 
     def html(self) -> str:
         """Return the report as one HTML file, with the surest mistakes as thumbnails."""
-        return report.render(_page(self.model, self.part, self.evaluation, self.notes, self))
+        from regraft.serve import page
+
+        return page.of_report(self)
 
 
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
@@ -126,7 +117,7 @@ def _accuracy(evaluation: Evaluation | LabelsEvaluation) -> float:
     return evaluation.accuracy if isinstance(evaluation, Evaluation) else evaluation.exact_match
 
 
-def _measured(model: Model, part: str) -> Evaluation | LabelsEvaluation:
+def measured(model: Model, part: str) -> Evaluation | LabelsEvaluation:
     """Return what was measured when the model was trained."""
     kind = LabelsEvaluation if model.loss.several else Evaluation
     return kind.from_dict(model.measures[part])
@@ -141,7 +132,7 @@ def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Inde
         if chosen := index.part(name):
             return name, chosen, _notes_on_choice(name, index) if part is None else ()
     if part is None and CROSS_VALIDATION in model.measures and all(row.part for row in index.used):
-        accuracy = percent(_accuracy(_measured(model, CROSS_VALIDATION)))
+        accuracy = percent(_accuracy(measured(model, CROSS_VALIDATION)))
         return "all", index.used, (f"cross-validation, when the model was trained, gave an accuracy of {accuracy} %",)
     counts = Counter(row.part or "new" for row in index.used)
     found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
@@ -192,126 +183,3 @@ def _course(model: Model) -> list[str]:
     """Return what there is to say of how a model was trained: whether fine-tuning helped, how the losses went."""
     said = (model.chosen.get("verdict"), verdict.sentence(model.history))
     return [sentence for sentence in said if sentence]
-
-
-def model_report(model: Model) -> str:
-    """Return what a model folder tells of itself as one HTML file, without photographs."""
-    if not model.measures:
-        raise DataError("This model was saved without measures; use `regraft evaluate MODEL SOURCE --report FILE`.")
-    part, measures = next(iter(model.measures.items()))
-    return report.render(_page(model, part, _measured(model, part), measures["notes"]))
-
-
-def _page(
-    model: Model,
-    part: str,
-    evaluation: Evaluation | LabelsEvaluation,
-    notes: Sequence[str],
-    found: Report | None = None,
-) -> Page:
-    counts: dict[str, Counter[str]] = {name: Counter() for name in PARTS}
-    for label, row_part in model.images.values():
-        counts[row_part].update(as_labels(label) if model.loss.several else [label])
-    left_out = found.source if found else Index(())
-    return Page(
-        title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
-        evaluation=evaluation,
-        part={"all": "source", CROSS_VALIDATION: CROSS_VALIDATION}.get(part, f"{part} part"),
-        notes=notes,
-        made=_made(model),
-        counts={name: counted for name, counted in counts.items() if counted},
-        history=model.history.to_list(),
-        watch=model.options.get("watch", "loss"),
-        phases=_phases(model),
-        seen=_seen(found) if found else (),
-        answers=_answers(found) if found else (),
-        mistakes=_mistakes(found) if found else (),
-        broken=[LeftOut(row.path, row.reason) for row in left_out.broken],
-        ignored=[LeftOut(row.path, row.reason) for row in left_out.ignored],
-    )
-
-
-def _made(model: Model) -> dict[str, str]:
-    """Return how a model was made, in words and in order."""
-    recipe = model.trunk.describe()
-    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items() if name not in TOLD}
-    return {
-        "backbone": recipe["architecture"],
-        "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
-        "cut": recipe["cut"] + (f", the network above it {_up_to(recipe)}trained as well" if model.trunk.tail else ""),
-        "input": f"{model.trunk.preprocess.size} pixels, {model.trunk.preprocess.resize}",
-        "head": model.head_name,
-        **chosen,
-        "seed": str(model.options.get("seed", "")),
-        "versions": ", ".join(f"{name} {version}" for name, version in model.versions.items()),
-    }
-
-
-def _up_to(recipe: Mapping[str, Any]) -> str:
-    return f"up to {recipe['end']} " if recipe["end"] else ""
-
-
-def _phases(model: Model) -> list[Phase]:
-    """Return the phases of a fine-tuning; the last one with the verdict on what it brought."""
-    done = model.chosen.get("phases", ())
-    return [
-        Phase(
-            name=phase["phase"],
-            epochs=phase["epochs"],
-            loss=phase["loss"],
-            accuracy=phase["accuracy"],
-            kept=phase["phase"] == model.chosen["kept"],
-            verdict=model.chosen.get("verdict", "") if phase is done[-1] else "",
-        )
-        for phase in done
-    ]
-
-
-def _seen(found: Report) -> list[Tile]:
-    """Return what the network saw of some of the images that it learnt from, and of their views."""
-    model = found.model
-    learnt = [row for row in found.source.used if model.part_of(row.id) == "train"]
-    options = {"views": 0, "augmentation": "standard", "seed": 0, **model.options}
-    counts = list(found.source.with_rows(learnt).class_counts.values())
-    drawn = views.wanted(options["views"], options["augmentation"], options["seed"], counts)[: SEEN_A_ROW - 1]
-    tiles: list[Tile] = []
-    for number in pictures.sample(len(learnt), SEEN_ROWS if drawn else SEEN_ROWS * SEEN_A_ROW, options["seed"]):
-        row = learnt[number]
-        if (pixels := _pixels(row)) is not None:
-            tiles += pictures.seen(str(row.label), pixels, model.trunk.preprocess, row.id, drawn)
-    return tiles
-
-
-def _answers(found: Report) -> list[Answer]:
-    """Return the answers to a sample of the images, drawn at random."""
-    seed = found.model.options.get("seed", 0)
-    best = found.probabilities.argmax(axis=1)
-    return [
-        _answer(found, number, int(best[number])) for number in pictures.sample(len(found.index), SHOWN_ANSWERS, seed)
-    ]
-
-
-def _mistakes(found: Report) -> list[Answer]:
-    """Return the wrong answers that the model was surest of; none where an image may have several labels."""
-    if found.model.loss.several:
-        return []
-    codes = found.index.label_codes(found.model.classes)
-    mistakes = metrics.confident_mistakes(found.probabilities, codes, SHOWN_MISTAKES)
-    return [_answer(found, number, code) for number, code, _ in mistakes]
-
-
-def _answer(found: Report, number: int, code: int) -> Answer:
-    row, pixels, shares = found.index.rows[number], _pixels(found.index.rows[number]), found.probabilities[number]
-    picture = None if pixels is None else thumbnail(Image.fromarray(pixels))
-    if found.model.loss.several:
-        (said,) = found.model.said(shares[None])
-        return Answer(row.path, picture, row.label or NONE, SEVERAL.join(said) or NONE, None)
-    return Answer(row.path, picture, str(row.label), found.model.classes[code], float(shares[code]))
-
-
-def _pixels(row: Row) -> np.ndarray | None:
-    """Return a row's picture; None if its file has gone or changed since."""
-    try:
-        return decode(row.place.read())
-    except (OSError, BrokenImage):
-        return None

@@ -4,7 +4,7 @@ A `Page` enters (what is to be shown, read and counted already), the text of
 the file leaves. The layout is in `report.html`, and for images of several
 labels in `labels.html`; the look of all pages is in `base.html`. The pictures
 are drawn in `curves`, the course of the training is judged in `verdict`.
-Choosing the images is left to `serve/evaluate`.
+Choosing the images is left to `serve/page`.
 """
 
 from __future__ import annotations
