@@ -6,7 +6,7 @@ pretrained tail, which loses what it knew; one that was solved before does not
 the tail's phase ends with lies somewhere on the way from the weights before it
 to those after it, which is often better than either (Wortsman et al. 2022,
 arXiv:2109.01903). After each phase the model is judged on the same rows, and
-the better one is kept.
+a later one is kept where it is better by more than chance would have it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from regraft.graft.history import Fitted, History, Measured
 from regraft.graft.losses import Loss
 from regraft.graft.options import FitOptions
 
-SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the weights before the tail's phase to those after it
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before the tail's phase to those after it
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Phase:
         """The share of the rows that is right, in [0, 1]."""
         return float(self.right.mean())
 
-    def worse(self, watch: str) -> tuple[float, ...]:
-        """Return what is the greater the worse the phase is by the watched measure."""
-        return (-self.accuracy, self.loss) if watch == "accuracy" else (self.loss,)
+    def costs(self, watch: str) -> np.ndarray:
+        """Return (n,) what each row costs by the watched measure: its loss, or 1 where it is wrong."""
+        return 1.0 - self.right if watch == "accuracy" else self.losses
 
     def describe(self) -> dict[str, Any]:
         """Return all but the rows, JSON-able."""
@@ -92,8 +92,20 @@ class _Run:
 
     @property
     def best(self) -> Phase:
-        """The best phase by the watched measure, the first of several."""
-        return min(self.done, key=lambda phase: phase.worse(self.options.watch))
+        """The phase whose model is kept."""
+        return nearest(self.done, self.options.watch)
+
+
+def nearest(phases: Sequence[Phase], watch: str) -> Phase:
+    """Return the first of the phases that is within a standard error of the best by the watched measure.
+
+    They are in the order of how far they go from the weights that the network came with. The rows that judge are few,
+    and have chosen an epoch too, which favours what goes far. The rule is that of Breiman et al. 1984 for trees.
+    """
+    costs = [phase.costs(watch) for phase in phases]
+    best = min(costs, key=np.mean)
+    behind = [own - best for own in costs]
+    return phases[next(at for at, gap in enumerate(behind) if gap.mean() <= gap.std() / np.sqrt(len(gap)))]
 
 
 def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
@@ -140,8 +152,8 @@ def fit(
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
 
-    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is; `Fitted.right`
-    says for each phase which of the judging rows were right.
+    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, see `nearest`;
+    `Fitted.right` says for each phase which of the judging rows were right.
 
     Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
     `kept` of Diverged is the better of the phases before and what the last one came to.
@@ -204,20 +216,20 @@ def _train_tail(run: _Run, checkpoint: Path | None, *, pretrained: bool) -> None
         run.history = tails.train(run.module, run.train, run.validation, run.options, start=run.history, **told)
     except Diverged as error:
         run.history, diverged = error.kept.history, error
-    _end(run, _best_between(run, before, SHARES if pretrained and run.validation else SHARES[:1]))
+    _end(run, _best_between(run, before, SHARES if pretrained and run.validation else SHARES[-1:]))
     if diverged:
         diverged.kept = _kept(run)
         raise diverged
 
 
 def _best_between(run: _Run, before: Tensors, shares: Sequence[float]) -> Phase:
-    """Return the tail's phase at the best share of the way from the weights before it, and leave the module there."""
+    """Return the tail's phase at the best of the shares of its way, in rising order, and leave the module there."""
     after, found = checkpoints.weights(run.module), []
     for share in shares:
         run.module.load_state_dict(_between(before, after, share))
         chosen = {"best_epoch": run.history.best_epoch, "share": share}
         found.append(_judged(run, "tail", run.module, run.validation or run.train, chosen))
-    best = min(found, key=lambda phase: phase.worse(run.options.watch))
+    best = nearest(found, run.options.watch)
     run.module.load_state_dict(_between(before, after, best.chosen["share"]))
     return best
 
