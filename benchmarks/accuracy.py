@@ -139,7 +139,7 @@ TASKS = (
             "fine-tuned": Way(
                 96.0,
                 GENTLE,
-                LOW_TAIL | {"size": 160, "views": 1, "augmentation": "light", "tail_epochs": 5},
+                LOW_TAIL | {"size": 128, "views": 1, "augmentation": "light", "tail_epochs": 5},
             ),
         },
     ),

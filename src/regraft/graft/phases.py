@@ -99,13 +99,17 @@ class _Run:
 def nearest(phases: Sequence[Phase], watch: str) -> Phase:
     """Return the first of the phases that is within a standard error of the best by the watched measure.
 
-    They are in the order of how far they go from the weights that the network came with. The rows that judge are few,
-    and have chosen an epoch too, which favours what goes far. The rule is that of Breiman et al. 1984 for trees.
+    Or the first that is right about all rows: their losses then say how sure it is, not how good. The phases are in the
+    order of how far they go from the weights that the network came with. The rows that judge are few, and have chosen
+    an epoch too, which favours what goes far. The rule is that of Breiman et al. 1984 for trees.
     """
-    costs = [phase.costs(watch) for phase in phases]
-    best = min(costs, key=np.mean)
-    behind = [own - best for own in costs]
-    return phases[next(at for at, gap in enumerate(behind) if gap.mean() <= gap.std() / np.sqrt(len(gap)))]
+    best = min((phase.costs(watch) for phase in phases), key=np.mean)
+
+    def near(phase: Phase) -> bool:
+        gaps = phase.costs(watch) - best
+        return bool(phase.right.all() or gaps.mean() <= gaps.std() / np.sqrt(len(gaps)))
+
+    return next(filter(near, phases))
 
 
 def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
