@@ -256,7 +256,7 @@ def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Map
 
 
 def _end(run: _Run, phase: Phase) -> None:
-    """End a phase; keep the weights of tail and head if they are the best so far."""
+    """End a phase; keep its weights of tail and head if it is the one to keep so far."""
     run.done.append(phase)
     if run.best is phase:
         run.weights = checkpoints.weights(run.module)
