@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def cores() -> int:
@@ -16,3 +20,14 @@ def fast_bfloat16() -> bool:
 
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch before 2.10 does not say
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep up to 1 GiB that is freed for what is wanted next; nothing but glibc needs it.
+
+    By itself glibc gives large blocks back to the system at once, which then clears every page of the next ones: a
+    tenth of the time of a network's training step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, 1 << 30)

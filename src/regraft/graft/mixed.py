@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from regraft.graft import depthwise
+
 
 def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
     """Return what `module` makes of float inputs (n, …), in the precision of its weights, or of float32 for bfloat16.
@@ -25,13 +27,13 @@ def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch
     if not bfloat16:
         outputs: torch.Tensor = module(inputs)
         return outputs
-    with torch.autocast("cpu", torch.bfloat16), _WideDepthwise():
+    with torch.autocast("cpu", torch.bfloat16), _QuickDepthwise():
         outputs = module(inputs)
     return outputs.float()
 
 
-class _WideDepthwise(TorchFunctionMode):
-    """Leaves depthwise convolutions wider than 3 in float32: oneDNN's gradients of them are slower in bfloat16."""
+class _QuickDepthwise(TorchFunctionMode):
+    """Takes depthwise convolutions by the gradients of `depthwise`."""
 
     def __torch_function__(
         self,
@@ -40,7 +42,8 @@ class _WideDepthwise(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is torch.conv2d and args[1].shape[1] == 1 and args[1].shape[-1] > 3:
-            with torch.autocast("cpu", enabled=False):
-                return func(args[0].float(), *args[1:], **(kwargs or {}))
+        if func is torch.conv2d and len(args) == 7 and depthwise.suits(args[1], *args[4:]):
+            maps, weight, bias, stride, padding, *_ = args
+            found = depthwise.convolve(maps.bfloat16(), weight.bfloat16(), stride, padding)
+            return found if bias is None else found + bias.bfloat16()[:, None, None]
         return func(*args, **(kwargs or {}))

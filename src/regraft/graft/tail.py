@@ -21,6 +21,7 @@ from torch import fx, nn
 from regraft.core import plugins
 from regraft.core.errors import UsageError
 from regraft.core.files import writing
+from regraft.core.machine import keep_freed_memory
 from regraft.core.progress import Advance, log, progress
 from regraft.graft import heads, loop, mixed
 from regraft.graft.examples import Examples
@@ -155,6 +156,7 @@ def train(
             "The lowest %d of the tail's %d stages stay frozen: --tail-epochs is too few.", late, len(found) - 1
         )
     still = _still(module, options, pretrained=pretrained)
+    keep_freed_memory()
     with _channels_last(module):
         return loop.train(
             module,
