@@ -140,7 +140,8 @@ TASKS = (
             "fine-tuned": Way(
                 96.0,
                 GENTLE,
-                LOW_TAIL | {"size": 128, "views": 1, "augmentation": "light", "tail_epochs": 5},
+                LOW_TAIL
+                | {"size": 224, "views": 2, "augmentation": "light", "label_smoothing": 0.1, "tail_epochs": 8},
             ),
         },
     ),
