@@ -19,7 +19,8 @@ def reason(history: History, options: FitOptions) -> str | None:
     target, minutes, patience = options.target_accuracy, options.minutes, options.patience
     if target is not None and history.rows[-1].accuracy >= target:  # the judging part is measured last
         return f"the {history.judge} accuracy reached {target:g}"
-    if patience is not None and waited(history.watched, options.minimum_gain) >= patience:
+    watched = history.watched
+    if patience is not None and len(watched) > patience and waited(watched, options.minimum_gain) >= patience:
         better = "a lower loss" if options.watch == "loss" else "a higher accuracy"
         return f"{patience} epochs without {better} on the {history.judge} part"
     if minutes is not None and history.seconds >= 60 * minutes:
