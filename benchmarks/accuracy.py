@@ -158,7 +158,7 @@ TASKS = (
             "fine-tuned": Way(
                 96.0,
                 f"{GENTLE} {POKEMON}",
-                LOW_TAIL | {"size": 256, "views": 6, "label_smoothing": 0.1},
+                LOW_TAIL | {"views": 12, "label_smoothing": 0.1, "tail_epochs": 15},
             ),
         },
     ),

@@ -74,7 +74,14 @@ def test_the_learning_rate_of_every_epoch_stands_below_on_a_logarithmic_axis():
     *_, axes = curves.learning_curves(rows).axes
     assert axes.lines[0].get_xydata() == pytest.approx(np.array([[epoch, 10.0**-epoch] for epoch in range(1, 6)]))
     assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "learning rate")
-    assert {"0.1", "0.001", "1e-05"} <= set(texts(axes.figure))
+    assert {"0.1", "1e-05"} <= set(texts(axes.figure))
+
+
+def test_rates_that_are_near_each_other_are_both_written():
+    rows = history(5)
+    for row in rows:
+        row["learning_rate"] = 2e-5 if row["epoch"] < 3 else 1e-5
+    assert {"2e-05", "1e-05"} <= set(texts(curves.learning_curves(rows)))
 
 
 def test_without_learning_rates_there_is_no_picture_of_them():

@@ -201,10 +201,14 @@ def _draw_curves(axes: Axes, phases: Sequence[History], measure: str) -> None:
 
 
 def _draw_rates(axes: Axes, phases: Sequence[History]) -> None:
+    """Draw the rate of each phase's epochs; the lowest and the highest stand beside the axis."""
+    rates: set[float] = set()
     for phase in phases:
         rated = [(row.epoch, row.learning_rate) for row in phase.part("train") if row.learning_rate]
         axes.plot(*np.array(rated).reshape(-1, 2).T, color=GREY, marker=".", markersize=4, linewidth=1.2)
-    axes.set(yscale="log", ylabel="learning rate")
+        rates.update(rate for _, rate in rated)
+    axes.set(yscale="log", ylabel="learning rate", yticks=sorted({min(rates), max(rates)}))
+    axes.yaxis.set_minor_locator(NullLocator())
     _write_out(axes.yaxis)
 
 
