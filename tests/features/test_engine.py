@@ -202,6 +202,12 @@ def test_a_proof_that_can_not_be_kept_is_made_each_time(module, tmp_path):
     assert started(module, tmp_path) == [engine.CHECKED]
 
 
+def test_a_proof_on_few_images_is_not_kept(module, tmp_path):
+    assert started(module, tmp_path, images=squares(1)) == [engine.CHECKED]
+    assert started(module, tmp_path) == [engine.CHECKED]
+    assert started(module, tmp_path) == []
+
+
 def test_no_image_proves_nothing_and_refuses_nothing_either(module, tmp_path):
     assert started(module, tmp_path, images=squares(0)) == [engine.CHECKED]
     assert started(module, tmp_path) == [engine.CHECKED]

@@ -2,7 +2,7 @@
 
 The options and a frozen module enter, an `Engine` (see `engines/`) leaves. The
 proof, or its failure, is made once, on real images, and kept beside the
-converted network.
+converted network; a proof on fewer images than asked for holds for a process.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def start(
     if not len(squares):
         return Started(engine, proven=False)
     _check(engine, module, choice, squares, at, judge)
-    _write(folder / PROOF, proof)
+    if len(squares) == CHECKED:  # fewer prove it for this process alone
+        _write(folder / PROOF, proof)
     return Started(engine, proven=True)
 
 
