@@ -68,8 +68,9 @@ DIGITS = (
     "99.6 % (log loss 0.0145), its mean 97.5; at 128, blocks.4's mean 97.4, pooled 95.3; at 224, pooled 95.5."
 )
 CIFAR = (
-    "Squashed, so that no border is cut off; the size by five-fold cross-validation of 3,000 training images: "
-    "224 91.4 %, 288 91.5."
+    "Squashed, so that no border is cut off; the size by five-fold cross-validation, twice, of 300 training images a "
+    "class, drawn at random: 256 87.2 % (log loss 0.369), 240 86.5 (0.380), 224 87.0 (0.383), 272 86.8 (0.390), 288 "
+    "86.4 (0.396), 320 85.4 (0.417)."
 )
 GENTLE = (
     "Two phases: the head solved first, then the tail by Adam in one cycle, up to 3e-4 in ten epochs where nothing "
@@ -86,6 +87,7 @@ POKEMON = (
     "tail from blocks.3, no smoothing, 3e-4, six epochs 90.6, half of the way 91.6; from blocks.1, labels smoothed by "
     "0.1, eight epochs, 1e-3 92.6, half of the way 94.1; 3e-4 94.1, half of the way 92.1; BatchNorm trained 90.6."
 )
+MORE = "The row was measured with less before"
 TWO_PHASES = {"tail": True, "phases": "head,tail"}
 MILD_TAIL = {**TWO_PHASES, "cut": "blocks.3", "tail_learning_rate": 1e-4}
 LOW_TAIL = {**TWO_PHASES, "cut": "blocks.1", "tail_learning_rate": 5e-4}
@@ -136,12 +138,11 @@ TASKS = (
         source="cifar10-half",
         options={"backbone": "efficientnet_lite0", "resize": "squash"},
         ways={
-            "frozen": Way(90.0, f"{SOLVED} {CIFAR}", {"size": 224}),
+            "frozen": Way(90.0, f"{SOLVED} {CIFAR}", {"size": 256}),
             "fine-tuned": Way(
                 96.0,
-                GENTLE,
-                LOW_TAIL
-                | {"size": 224, "views": 2, "augmentation": "light", "label_smoothing": 0.1, "tail_epochs": 8},
+                f"{GENTLE} {MORE}: 128 pixels, one view, five epochs, no smoothing, 94.0 %.",
+                LOW_TAIL | {"size": 224, "views": 2, "augmentation": "light", "label_smoothing": 0.1, "tail_epochs": 8},
             ),
         },
     ),
@@ -157,7 +158,7 @@ TASKS = (
             "frozen": Way(91.0, f"{SOLVED} {SIZE} of seed 0: 288 89.4 %, 224 88.4 %.", {}),
             "fine-tuned": Way(
                 96.0,
-                f"{GENTLE} {POKEMON}",
+                f"{GENTLE} {POKEMON} {MORE}: 256 pixels, six views, ten epochs, 93.8 %.",
                 LOW_TAIL | {"views": 12, "label_smoothing": 0.1, "tail_epochs": 15},
             ),
         },
