@@ -26,15 +26,15 @@ class Packed(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return (n, out) of inputs (n, in) float32, laid out anew if they aren't those of the last training step."""
-        if not (self.training and inputs.nbytes <= LIMIT and _available()):
+        if not (self.training and inputs.nbytes <= LIMIT and available()):
             return self.layer(inputs)  # type: ignore[no-any-return]
         if inputs.data_ptr() != self._inputs.data_ptr() or inputs.shape != self._inputs.shape:
-            self._inputs, self._layouts = inputs, (_laid_out(inputs), _laid_out(inputs.T))
+            self._inputs, self._layouts = inputs, (laid_out(inputs), laid_out(inputs.T))
         product: torch.Tensor = _Product.apply(self.layer.weight, *self._layouts)  # type: ignore[no-untyped-call]
         return product + self.layer.bias
 
 
-def _available() -> bool:
+def available() -> bool:
     """Whether this PyTorch has oneDNN, and its operators, which are not promised."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)  # type: ignore[no-untyped-call]
@@ -46,19 +46,20 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         ctx.columns = columns
-        return _times(weight, rows).T.contiguous()  # what comes after goes row by row
+        return times(weight, rows).T.contiguous()  # what comes after goes row by row
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        return _times(gradient.T.contiguous(), ctx.columns), None, None
+        return times(gradient.T.contiguous(), ctx.columns), None, None
 
 
-def _laid_out(constant: torch.Tensor) -> torch.Tensor:
-    laid_out: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(constant)
-    return laid_out
+def laid_out(constant: torch.Tensor) -> torch.Tensor:
+    """Return a matrix as oneDNN reads it best."""
+    found: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(constant)
+    return found
 
 
-def _times(left: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
+def times(left: torch.Tensor, constant: torch.Tensor) -> torch.Tensor:
     """Return left @ constant.T, the constant laid out."""
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, constant, None, "none", [], "")
     return product

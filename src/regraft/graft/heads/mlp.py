@@ -85,6 +85,8 @@ def fit(
     except Diverged as error:
         error.kept = error.kept and dataclasses.replace(error.kept, module=module.eval())
         raise
+    finally:
+        _settle(body)
     return Fitted.by_epochs(module.eval(), history)
 
 
@@ -115,16 +117,33 @@ def prepare(
         module.load_state_dict(start.state_dict())
     learnt = [module.get_buffer(name).numpy() for name in LEARNT]
     train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    train = train.in_memory()
     return module, _body(module, train, fit_options), train, validation
 
 
 def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn.Sequential:
-    """Return what is trained on standardised rows; its first layer is packed if it sees the same rows in each step."""
+    """Return what is trained on standardised rows; where each step sees the same rows, its first layer makes use of it.
+
+    `_settle` gives the module what the body has learnt.
+    """
+    import numpy as np
+    import torch
     from torch import nn
 
+    from regraft.graft import dual
     from regraft.graft.packed import Packed
 
     _, first, *others = module
     whole = fit_options.rows_a_step(len(train)) >= len(train) and fit_options.balance != "oversample"
-    still = whole and not train.views and train.fresh is None
-    return nn.Sequential(Packed(first) if still and isinstance(first, nn.Linear) else first, *others)
+    if not (isinstance(first, nn.Linear) and whole and not train.views and train.fresh is None):
+        return nn.Sequential(first, *others)
+    if isinstance(train.inputs, np.ndarray) and dual.pays(first, rows := torch.from_numpy(train.inputs), fit_options):
+        return nn.Sequential(dual.Dual(first, rows), *others)
+    return nn.Sequential(Packed(first), *others)
+
+
+def _settle(body: nn.Sequential) -> None:
+    from regraft.graft.dual import Dual
+
+    if isinstance(body[0], Dual):
+        body[0].settle()
