@@ -42,7 +42,9 @@ def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG
     """
     path = Path(where)
     if not path.exists():
-        raise WeightsMissing(f"There are no weights at {path}: expected a .safetensors or .pth file, or a folder.")
+        raise WeightsMissing(
+            f"There are no weights at {path}: expected a .safetensors, .pth, .h5 or .keras file, or a folder."
+        )
     if _is_keras(path):
         return keras.load(backbone, where)
     if not path.is_dir():
