@@ -39,8 +39,8 @@ class Dual(nn.Module):
         self.layer, self._rows = layer, rows
         self.coefficients = nn.Parameter(rows.new_zeros(layer.out_features, len(rows)))
         with torch.no_grad():
-            self._products = packed.laid_out(rows @ rows.T)
             self._before = rows @ layer.weight.T
+            self._products, self._columns = packed.laid_out(rows @ rows.T), packed.laid_out(rows.T)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return (n, out) of inputs (n, in) float32."""
@@ -52,7 +52,7 @@ class Dual(nn.Module):
         return self._before + learnt + self.layer.bias
 
     def _weight(self) -> torch.Tensor:
-        return self.layer.weight + self.coefficients @ self._rows
+        return self.layer.weight + packed.times(self.coefficients, self._columns)
 
     def settle(self) -> None:
         """Give the layer the weights that were learnt, and its gradient back."""
