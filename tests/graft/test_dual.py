@@ -23,8 +23,8 @@ def fit(train, held=None, hidden=None, **choices):
     return mlp.fit(train, held, 3, mlp.Options(hidden=hidden, dropout=0), FitOptions(**{**DESCENT, **choices}))
 
 
-def body(train, hidden=None, **choices):
-    return mlp.prepare(train, None, 3, mlp.Options(hidden=hidden), FitOptions(**{**DESCENT, **choices}))[1]
+def body(train, held=None, hidden=None, **choices):
+    return mlp.prepare(train, held, 3, mlp.Options(hidden=hidden), FitOptions(**{**DESCENT, **choices}))[1]
 
 
 def by_hand(train, head, steps, **settings):
@@ -58,7 +58,7 @@ def test_it_ends_where_steps_on_the_weights_end(settings):
 def test_it_is_the_same_training_as_without(hidden, monkeypatch):
     train, held = examples(), examples(seed=1)
     found = fit(train, held, hidden, epochs=40)
-    monkeypatch.setattr(dual, "pays", lambda *given: False)
+    monkeypatch.setattr(dual, "pays", lambda *given, **told: False)
     expected = fit(train, held, hidden, epochs=40)
     for ours, known in zip(found.history.rows, expected.history.rows, strict=True):
         assert (ours.loss, ours.accuracy) == pytest.approx((known.loss, known.accuracy), abs=1e-5)
@@ -69,13 +69,15 @@ def test_it_is_the_same_training_as_without(hidden, monkeypatch):
 
 
 def test_it_is_taken_for_gradient_steps_on_all_of_fewer_rows_than_twice_the_width_where_there_are_steps_enough():
-    def taken(train=None, **choices):
-        return isinstance(body(train or examples(), **choices)[0], dual.Dual)
+    def taken(train=None, held=None, **choices):
+        return isinstance(body(train or examples(), held, **choices)[0], dual.Dual)
 
     assert taken(epochs=20)
     assert not taken(epochs=19)  # 60 rows, 3 outputs
     assert taken(examples(159), epochs=60)
     assert not taken(examples(160), epochs=60)
+    assert taken(examples(79), examples(), epochs=60)  # judging rows need the weights in each epoch
+    assert not taken(examples(80), examples(), epochs=60)
     for choices in ({"optimizer": "adam"}, {"batch_size": 30}, {"balance": "oversample"}):
         assert not taken(epochs=60, **choices)
     assert not taken(epochs=60, optimizer_options={"weight_decay": 0.01})

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from regraft.graft.options import FitOptions
 
 
-def pays(layer: nn.Linear, rows: torch.Tensor, options: FitOptions) -> bool:
-    """Whether full-batch steps on rows (n, in) may be taken so, and cost less with the rows' products than without."""
+def pays(layer: nn.Linear, rows: torch.Tensor, options: FitOptions, *, judged: bool) -> bool:
+    """Whether full-batch steps on rows (n, in) may be taken so, and cost less with the rows' products than without.
+
+    judged: whether other rows judge each epoch, for which the weights have to be computed.
+    """
     descent = options.optimizer == "sgd" and not options.optimizer_settings.get("weight_decay")
-    fewer = len(rows) < 2 * layer.in_features and len(rows) <= options.epochs * layer.out_features
-    return descent and fewer and rows.nbytes <= packed.LIMIT and packed.available()
+    n, width = rows.shape
+    less = n + (width if judged else 0) < 2 * width  # numbers read in an epoch, a row
+    enough = n <= options.epochs * layer.out_features  # steps, to make up for computing the products
+    return descent and less and enough and rows.nbytes <= packed.LIMIT and packed.available()
 
 
 class Dual(nn.Module):

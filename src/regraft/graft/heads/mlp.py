@@ -118,10 +118,10 @@ def prepare(
     learnt = [module.get_buffer(name).numpy() for name in LEARNT]
     train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
     train = train.in_memory()
-    return module, _body(module, train, fit_options), train, validation
+    return module, _body(module, train, fit_options, judged=validation is not None), train, validation
 
 
-def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn.Sequential:
+def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions, *, judged: bool) -> nn.Sequential:
     """Return what is trained on standardised rows; where each step sees the same rows, its first layer makes use of it.
 
     `_settle` gives the module what the body has learnt.
@@ -137,8 +137,10 @@ def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions) -> nn
     whole = fit_options.rows_a_step(len(train)) >= len(train) and fit_options.balance != "oversample"
     if not (isinstance(first, nn.Linear) and whole and not train.views and train.fresh is None):
         return nn.Sequential(first, *others)
-    if isinstance(train.inputs, np.ndarray) and dual.pays(first, rows := torch.from_numpy(train.inputs), fit_options):
-        return nn.Sequential(dual.Dual(first, rows), *others)
+    if isinstance(train.inputs, np.ndarray):
+        rows = torch.from_numpy(train.inputs)
+        if dual.pays(first, rows, fit_options, judged=judged):
+            return nn.Sequential(dual.Dual(first, rows), *others)
     return nn.Sequential(Packed(first), *others)
 
 
