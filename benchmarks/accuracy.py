@@ -368,7 +368,7 @@ images that were neither trained on nor chose anything, its 95 % interval, and t
 to a measured model, with an empty store. The interval is Wilson's where all runs are judged by the same images; where
 each seed splits anew it is Student's over the seeds, its variance corrected for the images that they share (Nadeau and
 Bengio 2003). There, what was chosen on the training part of seed 0 (see below) was chosen on images that judge for the
-other seeds.
+other seeds. Beside some runs tests ran for a minute or two, which makes their seconds too many, not too few.
 """
 
 
