@@ -32,10 +32,10 @@ demo: $(READY)
 	$(BIN)/regraft demo -o demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n auto -m ''
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -152,18 +152,26 @@ def test_only_broken_images_still_leave_in_bounded_stretches(trunk, tmp_path, re
     assert len(reads) <= (cores() + 2) * CHUNK
 
 
-def test_no_thread_is_left_and_torch_has_the_threads_it_had_however_it_ends(trunk, tmp_path):
+@pytest.fixture
+def three_threads():
+    """Let torch compute with a number of threads that no worker has."""
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_no_thread_is_left_and_torch_has_the_threads_it_had_however_it_ends(trunk, tmp_path, three_threads):
     for rows in (pictures(20), [*pictures(20), row("stop", b"", error=KeyboardInterrupt())]):
         batches = compute(tasks(rows), trunk, tmp_path)
         with pytest.raises((StopIteration, KeyboardInterrupt)):
             while True:
                 next(batches)
-        assert torch.get_num_threads() == before
+        assert torch.get_num_threads() == 3
     batches = compute(tasks(pictures(40)), trunk, tmp_path)
     next(batches)
     batches.close()
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("extract")]
 
 
