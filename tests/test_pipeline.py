@@ -458,7 +458,8 @@ def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(pho
     pytest.importorskip("nncf")
     if "int8" not in openvino.precisions():
         pytest.skip("OpenVINO is not installed")
-    options = TrainOptions(cut="blocks.1", size=64, views=0, precision="int8", store=tmp_path / "store", split="0.8/0.1/0.1")
+    small = {"cut": "blocks.1", "size": 64, "views": 0, "split": "0.8/0.1/0.1"}
+    options = TrainOptions(**small, precision="int8", store=tmp_path / "store")
     report = train(photos, tmp_path / "model", options)
     (note,) = [note for note in report.notes if "int8" in note]
     assert "the model predicts in" in note and f"the same {report.evaluation.n} images is" in note

@@ -117,25 +117,36 @@ def test_what_is_read_is_a_copy_that_later_changes_leave_alone(shelf):
 
 
 def test_a_reading_of_several_stretches_gives_the_same_rows_and_names_all_that_are_lost(shelf, monkeypatch):
-    monkeypatch.setattr("regraft.features.store.STRETCH_BYTES", 3 * RECORD)
-    monkeypatch.setattr("regraft.features.store.STRETCH_KEYS", 5)
-    shelf.put(ids(20), rows(20))
+    monkeypatch.setattr(environment, "MAPPED", 5 * RECORD)
+    monkeypatch.setattr("regraft.features.store.LOOKED_UP", RECORD)
+    shelf.put(ids(20), rows(20), {id: id[:5] for id in ids(40)[35:]})
     order = np.random.default_rng(0).integers(0, 20, 50)
     assert np.array_equal(shelf.read([ids(20)[number] for number in order], (WIDTH,)), rows(20)[order])
-    assert shelf.missing([*ids(40)[::-1], *ids(30)]) == ids(40)[:19:-1]
+    assert shelf.missing([*ids(40)[::-1], *ids(30)]) == ids(35)[:19:-1]
+    assert shelf.errors(ids(40)[::-1]) == {id: id[:5] for id in ids(40)[35:]}
     with pytest.raises(MissingRows) as caught:
         shelf.read(ids(40)[10:], (WIDTH,))
     assert caught.value.ids == ids(40)[20:]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what is mapped from /proc")
-@pytest.mark.parametrize("use", ["read", "missing"])
-def test_a_long_reading_does_not_leave_the_file_in_memory(shelf, monkeypatch, use):
-    monkeypatch.setattr("regraft.features.store.STRETCH_BYTES", 50 * RECORD)
-    monkeypatch.setattr("regraft.features.store.STRETCH_KEYS", 50)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda shelf: shelf.read(ids(200), (WIDTH,)),
+        lambda shelf: [shelf.read([id], (WIDTH,)) for id in ids(200)],
+        lambda shelf: shelf.missing(ids(200)),
+        lambda shelf: shelf.errors(ids(200)),
+        lambda shelf: shelf.put(ids(200), rows(200)),
+    ],
+    ids=["read", "read one by one", "missing", "errors", "put"],
+)
+def test_no_use_however_long_leaves_the_file_in_memory(shelf, monkeypatch, use):
     shelf.put(ids(200), rows(200))
     assert str(data_file(shelf)) in Path("/proc/self/maps").read_text()
-    assert len(shelf.read(ids(200), (WIDTH,)) if use == "read" else shelf.missing(ids(201))) in (200, 1)
+    monkeypatch.setattr(environment, "MAPPED", RECORD)
+    monkeypatch.setattr("regraft.features.store.LOOKED_UP", RECORD)
+    use(shelf)
     assert str(data_file(shelf)) not in Path("/proc/self/maps").read_text()
 
 

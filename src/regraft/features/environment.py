@@ -5,7 +5,8 @@ What the records mean is left to `store`. LMDB breaks if a process opens the
 same file twice or uses one that was opened before a fork, so what is open is
 kept here, known by process and file; one lock serves all, as transactions are
 short. The map starts small and doubles when full: a large one is a large file
-on Windows.
+on Windows. What was read counts as this process's memory as long as the file
+is mapped, so it is unmapped after MAPPED bytes and mapped anew at its next use.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 Work = Callable[[Any], T]  # takes an lmdb.Transaction whose values are memoryviews, valid until it ends
 
 FIRST_MAP = 64 << 20  # bytes
+MAPPED = 64 << 20  # bytes of a file that may have been used, about, before it is unmapped
 LEAST_ROOM = 64 << 10  # bytes; a lock file that finds no room at its first use kills the process (SIGBUS)
 DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.BadTxnError, lmdb.PanicError)
 REMEDY = "Delete that folder; what it held will be computed again."
@@ -42,23 +45,32 @@ REASONS = {
 }
 
 _lock = threading.RLock()
-_open: dict[Path, tuple[tuple[int, ...], lmdb.Environment]] = {}
+_open: dict[Path, _Opened] = {}
 
 
-def run(folder: Path, work: Work[T], *, write: bool = False, release: bool = False) -> T:
+@dataclass
+class _Opened:
+    environment: lmdb.Environment
+    identity: tuple[int, ...]  # of this process and the file
+    used: int = 0  # bytes of the file since it was mapped, about
+
+
+def run(folder: Path, work: Work[T], *, write: bool = False, uses: int = 0) -> T:
     """Return what `work` returns for one transaction on the environment in `folder`.
 
     A write is durable when this returns, and undone if `work` raises.
-    release: unmap the file afterwards: pages that were read count as this process's memory as long as it is mapped.
+    uses: how many bytes of the file `work` reads, about.
     Raises StoreError if the disk, the rights or the file's state refuse it.
     """
     with _lock, refusals(folder):
+        opened = _opened(folder)
         try:
-            result = _run(_environment(folder), work, write)
+            result = _run(opened.environment, work, write)
         except lmdb.Error:
             close(folder)  # after some errors LMDB wants to be opened afresh
             raise
-        if release:
+        opened.used += uses
+        if opened.used > MAPPED:
             close(folder)
         return result
 
@@ -66,9 +78,8 @@ def run(folder: Path, work: Work[T], *, write: bool = False, release: bool = Fal
 def close(folder: Path) -> None:
     """Close the environment in `folder`, if this process has it open."""
     with _lock:
-        _, environment = _open.pop(folder, (None, None))
-        if environment is not None:
-            environment.close()
+        if opened := _open.pop(folder, None):
+            opened.environment.close()
 
 
 @contextlib.contextmanager
@@ -98,13 +109,13 @@ def _run(environment: lmdb.Environment, work: Work[T], write: bool) -> T:
             environment.set_mapsize(0)
 
 
-def _environment(folder: Path) -> lmdb.Environment:
-    known, environment = _open.get(folder, (None, None))
-    if environment is None or known != _identity(folder):
+def _opened(folder: Path) -> _Opened:
+    opened = _open.get(folder)
+    if opened is None or opened.identity != _identity(folder):
         close(folder)  # opened before a fork, or the store was cleared since
-        environment = _opened(folder)
-        _open[folder] = (_identity(folder), environment)
-    return environment
+        environment = _environment(folder)
+        opened = _open[folder] = _Opened(environment, _identity(folder))
+    return opened
 
 
 def _identity(folder: Path) -> tuple[int, ...]:
@@ -115,7 +126,7 @@ def _identity(folder: Path) -> tuple[int, ...]:
     return (os.getpid(), status.st_dev, status.st_ino)
 
 
-def _opened(folder: Path) -> lmdb.Environment:
+def _environment(folder: Path) -> lmdb.Environment:
     if not (folder / "lock.mdb").exists() and shutil.disk_usage(folder).free < LEAST_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:

@@ -50,7 +50,7 @@ WIDTH: dict[Stored, int] = {"float32": 4, "bfloat16": 2}  # bytes of a number
 ID = 64  # characters of an image's id; a longer key is a view's
 PAGE = 4096  # bytes; LMDB's
 LEAF_VALUE = 2000  # bytes; larger values get pages of their own
-STRETCH_BYTES, STRETCH_KEYS = 64 << 20, 5_000  # read, and looked up, before the map's memory is given back
+LOOKED_UP = 64 << 10  # bytes of the file that finding a record uses, about: Linux maps a page with its neighbours
 SHELF_NAME = re.compile(r"[0-9a-f]{64}(\.cleared)?")
 CLEARED = ".cleared"  # ends the name of a shelf that is being deleted
 ABOUT, DATA = "about.json", "data.mdb"
@@ -166,17 +166,18 @@ class Shelf:
                 if transaction.get(_key(b"f", id)) is None and transaction.get(_key(b"e", id[:ID])) is None
             ]
 
-        found = set(self._in_stretches(len(keys), STRETCH_KEYS, find))
+        found = set(self._in_stretches(len(keys), LOOKED_UP, find))
         return [id for id in dict.fromkeys(ids) if id in found]
 
     def errors(self, ids: Sequence[str]) -> dict[str, str]:
         """Return why images are broken, for those of `ids` that are, or are views of such."""
+        keys = sorted(set(ids))
 
-        def find(transaction: Any) -> dict[str, str]:
-            found = {id: transaction.get(_key(b"e", id[:ID])) for id in dict.fromkeys(ids)}
-            return {id: bytes(reason).decode() for id, reason in found.items() if reason is not None}
+        def find(part: slice, transaction: Any) -> list[tuple[str, str]]:
+            found = ((id, transaction.get(_key(b"e", id[:ID]))) for id in keys[part])
+            return [(id, bytes(reason).decode()) for id, reason in found if reason is not None]
 
-        return self._run(find)
+        return dict(self._in_stretches(len(keys), LOOKED_UP, find))
 
     def read(self, ids: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
         """Return a copy of the features, (len(ids), *shape) float32; raise MissingRows for lost or damaged ones.
@@ -190,8 +191,7 @@ class Shelf:
             pairs = zip(ids[part], features[part], strict=True)
             return [id for id, row in pairs if not self._unpack(transaction.get(_key(b"f", id)), row)]
 
-        stretch = STRETCH_BYTES // max(1, features[:1].nbytes) + 1
-        if lost := list(dict.fromkeys(self._in_stretches(len(ids), stretch, copy))):
+        if lost := list(dict.fromkeys(self._in_stretches(len(ids), features[:1].nbytes + LOOKED_UP, copy))):
             raise MissingRows(self.folder, lost)
         return features.reshape(len(ids), *shape)
 
@@ -208,7 +208,7 @@ class Shelf:
             for id, reason in (errors or {}).items():
                 transaction.put(_key(b"e", id[:ID]), reason.encode())
 
-        self._run(write, write=True)
+        self._run(write, write=True, uses=len(ids) * LOOKED_UP)
 
     def _unpack(self, value: memoryview | None, row: np.ndarray) -> bool:
         """Copy a record's features into `row`; return False if they are not there or not as they were written."""
@@ -220,20 +220,24 @@ class Shelf:
             np.left_shift(np.frombuffer(value, "<u2", offset=4), 16, out=row.view(np.uint32), dtype=np.uint32)
         return True
 
-    def _in_stretches(self, count: int, length: int, work: Callable[[slice, Any], list[str]]) -> Iterator[str]:
-        """Yield what `work` returns for 0…count, a stretch and a transaction at a time, so that memory stays flat."""
-        for start in range(0, count, length):
-            part = functools.partial(work, slice(start, start + length))
-            yield from self._run(part, release=count > length)
+    def _in_stretches(self, count: int, each: int, work: Callable[[slice, Any], list[T]]) -> Iterator[T]:
+        """Yield what `work` returns for 0…count, a stretch and a transaction at a time, so that memory stays flat.
 
-    def _run(self, work: Callable[[Any], T], *, write: bool = False, release: bool = False) -> T:
+        each: bytes of the file that one of them uses, about.
+        """
+        length = environment.MAPPED // each + 1
+        for start in range(0, count, length):
+            stop = min(start + length, count)
+            yield from self._run(functools.partial(work, slice(start, stop)), uses=each * (stop - start))
+
+    def _run(self, work: Callable[[Any], T], *, write: bool = False, uses: int = 0) -> T:
         with environment.refusals(self.folder):
             if not (self.folder / ABOUT).exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 content = json.dumps({"format": FORMAT, "about": self.about}, indent=2)
                 write_file(self.folder / ABOUT, content.encode())
         _about(self.folder)
-        return environment.run(self.folder, work, write=write, release=release)
+        return environment.run(self.folder, work, write=write, uses=uses)
 
 
 def bytes_needed(count: int, shape: Sequence[int], stored: Stored = "float32") -> int:
