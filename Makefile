@@ -14,7 +14,8 @@ help:
 	@echo "make test      the tests, in minutes"
 	@echo "make test-all  the slow ones too; REGRAFT_DATA=FOLDER names real photographs for those that want them"
 	@echo "make check     formatting, linter, types"
-	@echo "make bench     regraft against other libraries, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as in benchmarks/README.md"
+	@echo "make bench     regraft against other libraries, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as in benchmarks/README.md,"
+	@echo "               REPEATS=1 for one run of each"
 	@echo "make accuracy  the table of docs/accuracy.md, hours; REGRAFT_DATA and REGRAFT_WEIGHTS as well"
 
 setup: $(READY)
@@ -48,7 +49,7 @@ $(PEERS): $(READY)
 
 bench: $(PEERS)
 	@mkdir -p $(dir $(RESULTS))
-	failed=0; for script in $(filter-out benchmarks/accuracy.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script -o $(RESULTS) || failed=1; done; exit $$failed
+	failed=0; for script in $(filter-out benchmarks/accuracy.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$script -o $(RESULTS) $(if $(REPEATS),--repeats $(REPEATS)) || failed=1; done; exit $$failed
 
 accuracy: $(READY)
 	$(BIN)/python benchmarks/accuracy.py
