@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from regraft.core.errors import UsageError
 from regraft.core.options import make, require, require_choice
-from regraft.core.progress import log
 from regraft.core.rng import generator
 
 if TYPE_CHECKING:
@@ -162,8 +161,6 @@ def wanted(number: int | str, policy: str, seed: int, per_class: Sequence[int]) 
     """Return the views of each training image; `number` may be "auto", which is `count`'s."""
     if number == "auto":
         number = count(per_class) if per_class else 0
-        if number:
-            log.info("There are few images of a class: %d views of each are learnt from too; --views 0: none.", number)
     augmentation = find(policy)
     return [View(augmentation, seed, 1 + place) for place in range(int(number))]
 

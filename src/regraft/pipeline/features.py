@@ -30,6 +30,8 @@ def extract(
     built = built or trunk.build(options, tail=options.trains_tail)
     counts = (index.train if index.train else index).class_counts
     wanted = views.wanted(viewing.number, viewing.augmentation, options.seed, list(counts.values())) if viewing else []
+    if wanted and viewing and viewing.number == "auto":
+        log.info("There are few images of a class: %d views of each are learnt from too; --views 0: none.", len(wanted))
     stored = [] if viewing and viewing.augment == "fresh" else wanted
     features = extraction.extract(index, built, Store(options.store), stored, limit=options.store_limit)
     _say_left_out(features.index)
