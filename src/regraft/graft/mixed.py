@@ -12,12 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from regraft.graft import depthwise
-
-SMALL = 12  # places to a side of a map, up to which a product of matrices is sooner done than a convolution of width 1
+from regraft.graft import depthwise, products
 
 
 def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
@@ -37,10 +34,7 @@ def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch
 
 
 class _Quick(TorchFunctionMode):
-    """Takes depthwise convolutions by the gradients of `depthwise`, and those of width 1 on small maps as products.
-
-    Of the latter, oneDNN (3.x, through torch 2.13) takes up to twice as long for the weights' gradient.
-    """
+    """Takes depthwise convolutions by `depthwise`, and those on small maps by `products`."""
 
     def __torch_function__(
         self,
@@ -51,11 +45,12 @@ class _Quick(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv2d and len(args) == 7:
             maps, weight, bias, stride, padding, dilation, groups = args
+            quick = None
             if depthwise.suits(weight, padding, dilation, groups):
-                found = depthwise.convolve(maps.bfloat16(), weight.bfloat16(), stride, padding)
+                quick = depthwise.convolve
+            elif products.suits(maps, weight, stride, padding, dilation, groups):
+                quick = products.convolve
+            if quick:
+                found = quick(maps.bfloat16(), weight.bfloat16(), stride, padding)
                 return found if bias is None else found + bias.bfloat16()[:, None, None]
-            if weight.shape[2:] == (1, 1) and padding == (0, 0) and groups == 1:
-                kept = maps[..., :: stride[0], :: stride[1]]
-                if max(kept.shape[2:]) <= SMALL:
-                    return functional.linear(kept.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return func(*args, **(kwargs or {}))
