@@ -24,7 +24,7 @@ def suits(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: Any,
     if groups > 1 or set(dilation) != {1} or not isinstance(padding, tuple):
         return False
     width = weight.shape[2:]
-    sides = [
+    sides: list[int] = [
         (side + 2 * around - wide) // step + 1
         for side, around, wide, step in zip(maps.shape[2:], padding, width, stride, strict=True)
     ]
@@ -55,7 +55,7 @@ class _Products(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             columns = _columns(maps, weight, ctx.stride, ctx.padding).flatten(0, 2)
             product = gradient.permute(0, 2, 3, 1).flatten(0, 2).t() @ columns
-            of_weight = product.unflatten(1, (*weight.shape[2:], -1)).permute(0, 3, 1, 2)
+            of_weight = product.reshape(len(product), *weight.shape[2:], -1).permute(0, 3, 1, 2)
         return of_maps, of_weight, None, None
 
 
