@@ -110,7 +110,7 @@ def keras_fit(arguments: argparse.Namespace) -> dict[str, Any]:
     scaled.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
     squares, labels = _squares(arguments, size)
     ends: list[float] = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: ends.append(time.perf_counter()))
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
     scaled.fit(squares, labels, batch_size=BATCH, epochs=EPOCHS, callbacks=[note], verbose=0)
     epochs = np.array(ends).reshape(EPOCHS, -1)
     steps = epochs.shape[1]
