@@ -110,8 +110,12 @@ def keras_fit(arguments: argparse.Namespace) -> dict[str, Any]:
     scaled.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
     squares, labels = _squares(arguments, size)
     ends: list[float] = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
-    scaled.fit(squares, labels, batch_size=BATCH, epochs=EPOCHS, callbacks=[note], verbose=0)
+
+    class Clock(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            ends.append(time.perf_counter())
+
+    scaled.fit(squares, labels, batch_size=BATCH, epochs=EPOCHS, callbacks=[Clock()], verbose=0)
     epochs = np.array(ends).reshape(EPOCHS, -1)
     steps = epochs.shape[1]
     return {"seconds": _counted(list((epochs[:, -1] - epochs[:, 0]) * steps / (steps - 1)))}
