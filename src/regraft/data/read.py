@@ -139,7 +139,7 @@ def _path_rows(path: Path, outside: bool) -> tuple[Iterator[Row], bool]:
 def _input_rows(path: Path) -> list[tuple[Row, bool]]:
     """Return the rows of one input, each with whether it was named itself."""
     name = printable(path.as_posix())
-    single = Row(path=name, place=folder.FilePlace(path))
+    single = Row(path=name, place=folder.FilePlace(str(path)))
     try:
         if path.is_dir():
             found = list(folder.files(path))

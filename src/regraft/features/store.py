@@ -223,9 +223,9 @@ class Shelf:
     def _in_stretches(self, count: int, each: int, work: Callable[[slice, Any], list[T]]) -> Iterator[T]:
         """Yield what `work` returns for 0…count, a stretch and a transaction at a time, so that memory stays flat.
 
-        each: bytes of the file that one of them uses, about.
+        each: bytes of the file that one of them uses, about. Eight stretches are as much as stays mapped.
         """
-        length = environment.MAPPED // each + 1
+        length = environment.MAPPED // (8 * each) + 1
         for start in range(0, count, length):
             stop = min(start + length, count)
             yield from self._run(functools.partial(work, slice(start, stop)), uses=each * (stop - start))

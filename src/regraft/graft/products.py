@@ -2,8 +2,9 @@
 
 oneDNN (3.x, through torch 2.13) takes up to nine times as long as a product
 for the gradient of the weights where maps are a few places wide, and longer
-for the values. Of maps this small the columns (every place beside what its
-kernel sees) are quickly laid out. The gradient of the maps is oneDNN's own.
+for the values. Of maps this small the columns (for each new place all that
+its kernel sees) are quickly laid out. Of wider kernels the maps' gradient is
+oneDNN's own: to add columns up again takes longer.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(folder.MAX_BYTES + 1)
     with pytest.raises(OSError, match="larger than 512 MiB"):
-        folder.FilePlace(path).read()
+        folder.FilePlace(str(path)).read()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no names that are not text")

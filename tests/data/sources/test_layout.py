@@ -1,4 +1,3 @@
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,7 @@ from regraft.data.sources.folder import FilePlace
 
 
 def placed(*paths):
-    rows = [Row(path=path, place=FilePlace(Path(path))) for path in paths]
+    rows = [Row(path=path, place=FilePlace(path)) for path in paths]
     return {row.path: (row.part, row.label) for row in label_rows(rows, "photos")}
 
 
@@ -56,7 +55,7 @@ def test_one_class_folder_with_images_is_a_class_and_not_a_wrapper():
 
 
 def test_a_file_outside_any_class_folder_is_ignored():
-    rows = [Row(path=path, place=FilePlace(Path(path))) for path in ("train/cat/1.jpg", "train/2.jpg", "3.jpg")]
+    rows = [Row(path=path, place=FilePlace(path)) for path in ("train/cat/1.jpg", "train/2.jpg", "3.jpg")]
     statuses = [(row.status, row.reason) for row in label_rows(rows, "photos")]
     assert statuses == [("used", ""), ("ignored", "not in a class folder"), ("ignored", "not in a class folder")]
 

@@ -90,7 +90,7 @@ def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -
     group = values.get("groups")
     return Row(
         path=printable(place.as_posix()),
-        place=FilePlace(place),
+        place=FilePlace(str(place)),
         label=label,
         labels=labels,
         part=_part(values["parts"], where) if "parts" in values else None,

@@ -109,7 +109,7 @@ def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
         raise _Fault("the label is empty")
     return Row(
         path=printable(Path(record["path"]).as_posix()),
-        place=FilePlace(_locate(record["path"], folder, outside)),
+        place=FilePlace(str(_locate(record["path"], folder, outside))),
         label=label,
         labels=labels,
         part=_part(record["part"]) if "part" in record else None,
