@@ -144,7 +144,7 @@ def test_a_reading_of_several_stretches_gives_the_same_rows_and_names_all_that_a
 def test_no_use_however_long_leaves_the_file_in_memory(shelf, monkeypatch, use):
     shelf.put(ids(200), rows(200))
     assert str(data_file(shelf)) in Path("/proc/self/maps").read_text()
-    monkeypatch.setattr(environment, "MAPPED", RECORD)
+    monkeypatch.setattr(environment, "MAPPED", RECORD - 1)
     monkeypatch.setattr("regraft.features.store.LOOKED_UP", RECORD)
     use(shelf)
     assert str(data_file(shelf)) not in Path("/proc/self/maps").read_text()

@@ -1,4 +1,3 @@
-
 import pytest
 
 from regraft.core.errors import DataError
