@@ -3,7 +3,7 @@
 Ours reads what the frozen part said of each image, which was stored before ("stored in"); the peers run it in every
 step. Every contestant's photographs are in memory, decoded; the median of all epochs but its first counts. All weights
 are random, which changes no time. Keras has no EfficientNet-Lite. Of Keras's epochs the first batch is not timed but
-taken to be like the others: in some processes TensorFlow is idle for 5 seconds before it.
+taken to be like the others: in some processes TensorFlow first waits for the last epoch's data set to end.
 """
 
 from __future__ import annotations
