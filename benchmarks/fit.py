@@ -157,10 +157,11 @@ def _keras_fit(keras: Any, model: Any, train: Any, validation: Any, epochs: int)
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-            waits.append(-time.perf_counter())
+            self.began = time.perf_counter()
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-            waits[-1] += time.perf_counter() if batch == 0 else 0
+            if batch == 0:
+                waits.append(time.perf_counter() - self.began)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             curve.append((time.perf_counter() - started, float(logs["val_accuracy"])))
