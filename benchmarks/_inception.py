@@ -52,7 +52,7 @@ def fill(model: Any, tensors: dict[str, np.ndarray]) -> None:
 
 def timm_blocks() -> list[str]:
     """Return the paths of timm's convolution blocks, in the order in which they are made."""
-    from regraft.features._torchvision import import_timm
+    from regraft.network.workaround_torchvision_nms import import_timm
 
     network = import_timm().create_model("inception_v3", pretrained=False, num_classes=0, aux_logits=False)
     return [name.removesuffix(".conv") for name, _ in network.named_modules() if name.endswith(".conv")]
@@ -81,7 +81,7 @@ def timm_map(weights: Path, images: np.ndarray, *, padded: bool) -> np.ndarray:
     """
     import torch
 
-    from regraft.features import catalog
+    from regraft.network import catalog
 
     network = catalog.build(catalog.find("inception_v3"), {"aux_logits": False})
     network.load_state_dict({name: torch.from_numpy(value) for name, value in read(weights).items()}, strict=False)

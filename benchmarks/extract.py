@@ -32,10 +32,10 @@ MODELS = {
 def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """Read, then extract into an empty store: some photographs, on which the network is made ready, then the others."""
     import regraft
-    from regraft.features import trunk
     from regraft.features.extract import extract
-    from regraft.features.options import FeatureOptions
     from regraft.features.store import Store
+    from regraft.network import trunk
+    from regraft.network.options import FeatureOptions
 
     started = time.perf_counter()
     index = regraft.read(arguments.data)
@@ -53,8 +53,8 @@ def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
 def alone(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """Run the same engine on squares that are in memory, one caller a core, as extraction runs it."""
     from regraft.data.decode import decode
-    from regraft.features import trunk
-    from regraft.features.options import FeatureOptions
+    from regraft.network import trunk
+    from regraft.network.options import FeatureOptions
 
     built = trunk.build(FeatureOptions(**{**MODELS[arguments.model], **options}))
     photographs = sorted(Path(arguments.data).rglob("*.jpg"))
@@ -144,7 +144,7 @@ def keras_bfloat16(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def fastai_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
     """fastai's way: ImageDataLoaders, a Learner, get_preds; its defaults otherwise."""
-    from regraft.features._torchvision import ensure_torchvision
+    from regraft.network.workaround_torchvision_nms import ensure_torchvision
 
     ensure_torchvision()
     import fastai.vision.all as fastai
@@ -166,8 +166,8 @@ def fastai_predictions(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _timm_network(model: str) -> tuple[Any, dict[str, Any]]:
     """Return timm's network with the very weights that ours has, and timm's configuration of its input."""
-    from regraft.features import catalog, weights
-    from regraft.features._torchvision import import_timm
+    from regraft.network import catalog, weights
+    from regraft.network.workaround_torchvision_nms import import_timm
 
     timm, backbone = import_timm(), catalog.find(MODELS[model]["backbone"])
     found = weights.load(MODELS[model]["weights"], backbone)

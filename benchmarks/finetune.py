@@ -63,8 +63,8 @@ def torch_loop(arguments: argparse.Namespace, *, tuned: bool = False) -> dict[st
     """The usual loop on a timm network; tuned: bfloat16 autocast, channels last, a fused optimizer."""
     import torch
 
-    from regraft.features import catalog
-    from regraft.features.cut import find_cut
+    from regraft.network import catalog
+    from regraft.network.cut import find_cut
 
     size = MODELS[arguments.model]["size"]
     network = catalog.build(catalog.find(MODELS[arguments.model]["backbone"]))

@@ -177,7 +177,7 @@ def _keras_fit(keras: Any, model: Any, train: Any, validation: Any, epochs: int)
 
 def fastai_fine_tune(arguments: argparse.Namespace) -> dict[str, Any]:
     """fastai's first lesson: vision_learner and fine_tune(1): an epoch frozen, an epoch of the whole network."""
-    from regraft.features import catalog, weights
+    from regraft.network import catalog, weights
 
     backbone = catalog.find("efficientnet_lite0")
     found = weights.load("builtin", backbone)

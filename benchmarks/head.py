@@ -86,7 +86,7 @@ def _random(rows: int, width: int, classes: int, apart: float) -> tuple[np.ndarr
 def _regraft(arguments: argparse.Namespace) -> dict[str, Any]:
     """Fit the linear head as it is, but that it tries all of STRENGTHS."""
     from regraft import FeatureClassifier
-    from regraft.graft.heads import linear
+    from regraft.training.heads import linear
 
     features, labels = _read(arguments)
     FeatureClassifier().fit(features[::50], labels[::50])  # imports
@@ -125,8 +125,8 @@ def _sklearn(jobs: int | None) -> _bench.Contestant:
 
 def _folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the folds that the linear head makes."""
-    from regraft.graft.examples import Examples
-    from regraft.graft.heads import linear
+    from regraft.training.examples import Examples
+    from regraft.training.heads import linear
 
     folds = linear._folds(Examples(labels[:, None], labels), seed=0)
     return [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(5)]

@@ -20,7 +20,7 @@ import _bench
 FEW = 8  # photographs in the first batch, half of them of each class
 
 # some installations' torchvision can't be imported before this; it takes no time where it can
-TORCHVISION = "from regraft.features._torchvision import ensure_torchvision; ensure_torchvision()"
+TORCHVISION = "from regraft.network.workaround_torchvision_nms import ensure_torchvision; ensure_torchvision()"
 TIMM = f"""
 {TORCHVISION}
 import sys

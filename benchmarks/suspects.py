@@ -29,18 +29,18 @@ import _bench
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from regraft.audit import suspects
 from regraft.data.decode import decode
 from regraft.data.index import Row
 from regraft.data.read import SourceOptions, read
 from regraft.data.sources.folder import FilePlace
 from regraft.features.extract import Features
-from regraft.graft import probe
-from regraft.graft.examples import Examples
-from regraft.measure import suspects
-from regraft.pipeline import deep
-from regraft.pipeline.features import extract
+from regraft.pipeline import audit
+from regraft.pipeline.extract import extract
+from regraft.training import cross_validation
+from regraft.training.examples import Examples
 
-OPTIONS = deep.DeepOptions()
+OPTIONS = audit.DeepOptions()
 Picture = Image.Image
 
 
@@ -99,7 +99,7 @@ def made_up(arguments: argparse.Namespace) -> Found:
 
 
 def near(features: Features) -> list[tuple[int, int]]:
-    return deep.near_copies(features.rows, *suspects.neighbours(features[:]))
+    return audit.near_copies(features.rows, *suspects.neighbours(features[:]))
 
 
 def _crop(image: Picture, rng: np.random.Generator, most: float) -> Picture:
@@ -158,11 +158,11 @@ def pokemon(arguments: argparse.Namespace) -> Found:
         rows = features.rows
         numbers, cosines = suspects.neighbours(features[:])
         blind = [dataclasses.replace(row, id=str(at)) for at, row in enumerate(rows)]
-        groups = suspects.tied(len(rows), deep.near_copies(blind, numbers, cosines))
+        groups = suspects.tied(len(rows), audit.near_copies(blind, numbers, cosines))
         equal = together(range(len(rows)), [row.id for row in rows])
         found = together(range(len(rows)), groups.tolist())
         yield "pokemon, equal files found as pairs without knowing their bytes", scores(found, equal)
-        result = deep.examine(features)
+        result = audit.examine(features)
         yield (
             "pokemon, one file of each",
             {
@@ -215,7 +215,9 @@ def flipped(arguments: argparse.Namespace) -> Found:
 
 
 def shares(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    return probe.cross_validate(Examples(inputs, labels, groups), classes, repeats=deep.REPEATS, seed=seed).mean(axis=0)
+    return cross_validation.cross_validate(
+        Examples(inputs, labels, groups), classes, repeats=audit.REPEATS, seed=seed
+    ).mean(axis=0)
 
 
 def doubts(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> list[int]:
@@ -250,7 +252,7 @@ def planted(arguments: argparse.Namespace) -> Found:
         rows, truth = list(index.rows), set()
         yield (
             "cats-dogs as it is",
-            {"outliers": [it.rows[0].path for it in deep.examine(extract(index, OPTIONS)).outliers]},
+            {"outliers": [it.rows[0].path for it in audit.examine(extract(index, OPTIONS)).outliers]},
         )
         for name in ("pokemon", "cifar10-half"):
             with _bench.photographs(arguments.data, name) as other:
@@ -261,7 +263,7 @@ def planted(arguments: argparse.Namespace) -> Found:
                     rows.append(dataclasses.replace(row, path=path, label=str(rng.choice(index.classes)), part="train"))
                     truth.add(path)
                 features = extract(index.with_rows(rows), OPTIONS)
-            found = {row.path for it in deep.examine(features).outliers for row in it.rows}
+            found = {row.path for it in audit.examine(features).outliers for row in it.rows}
             yield f"planted in cats-dogs, up to {name}", scores(found, truth)
 
 

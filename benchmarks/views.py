@@ -21,7 +21,7 @@ import _bench
 import numpy as np
 
 import regraft
-from regraft.features.views import count
+from regraft.features.augmentation import count
 
 SETS = ("cats-dogs", "pokemon")
 HALVES = "0.5/0.5"  # of a data set without parts: the differences are small, so many images must judge

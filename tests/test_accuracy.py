@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from regraft.core.options import make
-from regraft.pipeline import TrainOptions
+from regraft.pipeline.options import TrainOptions
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from regraft import cli
-from regraft.features import catalog
-from regraft.features.cut import list_cuts
+from regraft.network import catalog
+from regraft.network.cut import list_cuts
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("coming-from-keras.md", "coming-from-torchvision.md")
@@ -67,7 +67,7 @@ def test_every_cut_on_a_page_is_one_of_some_network(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_augmentation_on_a_page_is_one(page):
-    from regraft.features.views import find
+    from regraft.features.augmentation import find
 
     for policy in re.findall(r"--augmentation ([\w=.,]+)", text_of(page)):
         find(policy)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from regraft.core.options import make
-from regraft.features import catalog
-from regraft.pipeline import TrainOptions
+from regraft.network import catalog
+from regraft.pipeline.options import TrainOptions
 
 FOLDER = Path(__file__).parents[1] / "examples"
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))

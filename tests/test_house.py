@@ -18,7 +18,21 @@ import regraft
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
-LAYERS = ("core", "data", "features", "graft", "measure", "serve", "pipeline", "estimator", "demo", "cli")
+LAYERS = (
+    "core",
+    "data",
+    "network",
+    "features",
+    "training",
+    "model",
+    "evaluation",
+    "audit",
+    "report",
+    "pipeline",
+    "estimator",
+    "demo",
+    "cli",
+)
 FOLDERS = LAYERS[:6]
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
 HEAVY = (

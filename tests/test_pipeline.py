@@ -19,14 +19,14 @@ import regraft
 from regraft.core.errors import DataError, Diverged, UnknownName, UsageError
 from regraft.data import split as splitting
 from regraft.data.split import SplitOptions
-from regraft.features import engine
 from regraft.features import extract as extraction
-from regraft.features.engines import openvino
+from regraft.features.augmentation import POLICIES
 from regraft.features.store import Store
-from regraft.features.views import POLICIES
-from regraft.pipeline import training
+from regraft.network import agreement
+from regraft.network.engines import openvino
+from regraft.pipeline import train as training
 from regraft.pipeline.options import TrainOptions
-from regraft.pipeline.training import train
+from regraft.pipeline.train import train
 from tests.conftest import PLAIN, write_photo, write_photos
 
 SMALL = {"backbone": "mobilenetv3_small_050", "weights": "random", "size": 32, "views": 0, **PLAIN}
@@ -322,7 +322,7 @@ def test_few_images_have_views_by_themselves_in_the_training_part_alone(photos, 
 
 
 def test_many_images_have_none_by_themselves(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("regraft.features.views.FEW", 10)
+    monkeypatch.setattr("regraft.features.augmentation.FEW", 10)
     index = regraft.split(regraft.read(photos), seed=0)
     features = regraft.extract(index, **SMALL | {"views": "auto"}, store=tmp_path / "store")
     assert features.part("train").views == () and features.part("train").fresh is None
@@ -364,7 +364,7 @@ def test_fresh_views_cost_the_training_part_anew_in_every_epoch_and_nothing_is_s
 
 
 def test_fresh_views_are_drawn_also_where_images_are_many(photos, monkeypatch):
-    monkeypatch.setattr("regraft.features.views.FEW", 1)
+    monkeypatch.setattr("regraft.features.augmentation.FEW", 1)
     features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL | {"views": "auto"}, augment="fresh")
     assert features.part("train").fresh is not None
 
@@ -436,8 +436,8 @@ def test_policies_are_named_as_they_are_documented():
 def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing_is_stored(
     photos, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(engine.LEAST_COSINE, "bfloat16", 1.01)
-    monkeypatch.setattr("regraft.features.engines.torch.fast_bfloat16", lambda: True)
+    monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 1.01)
+    monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
     options = TrainOptions(**TRAIN | {"precision": "bfloat16"}, cut="blocks.2", store=tmp_path / "store")
     with pytest.raises(UsageError, match=r"cut at 'blocks\.2' .*bfloat16 on torch"):
         train(photos, tmp_path / "model", options)
@@ -446,7 +446,7 @@ def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing
 
 
 def test_each_precision_has_a_shelf_of_its_own(photos, tmp_path, computed, monkeypatch):
-    monkeypatch.setattr("regraft.features.engines.torch.fast_bfloat16", lambda: True)
+    monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
     for precision in ("float32", "bfloat16", "bfloat16"):
         choices = {**SMALL, "weights": "builtin", "backbone": "efficientnet_lite0", "precision": precision}
         regraft.extract(regraft.read(photos), **choices, store=tmp_path / "store")
@@ -473,9 +473,9 @@ def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(pho
 RUN = """
 import sys
 from regraft.core.files import write_file
-from regraft.graft import checkpoint
+from regraft.training import checkpoint
 from regraft.pipeline.options import TrainOptions
-from regraft.pipeline.training import train
+from regraft.pipeline.train import train
 
 checkpoint.SHARE = float("inf")  # after every epoch, however quick
 saved = checkpoint.save

@@ -16,14 +16,15 @@ from regraft import cli
 from regraft.core.errors import UsageError
 from regraft.data.decode import decode
 from regraft.data.index import Index
-from regraft.features import catalog, engine
-from regraft.features._torchvision import import_timm
-from regraft.features.engine import Choice
-from regraft.features.engines import openvino
 from regraft.features.extract import extract, stream
-from regraft.features.options import EngineOptions, FeatureOptions
 from regraft.features.store import Store
-from regraft.features.trunk import build
+from regraft.network import agreement as engine
+from regraft.network import catalog
+from regraft.network.agreement import Choice
+from regraft.network.engines import openvino
+from regraft.network.options import EngineOptions, FeatureOptions
+from regraft.network.trunk import build
+from regraft.network.workaround_torchvision_nms import import_timm
 from tests.conftest import PLAIN
 from tests.features.memory import cut_short, pictures, row
 
@@ -67,7 +68,7 @@ def fast(monkeypatch):
     """Say whether this machine multiplies bfloat16 fast."""
 
     def set_up(answer):
-        monkeypatch.setattr("regraft.features.engines.torch.fast_bfloat16", lambda: answer)
+        monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: answer)
 
     set_up(True)
     return set_up

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from regraft.data.index import Index
     from regraft.estimator import Classifier
     from regraft.features.extract import Features
-    from regraft.graft.classifier import FeatureClassifier
-    from regraft.pipeline import (
+    from regraft.model.model import Model
+    from regraft.pipeline.public import (
         compare,
         evaluate,
         extract,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         train,
         tune,
     )
-    from regraft.serve.evaluate import Report
-    from regraft.serve.model import Model
+    from regraft.pipeline.report import Report
+    from regraft.training.feature_classifier import FeatureClassifier
 
 __all__ = [
     "Classifier",
@@ -63,19 +63,19 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "estimator",
-    "FeatureClassifier": "graft.classifier",
+    "FeatureClassifier": "training.feature_classifier",
     "Features": "features.extract",
     "Index": "data.index",
-    "Model": "serve.model",
+    "Model": "model.model",
     "RegraftError": "core.errors",
-    "Report": "serve.evaluate",
+    "Report": "pipeline.report",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'regraft' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"regraft.{_HOMES.get(name, 'pipeline')}"), name)
+    return getattr(importlib.import_module(f"regraft.{_HOMES.get(name, 'pipeline.public')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -23,12 +23,12 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
-from regraft.features.options import EngineOptions, FeatureOptions, StoreOptions
-from regraft.pipeline.comparing import CompareOptions
-from regraft.pipeline.deep import DeepOptions
+from regraft.network.options import EngineOptions, FeatureOptions, StoreOptions
+from regraft.pipeline.audit import DeepOptions
+from regraft.pipeline.compare import CompareOptions
 from regraft.pipeline.options import ExtractOptions, TrainOptions
-from regraft.pipeline.tuning import TuneOptions
-from regraft.serve.options import EvaluateOptions, PredictOptions
+from regraft.pipeline.serve_options import EvaluateOptions, PredictOptions
+from regraft.pipeline.tune import TuneOptions
 
 FLAT = Parameter(name="*")
 Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
@@ -105,8 +105,8 @@ def inspect(
 
 
 def _inspect_deep(source: str, options: DeepOptions, output: Path | None, report: Path | None, json: bool) -> None:
-    from regraft.measure.report.deep import render
-    from regraft.pipeline import deep
+    from regraft.pipeline import audit as deep
+    from regraft.report.audit_page import render
 
     _require_ending(output, ".csv")
     _require_ending(report, ".html")
@@ -129,7 +129,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Split, extract features, train, evaluate on the held-out part, and save the model."""
-    from regraft.pipeline import training
+    from regraft.pipeline import train as training
 
     report = training.train(source, output, options)
     _result(report.to_dict(), json, report.text())
@@ -148,7 +148,7 @@ def evaluate(
     report: Annotated[Path | None, Parameter(help="Write an HTML report to this file.")] = None,
 ) -> None:
     """Measure a model on labelled images: accuracy with its interval, per class, confusion."""
-    from regraft import pipeline
+    from regraft.pipeline import public as pipeline
 
     _require_ending(report, ".html")
     found = pipeline.evaluate(pipeline.load(model, **vars(engine)), source, **vars(options))
@@ -167,7 +167,7 @@ def compare(
     report: Annotated[Path | None, Parameter(help="Write the table and the curve to this HTML file.")] = None,
 ) -> None:
     """Say which backbone and cut to take, and whether more photographs would help, by cross-validation."""
-    from regraft import pipeline
+    from regraft.pipeline import public as pipeline
 
     _require_ending(report, ".html")
     found = pipeline.compare(source, **vars(options))
@@ -186,7 +186,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for head, rate, regularisation, views and cut on stored features, and train what was found."""
-    from regraft import pipeline
+    from regraft.pipeline import public as pipeline
 
     found = pipeline.tune(source, output, **vars(options))
     _result(found.to_dict(), json, found.text())
@@ -205,7 +205,7 @@ def lr_find(
     json: Json = False,
 ) -> None:
     """Sweep the learning rate of a head or a tail upwards, and suggest one to begin with."""
-    from regraft.pipeline import rates
+    from regraft.pipeline import lr_find as rates
 
     _require_ending(output, ".svg")
     found = rates.sweep(source, options)
@@ -226,8 +226,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Name what is on photographs, with percentages."""
-    from regraft import pipeline
-    from regraft.serve import predict as serving
+    from regraft.model import predict as serving
+    from regraft.pipeline import public as pipeline
 
     _require_ending(output, ".csv")
     predictions = pipeline.predict(pipeline.load(model, **vars(engine)), inputs, **vars(options))
@@ -249,12 +249,12 @@ def extract(
     options: Annotated[ExtractOptions, FLAT] = ExtractOptions(),  # noqa: B008
 ) -> None:
     """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
-    from regraft.features import export
-    from regraft.pipeline import training
+    from regraft.features import write
+    from regraft.pipeline import train as training
 
-    export.check(output)
+    write.check(output)
     features = training.read_and_extract(source, options)
-    export.write(features, output)
+    write.write(features, output)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
 
 
@@ -267,7 +267,7 @@ def backbones(
     json: Json = False,
 ) -> None:
     """List networks: parameters, input, licence, features, whether the weights are on this disk."""
-    from regraft.features import catalog, cut
+    from regraft.network import catalog, cut
 
     if cuts:
         places = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
@@ -301,8 +301,8 @@ def report(
     model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o", help="The HTML file to write.")]
 ) -> None:
     """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
-    from regraft import pipeline
-    from regraft.serve import page
+    from regraft.pipeline import page
+    from regraft.pipeline import public as pipeline
 
     _require_ending(output, ".html")
     _write_page(output, page.of_model(pipeline.load(model)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regraft import pipeline
 from regraft.core import files
 from regraft.core.progress import log
-from regraft.pipeline import training
+from regraft.pipeline import public as pipeline
+from regraft.pipeline import train
 from regraft.pipeline.options import TrainOptions
 
 SHOWN = 5
@@ -21,7 +21,7 @@ def run(folder: Path, store: Path | None) -> None:
     """Write the digits, train, evaluate, save, report, predict a few, and say what to try next."""
     photos, model_folder, page = folder / "digits", folder / "model", folder / "report.html"
     write_digits(photos)
-    report = training.train(str(photos), model_folder, TrainOptions(store=store))
+    report = train.train(str(photos), model_folder, TrainOptions(store=store))
     print(report.text())
     files.write_file(page, report.html().encode())
     unseen = [photos / row.path for row in report.index.rows[:: max(1, len(report.index) // SHOWN)]][:SHOWN]

@@ -15,14 +15,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from regraft import pipeline
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import make, store_options, takes_options
 from regraft.data import read as reading
 from regraft.data.sources._layout import as_label
-from regraft.pipeline import measuring, training
+from regraft.pipeline import evaluate, train
+from regraft.pipeline import public as pipeline
 from regraft.pipeline.options import TrainOptions
-from regraft.serve.options import EvaluateOptions
+from regraft.pipeline.serve_options import EvaluateOptions
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -56,11 +56,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         options = make(TrainOptions, self.get_params())
         if y is None:
-            self.report_ = training.learn_and_measure(X, options)
+            self.report_ = train.learn_and_measure(X, options)
             model = self.report_.model
             self.classes_ = np.array(model.classes)
         else:
-            model = training.learn(_paths(X), list(y), options)
+            model = train.learn(_paths(X), list(y), options)
             self.classes_ = np.unique(np.asarray(y))
         if model.loss.several:
             raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
@@ -75,7 +75,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises DataError, naming the file, if an image is broken: an estimator has no row for "unknown".
         """
         check_is_fitted(self)
-        shares = measuring.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
+        shares = evaluate.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
         return shares[:, self._columns]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803

@@ -18,12 +18,12 @@ from regraft.core.machine import cores
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
-from regraft.features import compute, environment, extract
+from regraft.features import environment, extract, worker
+from regraft.features.augmentation import POLICIES, View, squares
 from regraft.features.extract import stream
-from regraft.features.options import FeatureOptions
 from regraft.features.store import Store, bytes_needed
-from regraft.features.trunk import build
-from regraft.features.views import POLICIES, View, squares
+from regraft.network.options import FeatureOptions
+from regraft.network.trunk import build
 
 OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 
@@ -202,7 +202,7 @@ def test_an_interruption_keeps_what_was_done(trunk, store, reads):
     with pytest.raises(KeyboardInterrupt):
         extract.extract(Index(tuple(stopped)), trunk, store)
     kept = sum(info.images for info in store.info())
-    assert 70 - (cores() + 2) * compute.CHUNK <= kept <= 70
+    assert 70 - (cores() + 2) * worker.CHUNK <= kept <= 70
     reads.clear()
     features = extract.extract(Index(tuple(rows)), trunk, store)
     assert reads == [f"{seed}.png" for seed in range(kept, 100)]
@@ -214,13 +214,13 @@ import os, signal, sys
 from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FilePlace
-from regraft.features import compute, extract
-from regraft.features.options import FeatureOptions
+from regraft.features import extract, worker
+from regraft.network.options import FeatureOptions
 from regraft.features.store import Store
-from regraft.features.trunk import build
+from regraft.network.trunk import build
 
 index = read(sys.argv[1])
-compute.cores = lambda: 2  # how far ahead it reads, whatever the machine
+worker.cores = lambda: 2  # how far ahead it reads, whatever the machine
 trunk = build(FeatureOptions(backbone="test_resnet", weights="random", size=64, engine="torch", precision="float32"))
 store = Store(Path(sys.argv[2]))
 """
@@ -362,7 +362,7 @@ def test_views_are_stored_once_and_one_more_costs_one(trunk, store, reads, decod
 def decoded(monkeypatch):
     """How many images were decoded."""
     counts = []
-    monkeypatch.setattr(compute, "decode", lambda *arguments: counts.append(1) or decode(*arguments))
+    monkeypatch.setattr(worker, "decode", lambda *arguments: counts.append(1) or decode(*arguments))
     return counts
 
 
@@ -398,7 +398,7 @@ def test_an_interruption_keeps_the_views_that_were_done(trunk, store, reads):
     with pytest.raises(KeyboardInterrupt):
         extract.extract(Index(tuple(stopped)), trunk, store, VIEWS[:3])
     images, views = held(store)
-    assert views == 3 * images and images >= 50 - (cores() + 2) * compute.CHUNK
+    assert views == 3 * images and images >= 50 - (cores() + 2) * worker.CHUNK
     reads.clear()
     features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
     assert reads == [f"{seed}.png" for seed in range(images, 60)] and held(store) == (60, 180)

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from regraft.core.errors import StoreError
-from regraft.features import engine, environment
-from regraft.features.engines import openvino
+from regraft.features import environment
 from regraft.features.store import MissingRows, Store, bytes_needed, default_folder, room
+from regraft.network import agreement
+from regraft.network.engines import openvino
 
 DIGEST = "a" * 64
 ABOUT = {"architecture": "resnet50", "cut": "pooled"}
@@ -636,7 +637,7 @@ def test_what_an_engine_keeps_on_a_shelf_is_counted_and_cleared_with_it(shelf, f
     for place in (shelf.folder, alone):
         (place / openvino.CONVERTED).mkdir(parents=True)
         (place / openvino.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
-        (place / engine.PROOF).write_text("{}")
+        (place / agreement.PROOF).write_text("{}")
     found = {info.folder.name: info for info in Store(folder).info()}
     assert [(info.images, info.problem) for info in (found[DIGEST], found["b" * 64])] == [(5, ""), (0, "")]
     assert min(info.bytes for info in found.values()) >= 1 << 20

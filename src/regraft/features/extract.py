@@ -23,11 +23,11 @@ from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.data.index import Index, Row
 from regraft.data.split import bundles
-from regraft.features import engine
-from regraft.features.compute import Batch, Task, broken, compute, key, sample
+from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
-from regraft.features.trunk import Trunk
-from regraft.features.views import View
+from regraft.features.worker import Batch, Task, broken, compute, key, sample
+from regraft.network import agreement
+from regraft.network.trunk import Trunk
 
 SAVE_BYTES = 8 << 20  # of features, and
 SAVE_SECONDS = 5.0  # at most, between two durable writes
@@ -211,7 +211,7 @@ def _settled(index: Index, trunk: Trunk, store: Store) -> tuple[Trunk, Shelf]:
     if settled is trunk:
         return trunk, shelf
     finer = _shelf(settled, store)
-    engine.hand_over(shelf.folder, finer.folder)
+    agreement.hand_over(shelf.folder, finer.folder)
     return settled, finer
 
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import flag
 from regraft.data.index import Index
-from regraft.pipeline.fitting import plain
+from regraft.pipeline.fit import plain
 from regraft.pipeline.options import TrainOptions
 
 if TYPE_CHECKING:
-    from regraft.serve.model import Model
+    from regraft.model.model import Model
 
 TAKEN_OVER = ("backbone", "weights", "size", "resize", "cut", "end", "pool", "tail", "head", "head_options")
 
 
 def before(options: TrainOptions) -> Model | None:
     """Return the model to go on from, if there is one; raise RefusedFile for a folder that is none."""
-    from regraft.features import engine
-    from regraft.serve import model
+    from regraft.model import model
+    from regraft.network import agreement
 
-    return model.load(options.continue_, engine.choose(options)) if options.continue_ else None
+    return model.load(options.continue_, agreement.choose(options)) if options.continue_ else None
 
 
 def taken_over(options: TrainOptions, model: Model) -> TrainOptions:

@@ -8,8 +8,9 @@ from pathlib import Path
 from regraft.core.options import merged, option
 from regraft.data.read import ReadOptions
 from regraft.data.split import SplitOptions
-from regraft.features.options import FeatureOptions, ViewOptions
-from regraft.graft.options import FitOptions
+from regraft.features.options import ViewOptions
+from regraft.network.options import FeatureOptions
+from regraft.training.options import FitOptions
 
 
 @merged

@@ -1,0 +1,214 @@
+"""Which backbone, cut where: what probes of several found, side by side, and which one to take.
+
+Each candidate's scores in the same rounds of a cross-validation enter, with its
+cost; a `Comparison` leaves, as lines for the terminal, as JSON-able data and,
+by `report/compare.html`, as a page. Probing and timing are left to the pipeline.
+
+The rule. Each candidate is tested against the most accurate one, in pairs, by
+the corrected resampled t-test, and as there are several tests by Holm's steps.
+What is no more than a standard error behind the most accurate (the rule of
+Breiman et al. 1984) is as good a choice: of these the quickest is taken, and
+of those nearly as quick the most accurate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from regraft.evaluation.holm import holm
+from regraft.evaluation.intervals import wilson
+from regraft.evaluation.learning_curve import Growth
+from regraft.evaluation.metrics import DASH, percent, table
+from regraft.evaluation.significance import Paired, paired_repeats
+
+AS_QUICK = 1.2  # times as long a photo counts as nearly as quick: no timing is sharper
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A backbone cut somewhere, and what a linear head made of its features.
+
+    width:        numbers of an image's features.
+    scores:       accuracy in each round of the cross-validation, (rounds,); the same rounds for all candidates.
+    accuracy:     share of the images, mean over the repeats.
+    log_loss:     in nats per image, the same.
+    milliseconds: a photo, all cores at work, from the file's bytes to the features.
+    megabytes:    of the weights below the cut.
+    """
+
+    backbone: str
+    cut: str
+    width: int
+    scores: tuple[float, ...]
+    accuracy: float
+    log_loss: float
+    milliseconds: float
+    megabytes: float
+
+    @property
+    def name(self) -> str:
+        """The backbone, and the cut where it is not the usual one."""
+        return self.backbone if self.cut == "pooled" else f"{self.backbone} at {self.cut}"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison:
+    """Candidates on the same images, the most accurate first.
+
+    source:   what was read.
+    images:   how many were judged, of which `separate` are neither copies nor of one group.
+    classes:  their names.
+    folds:    of the cross-validation, repeated `repeats` times.
+    notes:    what a reader must know, e.g. which images were left out.
+    growth:   how the recommended one does by the number of photographs.
+    """
+
+    source: str
+    images: int
+    separate: int
+    classes: tuple[str, ...]
+    folds: int
+    repeats: int
+    candidates: tuple[Candidate, ...]
+    notes: tuple[str, ...] = ()
+    growth: Growth | None = None
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.candidates, key=lambda found: (-found.accuracy, found.log_loss))
+        object.__setattr__(self, "candidates", tuple(ordered))
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Comparison on {self.source}: {len(self.candidates)} candidates, take {self.recommended.name}>"
+
+    @property
+    def best(self) -> Candidate:
+        """The most accurate one."""
+        return self.candidates[0]
+
+    @cached_property
+    def against_best(self) -> tuple[Paired, ...]:
+        """How each of the others compares with the most accurate, in order; p-values by Holm's steps."""
+        pairs = [paired_repeats(self.best.scores, other.scores, 1 / self.folds) for other in self.candidates[1:]]
+        return tuple(holm(pairs))
+
+    @property
+    def recommended(self) -> Candidate:
+        """The one to take, by the rule above."""
+        others = zip(self.candidates[1:], self.against_best, strict=True)
+        near = [self.best, *(found for found, pair in others if _is_near(pair))]
+        quickest = min(found.milliseconds for found in near)
+        return next(found for found in near if found.milliseconds <= AS_QUICK * quickest)
+
+    def interval(self, found: Candidate) -> tuple[float, float]:
+        """Return the 95 % interval of a candidate's accuracy: Wilson's, of the separate images."""
+        return wilson(round(found.accuracy * self.separate), self.separate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able data."""
+        pairs = [None, *(pair.to_dict() for pair in self.against_best)]
+        rows = [
+            {"name": found.name, **vars(found), "accuracy_interval": list(self.interval(found)), "against_best": pair}
+            for found, pair in zip(self.candidates, pairs, strict=True)
+        ]
+        return {
+            **{name: getattr(self, name) for name in ("source", "images", "separate", "folds", "repeats")},
+            "classes": list(self.classes),
+            "notes": list(self.notes),
+            "candidates": [{**row, "scores": list(row["scores"])} for row in rows],
+            "recommended": self.recommended.name,
+            "recommendation": self.recommendation(),
+            "growth": self.growth.to_dict() if self.growth else None,
+        }
+
+    def text(self) -> str:
+        """Return the comparison as lines for the terminal."""
+        lines = [self.about(), *(f"Note: {note}" for note in self.notes), "", *table(self.rows()), ""]
+        growth = ["", self.growth.text()] if self.growth else []
+        return "\n".join([*lines, self.recommendation(), *growth])
+
+    def html(self) -> str:
+        """Return the comparison as the text of one HTML file."""
+        from regraft.report import pages, plots
+
+        grown, picture = self.growth, ""
+        if grown and len(grown.sizes) > 1:
+            figure = plots.photos_needed(grown.sizes, grown.accuracy, grown.low, grown.high, grown.recalls)
+            picture = pages.picture(figure)
+        return pages.page("compare.html", found=self, rows=self.rows(), picture=picture)
+
+    def about(self) -> str:
+        """Return what was measured, in one sentence."""
+        copies = "" if self.separate == self.images else f" ({self.separate:,} without copies and groups)"
+        return (
+            f"Linear heads on frozen features, {self.images:,} images{copies} of {len(self.classes)} classes, "
+            f"{self.folds}-fold cross-validation, {_times(self.repeats)}."
+        )
+
+    def rows(self) -> list[list[str]]:
+        """Return the table's cells, the first row its titles."""
+        pairs = ["the best", *map(_against, self.against_best)]
+        titles = ["", "accuracy", "95 %", "log loss", "ms a photo", "MB", "against the best, in points"]
+        return [titles, *([*self._cells(found), pair] for found, pair in zip(self.candidates, pairs, strict=True))]
+
+    def _cells(self, found: Candidate) -> list[str]:
+        low, high = map(percent, self.interval(found))
+        return [
+            found.name,
+            f"{percent(found.accuracy)} %",
+            f"{low}{DASH}{high}",
+            f"{found.log_loss:.3f}",
+            f"{found.milliseconds:.3g}",
+            f"{found.megabytes:.3g}",
+        ]
+
+    def recommendation(self) -> str:
+        """Return which one to take and why, in a few sentences."""
+        if len(self.candidates) == 1:
+            return "There is one candidate; name more with --backbones or --cuts to compare."
+        undecided = [
+            found
+            for found, pair in zip(self.candidates[1:], self.against_best, strict=True)
+            if pair.verdict == "undecided"
+        ]
+        alike = [found.name for found in undecided if found is not self.recommended]
+        sentences = [f"Take {self.recommended.name}.", *self._reasons(undecided)]
+        if alike:
+            sentences.append(f"Not distinguishable from {self.best.name} with this many images: {', '.join(alike)}.")
+        return " ".join(sentences)
+
+    def _reasons(self, undecided: Sequence[Candidate]) -> list[str]:
+        take = self.recommended
+        if take is not self.best:
+            behind = 100 * (self.best.accuracy - take.accuracy)
+            better = f"{behind:.1f} points better" if behind >= 0.05 else "as well to a tenth of a point"
+            return [
+                f"{self.best.name} did {better}, which is not distinguishable with this many images, "
+                f"and takes {self.best.milliseconds / take.milliseconds:.1f} times as long a photo."
+            ]
+        quicker = [found for found in undecided if AS_QUICK * found.milliseconds < take.milliseconds]
+        if not undecided:
+            return ["It is more accurate than each of the others."]
+        return [
+            f"{found.name} did {100 * (take.accuracy - found.accuracy):.1f} points worse and is "
+            f"{take.milliseconds / found.milliseconds:.1f} times as quick."
+            for found in quicker
+        ]
+
+
+def _is_near(pair: Paired) -> bool:
+    """Whether one is no more than a standard error, a quarter of the interval's width, behind."""
+    return pair.verdict == "undecided" and -pair.difference <= (pair.high - pair.low) / 4
+
+
+def _against(pair: Paired) -> str:
+    shares = (pair.difference, pair.low, pair.high)
+    points, low, high = (f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") for share in shares)
+    return f"{points} ({low} to {high}) {pair.verdict}"
+
+
+def _times(repeats: int) -> str:
+    return "once" if repeats == 1 else f"{repeats} times"

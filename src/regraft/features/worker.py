@@ -1,0 +1,217 @@
+"""The pure middle of extraction: images in, what the trunk says of them and of their views out, in order.
+
+    bytes → decode, once → the image as it is, and its views, as squares → trunk
+
+The same tasks and trunk give the same keys, numbers and errors. The caller's
+thread reads, in the tasks' order, so that an archive is read forward. Workers,
+one more than there are cores, do all the rest, each with one core: none waits
+for another's work. What is in memory at once is bounded by the tasks under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from regraft.core.errors import RefusedFile
+from regraft.core.machine import cores
+from regraft.data.decode import BrokenImage, decode
+from regraft.data.index import Row
+from regraft.features.augmentation import View, squares
+from regraft.network.trunk import Trunk
+
+T = TypeVar("T")
+
+CHUNK = (
+    16  # squares that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
+)
+SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its stream
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image, and what is wanted of it: None is the image as it is, a View an augmentation."""
+
+    row: Row
+    views: tuple[View | None, ...] = (None,)  # the image as it is comes first
+
+    @property
+    def keys(self) -> list[str]:
+        """What names the features of each of `views` (see `store`)."""
+        return [key(self.row, view) for view in self.views]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row without features.
+
+    lasting: the bytes are at fault, wherever they lie; else only this place, or this moment, is.
+    """
+
+    row: Row
+    reason: str
+    lasting: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of a stretch of tasks.
+
+    rows:     all of them, in order.
+    keys:     of the features, in the order of the tasks and their views; those of failed rows are missing.
+    features: (len(keys), *trunk.output_shape) float32.
+    failures: the rows that have none.
+    """
+
+    rows: list[Row]
+    keys: list[str]
+    features: np.ndarray
+    failures: list[Failure]
+
+
+def key(row: Row, view: View | None) -> str:
+    """Return what names the features of an image, or of a view of it."""
+    return row.id + (view.key if view else "")
+
+
+def compute(tasks: Sequence[Task], trunk: Trunk, folder: Path) -> Iterator[Batch]:
+    """Yield what the trunk says of the tasks' images, in order, a few at a time.
+
+    folder: where the trunk's converted network is kept.
+    Raises RefusedFile if the trunk gives NaN or infinity: its weights are not usable.
+    """
+    if not tasks:
+        return
+    trunk.start(folder, functools.partial(sample, [task.row for task in tasks], trunk))
+    yield from _in_workers(functools.partial(_work, trunk), _chunks(tasks, max(CHUNK, trunk.batch)))
+
+
+def broken(rows: Sequence[Row]) -> list[Failure]:
+    """Return the rows that can't be decoded; the network has no part in it."""
+    chunks = ([Task(row)] for row in rows)
+    return [failure for found in _in_workers(_failures, chunks) for failure in found]
+
+
+# The workers
+
+
+def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks: Iterable[list[Task]]) -> Iterator[T]:
+    """Yield the work's result for each chunk, in order, a few ahead."""
+    waiting: deque[Future[T]] = deque()
+    with _pool() as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(work, [(task, _read(task.row)) for task in chunk]))
+            if len(waiting) > cores() + SPARE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Yield the workers; in each torch computes with one core alone."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(cores() + SPARE, "extract", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what threads that start later compute with
+
+
+def _chunks(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:
+    """Yield the tasks in stretches of at least `size` squares."""
+    chunk: list[Task] = []
+    squares = 0
+    for task in tasks:
+        chunk.append(task)
+        squares += len(task.views)
+        if squares >= size:
+            yield chunk
+            chunk, squares = [], 0
+    if chunk:
+        yield chunk
+
+
+def _read(row: Row) -> bytes | Failure:
+    try:
+        return row.place.read()
+    except OSError as error:
+        return Failure(row, f"can't be read: {error.strerror or error}", lasting=False)
+
+
+# What a worker does
+
+
+def _work(trunk: Trunk, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
+    images: list[np.ndarray] = []
+    keys: list[str] = []
+    failures: list[Failure] = []
+    for task, data in loaded:
+        made = _squares(task, data, trunk)
+        if isinstance(made, Failure):
+            failures.append(made)
+        else:
+            images += made
+            keys += task.keys
+    features = trunk(np.stack(images)) if images else np.empty((0, *trunk.output_shape), np.float32)
+    _check_finite(features, keys, loaded, trunk)
+    return Batch([task.row for task, _ in loaded], keys, features, failures)
+
+
+def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
+    found = (_pixels(task.row, data, 0) for task, data in loaded)
+    return [failure for failure in found if isinstance(failure, Failure)]
+
+
+def _squares(task: Task, data: bytes | Failure, trunk: Trunk) -> list[np.ndarray] | Failure:
+    preprocess = trunk.preprocess
+    pixels = _pixels(task.row, data, preprocess.least)
+    if isinstance(pixels, Failure):
+        return pixels
+    clean = [preprocess(pixels) for view in task.views if view is None]
+    return clean + squares(pixels, preprocess, task.row.id, [view for view in task.views if view])
+
+
+def _pixels(row: Row, data: bytes | Failure, least: int) -> np.ndarray | Failure:
+    if isinstance(data, Failure):
+        return data
+    if hashlib.sha256(data).hexdigest() != row.id:
+        return Failure(row, "it was changed since it was listed", lasting=False)
+    try:
+        return decode(data, least)
+    except BrokenImage as error:
+        return Failure(row, str(error), lasting=not isinstance(error.__cause__, MemoryError))
+
+
+def _check_finite(
+    features: np.ndarray, keys: Sequence[str], loaded: Sequence[tuple[Task, object]], trunk: Trunk
+) -> None:
+    finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
+    if not finite.all():
+        about, bad = trunk.describe(), keys[int(np.argmin(finite))]
+        path = next(task.row.path for task, _ in loaded if bad in task.keys)
+        weights = about["weights"]["name"] or about["weights"]["source"]
+        raise RefusedFile(
+            f"{about['architecture']} with the weights {weights} gives NaN or infinity for {path}; "
+            "expected finite numbers. Choose other --weights."
+        )
+
+
+def sample(rows: Sequence[Row], trunk: Trunk, count: int) -> np.ndarray:
+    """Return squares of up to `count` of the images, spread over all, (n, S, S, 3) uint8; broken ones are left out."""
+    spread = [rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    made = (_squares(Task(row), _read(row), trunk) for row in spread)
+    images = [square for found in made if not isinstance(found, Failure) for square in found]
+    size = trunk.preprocess.size
+    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)

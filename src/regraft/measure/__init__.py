@@ -1,1 +1,0 @@
-"""How good it is: metrics, intervals, curves and the report."""

@@ -1,0 +1,1 @@
+"""The trained model: its folder and its predictions."""

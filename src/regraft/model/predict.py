@@ -1,0 +1,105 @@
+"""Prediction: files in, one row per input out, in the inputs' order, none left out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft.core import files
+from regraft.core.errors import UsageError
+from regraft.data.index import Index, Row
+from regraft.data.sources._layout import SEVERAL
+from regraft.features.extract import stream
+from regraft.features.store import Store
+from regraft.model.model import Model
+from regraft.pipeline.serve_options import PredictOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model says of one input.
+
+    status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
+    labels: where an image may have several, those that are said to be there; else None.
+    ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
+    """
+
+    path: str
+    status: str
+    error: str = ""
+    ranked: tuple[tuple[str, float], ...] = ()
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """The most probable label, or all that are said to be there; "" if there is none, or no prediction."""
+        if self.labels is not None:
+            return SEVERAL.join(self.labels)
+        return self.ranked[0][0] if self.ranked else ""
+
+    def __str__(self) -> str:
+        """Return a line for the terminal."""
+        if not self.ranked:
+            return f"{self.path}  {self.status}: {self.error}"
+        said = [] if self.labels is None else [f"[{self.label}]"]
+        return "  ".join([self.path, *said, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON-able data."""
+        ranked = [{"label": label, "probability": round(share, 6)} for label, share in self.ranked]
+        found = {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
+        return found if self.labels is None else {**found, "labels": list(self.labels)}
+
+
+def predict(model: Model, index: Index, options: PredictOptions) -> list[Prediction]:
+    """Return one Prediction per row of the index, in its order.
+
+    index: from `data.read.read_inputs`; rows need no label.
+    """
+    streamed = _predict_used(model, index, options)
+    return [next(streamed) if row.status == "used" else _without(row) for row in index]
+
+
+def _predict_used(model: Model, index: Index, options: PredictOptions) -> Iterator[Prediction]:
+    for rows, features in stream(index, model.trunk, Store(options.store)):
+        shares = iter(model.probabilities(features) if len(features) else ())
+        for row in rows:
+            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model, options.top)
+
+
+def _without(row: Row) -> Prediction:
+    return Prediction(path=row.path, status=row.status, error=row.reason)
+
+
+def _ranked(row: Row, shares: np.ndarray, model: Model, top: int) -> Prediction:
+    order = np.argsort(-shares, kind="stable")[:top]
+    ranked = tuple((model.classes[code], float(shares[code])) for code in order)
+    said = model.said(shares[None])[0] if model.loss.several else None
+    return Prediction(path=row.path, status="ok", ranked=ranked, labels=said)
+
+
+def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
+    """Write a row for every input: path, status, error, then label and percent for each rank.
+
+    Where an image may have several labels, those that are said to be there stand before, in the column `labels`.
+    """
+    if path.exists() and not path.read_bytes().startswith(b"path,status,error,"):
+        raise UsageError(f"{path} is there and holds no predictions; nothing was written. Name another file.")
+    top = max((len(item.ranked) for item in predictions), default=1)
+    ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    several = any(item.labels is not None for item in predictions)
+    columns = ["path", "status", "error", *(["labels"] if several else [])]
+    writer.writerow([*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
+    for item in predictions:
+        ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.2f}")]
+        said = [item.label] if several else []
+        writer.writerow([item.path, item.status, item.error, *said, *ranked, *[""] * (2 * top - len(ranked))])
+    files.write_file(path, text.getvalue().encode())

@@ -1,0 +1,45 @@
+"""VGG (Simonyan and Zisserman 2014, arXiv:1409.1556); Keras calls its layers block1_conv1 … block5_pool.
+
+Keras counts the ReLU as part of a convolution, so `block1_conv1` ends where
+the ReLU after it does in timm's `features`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from regraft.network.backbones import Backbone, Keras, Layer
+from regraft.network.keras.layers import WHOLE, Layers
+
+
+def _layers(convolutions: tuple[int, ...]) -> tuple[Layer, ...]:
+    """Return Keras's layers, for so many convolutions a block, each with its ReLU."""
+    keras, place = Layers(), 0
+    x = keras.input
+    for block, count in enumerate(convolutions, start=1):
+        for number in range(1, count + 1):
+            name = f"block{block}_conv{number}"
+            x = keras.convolution(x, f"features.{place}", name, bias=True, place=f"features.{place + 1}")
+            place += 2
+        x = keras.add("MaxPooling2D", x, name=f"block{block}_pool", place=f"features.{place}")
+        place += 1
+    keras.top = True
+    x = keras.add("Flatten", x, name="flatten")
+    x = keras.dense(x, "pre_logits.fc1", "fc1")
+    x = keras.dense(x, "pre_logits.fc2", "fc2", place=WHOLE)
+    keras.dense(x, "head.fc", "predictions")
+    return keras.in_order()
+
+
+def _adapt(network: Any, top: Literal["top", "notop"]) -> None:
+    """Without its top, Keras's network ends in block5_pool: 512 channels; with it, before the classes, in fc2."""
+    if top == "notop":
+        from torch import nn
+
+        network.pre_logits = nn.Identity()
+
+
+BACKBONES = tuple(
+    Backbone(name=name, architecture=name, layers=_layers(convolutions), keras=Keras(adapt=_adapt, mode="caffe"))
+    for name, convolutions in (("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4)))
+)

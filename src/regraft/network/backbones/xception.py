@@ -1,0 +1,68 @@
+"""Xception (Chollet 2016, arXiv:1610.02357), timm's legacy_xception; what Keras calls block2 is timm's block1."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from regraft.network.backbones import Backbone, Keras, Layer
+from regraft.network.keras.layers import Layers, become, set_epsilon
+
+
+def _layers() -> tuple[Layer, ...]:
+    keras = Layers()
+    x = keras.input
+    for number in (1, 2):
+        x = keras.convolution(x, f"conv{number}", f"block1_conv{number}")
+        x = keras.norm(x, f"bn{number}", f"block1_conv{number}_bn", place=f"bn{number}")
+        x = keras.add("Activation", x, name=f"block1_conv{number}_act", place=f"act{number}")
+    for block in range(1, 13):
+        x = _block(keras, x, f"block{block + 1}", f"block{block}", shrinks=block in (1, 2, 3, 12))
+    for number in (1, 2):
+        name = f"block14_sepconv{number}"
+        x = _separable(keras, x, name, f"conv{number + 2}", f"bn{number + 2}")
+        x = keras.add("Activation", x, name=f"{name}_act", place=f"act{number + 2}")
+    return keras.finish(x, "fc", "avg_pool")
+
+
+def _block(keras: Layers, x: str, name: str, path: str, *, shrinks: bool) -> str:
+    shortcut = x
+    if shrinks:
+        shortcut = keras.norm(keras.convolution(x, f"{path}.skip"), f"{path}.skipbn", place=f"{path}.skipbn")
+    place = 0
+    for number in (1, 2) if shrinks else (1, 2, 3):
+        if (number, name) != (1, "block2"):  # which starts without an activation
+            x = keras.add("Activation", x, name=f"{name}_sepconv{number}_act", place=f"{path}.rep.{place}")
+            place += 1
+        x = _separable(keras, x, f"{name}_sepconv{number}", f"{path}.rep.{place}", f"{path}.rep.{place + 1}")
+        place += 2
+    if shrinks:
+        x = keras.add("MaxPooling2D", x, name=f"{name}_pool", place=f"{path}.rep.{place}")
+    return keras.add("Add", x, shortcut, place=path)
+
+
+def _separable(keras: Layers, x: str, name: str, path: str, norm: str) -> str:
+    tensors = (f"{path}.conv1.weight", f"{path}.pointwise.weight")
+    x = keras.add("SeparableConv2D", x, name=name, tensors=tensors, place=path)
+    return keras.norm(x, norm, f"{name}_bn", place=norm)
+
+
+def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all
+    """Pad the pools as TensorFlow does, and take Keras's own epsilon."""
+    from torch import nn
+
+    from regraft.network.keras.padding import SameMaxPool2d
+
+    for module in network.modules():
+        if isinstance(module, nn.MaxPool2d):
+            become(module, SameMaxPool2d)
+    set_epsilon(network, 1e-3)
+
+
+BACKBONES = (
+    Backbone(
+        name="xception",
+        architecture="legacy_xception",
+        layers=_layers(),
+        keras=Keras(adapt=_adapt, mode="tf", size=299),
+    ),
+)

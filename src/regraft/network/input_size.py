@@ -1,0 +1,98 @@
+"""The size of the input: whether a network takes another one than its weights' own, and what it needs then.
+
+A backbone, a network or weights, and a size in pixels enter; the same for that
+size leave, or an error that names the nearest size that works.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from regraft.core.errors import RefusedFile, UsageError
+from regraft.network import catalog
+from regraft.network.backbones import Backbone
+from regraft.network.cut import first_line
+from regraft.network.weights import Weights
+from regraft.network.workaround_torchvision_nms import import_timm
+
+
+def sized(backbone: Backbone, size: int | None) -> Backbone:
+    """Return the backbone for another size of input than its own, if it has to be built for one size."""
+    needed = {} if size is None else fixed(backbone, size)
+    if size is None or not needed:
+        return backbone
+    own = import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size[-1]
+    check(lambda other: _takes(backbone, other), size, own, backbone.name)
+    return dataclasses.replace(backbone, model_args={**backbone.model_args, **needed})
+
+
+def fixed(backbone: Backbone, size: int) -> dict[str, int]:
+    """Return what a network that is built for one size needs to be built for another; nothing for the others."""
+    config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
+    return {"img_size": size} if config.fixed_input_size and size != config.input_size[-1] else {}
+
+
+def _takes(backbone: Backbone, size: int) -> bool:
+    """Whether a backbone that is built for one size can be built for this one."""
+    try:
+        return runs(catalog.build(backbone, fixed(backbone, size)), size)
+    except RefusedFile:
+        return False
+
+
+def resampled(network: nn.Module, found: Weights, size: int) -> Mapping[str, torch.Tensor]:
+    """Return the weights with their position embeddings resampled by timm, if they are for another size of input."""
+    if size == found.preprocess.size or _fits(network, found.tensors):
+        return found.tensors
+    try:
+        resample = sys.modules[type(network).__module__].checkpoint_filter_fn  # type: ignore[attr-defined, unused-ignore]
+        tensors: Mapping[str, torch.Tensor] = resample(dict(found.tensors), network)
+    except Exception:  # timm's function of this family has no word for weights that it can't resample
+        tensors = found.tensors
+    if not _fits(network, tensors):
+        raise UsageError(
+            f"--size is {size}; {found.path} is for {found.preprocess.size} pixels and can't be resampled."
+        )
+    return tensors
+
+
+def _fits(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> bool:
+    state = network.state_dict()
+    return all(tensor.shape == state[name].shape for name, tensor in tensors.items() if name in state)
+
+
+def check(works: Callable[[int], bool], size: int, own: int, name: str) -> None:
+    """Refuse a size that does not work, naming the nearest that does, on the way to the weights' own."""
+    if size == own or works(size):
+        return
+    step = 1 if size < own else -1
+    nearest = next(filter(works, range(size + step, own, step)), own)
+    least = "at least " if size < own else ""
+    raise UsageError(f"--size is {size}; expected {least}{nearest} pixels: {name} does not take {size}.")
+
+
+def runs(module: nn.Module, size: int) -> bool:
+    """Whether a module takes an image of a size and leaves something of it."""
+    try:
+        return forward(module, size).numel() > 0
+    except UsageError:
+        return False
+
+
+def forward(module: nn.Module, size: int) -> torch.Tensor:
+    """Return what a module in eval mode makes of one black image, (1, 3, S, S)."""
+    try:
+        with torch.no_grad():
+            features = module(torch.zeros(1, 3, size, size))
+    except Exception as error:  # each network says in its own way what it does not take
+        raise UsageError(
+            f"The network does not take an image of {size} by {size} pixels: {first_line(error)}"
+        ) from error
+    if not isinstance(features, torch.Tensor):
+        raise UsageError(f"The network gives a {type(features).__name__} there; expected one tensor. Cut elsewhere.")
+    return features

@@ -1,0 +1,1 @@
+"""All that speaks Keras: its layers' names and order, its padding, its weights files."""

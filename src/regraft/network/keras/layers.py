@@ -1,0 +1,103 @@
+"""How Keras names, orders and computes the layers of a network; what the family files describe their networks with.
+
+A family writes down its layers as `keras.applications` makes them; they leave
+in the order of `model.layers`, each with the tensors that its weights are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from regraft.network.backbones import Layer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WHOLE, NOTHING = "pooled", "input"  # the two cuts that every network has: all of it is frozen, or none
+
+
+class Layers:
+    """The layers of one network, in the order in which Keras's code makes them.
+
+    top: whether the layers that are added next are only there with `include_top`.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Layer] = {}
+        self._counts: Counter[str] = Counter()
+        self.top = False
+        self.input = self.add("InputLayer", name="input_layer", place=NOTHING)
+
+    def add(self, kind: str, *inputs: str, name: str = "", tensors: tuple[str, ...] = (), place: str = "") -> str:
+        """Add a layer, and return its name: the one that is given, or else the one that Keras counts up."""
+        auto = snake_case(kind)
+        if not name:
+            name = f"{auto}_{self._counts[auto]}" if self._counts[auto] else auto
+            self._counts[auto] += 1
+        self._made[name] = Layer(name=name, kind=kind, inputs=inputs, tensors=tensors, place=place, top=self.top)
+        return name
+
+    def convolution(self, x: str, path: str, name: str = "", *, bias: bool = False, place: str | None = None) -> str:
+        """Add a convolution whose weights are those of the module at `path`."""
+        tensors = (f"{path}.weight", f"{path}.bias") if bias else (f"{path}.weight",)
+        return self.add("Conv2D", x, name=name, tensors=tensors, place=path if place is None else place)
+
+    def depthwise(self, x: str, path: str, name: str) -> str:
+        """Add a convolution of each channel by itself."""
+        return self.add("DepthwiseConv2D", x, name=name, tensors=(f"{path}.weight",), place=path)
+
+    def norm(self, x: str, path: str, name: str = "", *, scale: bool = True, place: str = "") -> str:
+        """Add a batch normalisation; `scale` says whether Keras gives it a gamma."""
+        parts = ("weight", "bias", "running_mean", "running_var")[not scale :]
+        return self.add("BatchNormalization", x, name=name, tensors=tuple(f"{path}.{p}" for p in parts), place=place)
+
+    def dense(self, x: str, path: str, name: str, place: str = "") -> str:
+        """Add a dense layer whose weights are those of the module at `path`."""
+        return self.add("Dense", x, name=name, tensors=(f"{path}.weight", f"{path}.bias"), place=place)
+
+    def finish(self, x: str, classifier: str, pool: str = "") -> tuple[Layer, ...]:
+        """Add the top that most networks have, the mean over places and the classes; return all in Keras's order."""
+        self.top = True
+        x = self.add("GlobalAveragePooling2D", x, name=pool, place=WHOLE)
+        self.dense(x, classifier, "predictions")
+        return self.in_order()
+
+    def in_order(self) -> tuple[Layer, ...]:
+        """Return the layers as `model.layers` has them.
+
+        Farthest from the output first; layers equally far in the order in which a search from the output, along
+        each layer's inputs, comes to them. Source: `map_graph` in keras/src/ops/function.py.
+        """
+        depth: dict[str, int] = {}
+        for name in reversed(self._made):  # those that take a layer are made after it
+            depth.setdefault(name, 0)
+            for source in self._made[name].inputs:
+                depth[source] = max(depth.get(source, 0), depth[name] + 1)
+        seen: dict[str, int] = {}
+        waiting = [next(reversed(self._made))]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen[name] = len(seen)
+                waiting.extend(reversed(self._made[name].inputs))
+        return tuple(sorted(self._made.values(), key=lambda layer: (-depth[layer.name], seen[layer.name])))
+
+
+def snake_case(kind: str) -> str:
+    """Return the name that Keras makes of a class's: "DepthwiseConv2D" → "depthwise_conv2d"."""
+    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+
+
+def set_epsilon(network: nn.Module, epsilon: float) -> None:
+    """Give every batch normalisation of a network the same epsilon."""
+    for module in network.modules():
+        if hasattr(module, "running_var"):
+            module.eps = epsilon  # type: ignore[assignment]
+
+
+def become(module: Any, kind: type) -> None:
+    """Turn a module into one of a subclass of its own class, which holds the same and computes otherwise."""
+    module.__class__ = kind

@@ -1,0 +1,192 @@
+"""Preprocessing: an upright RGB image becomes the square that the network sees.
+
+Comes after data/decode, before the trunk, which normalises. The rule belongs to
+the weights: it is what they were trained with, and it travels with them. "crop",
+"squash" and "pad" are timm's "center", "squash" and "border", to the same levels;
+bilinear and bicubic squares differ by up to 2 of 255, as torch's weights, three
+times as fast, have fewer bits than Pillow's (and by more where a bicubic filter
+overshoots 0…255: both clip after each pass, not always in the same order).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from regraft.core.options import require, require_choice
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels: TypeAlias = NDArray[np.uint8]
+
+Resize = Literal["crop", "pad", "squash"]
+Colour = tuple[float, float, float]
+
+RESIZES = ("crop", "pad", "squash")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+
+_FROM_TIMM: dict[str, Resize] = {"center": "crop", "border": "pad", "squash": "squash"}
+
+# "crop" resizes the whole image and cuts the middle out, as timm does. An image so long and thin that this would
+# hold more than so many times the pixels of the square has only the window that is kept resized.
+_LONGEST = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes the square that the network sees, and how that is normalised.
+
+    size:          side S of the square that the network sees, in pixels.
+    resize:        "crop": the short side to S / crop_share, the middle S by S is kept;
+                   "pad": the long side to S / crop_share, the rest filled with `background`, the middle kept;
+                   "squash": both sides to S / crop_share, the middle kept.
+    crop_share:    timm's crop_pct; 1 keeps everything that the resizing shows, above 1 leaves a (black) border.
+    interpolation: Pillow's name of the filter.
+    background:    red, green, blue, 0…255, for "pad".
+    mean, std:     red, green, blue, of values in [0, 1].
+    """
+
+    size: int
+    resize: Resize = "crop"
+    crop_share: float = 0.875
+    interpolation: str = "bicubic"
+    background: tuple[int, int, int] = (0, 0, 0)
+    mean: Colour = (0.5, 0.5, 0.5)
+    std: Colour = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        require(self.size >= 1, "size", self.size, "at least 1 pixel")
+        require_choice("resize", self.resize, RESIZES)
+        require_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        require(0 < self.crop_share <= 2, "crop_share", self.crop_share, "a share above 0 and up to 2")
+        require(_three_numbers(self.mean), "mean", self.mean, "three numbers")
+        require(_three_numbers(self.std) and min(self.std) > 0, "std", self.std, "three numbers above 0")
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Return the square of an upright image: (H, W, 3) uint8 → (S, S, 3) uint8, in C order, not normalised."""
+        import numpy as np
+
+        return np.ascontiguousarray({"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.resize](pixels))
+
+    @property
+    def least(self) -> int:
+        """The pixels that the shorter side must keep when an image is decoded at less than its size; 0 forbids it."""
+        return 0 if self.interpolation == "nearest" else 2 * self._target
+
+    def adapted(self, size: int | None = None, resize: Resize | None = None) -> Preprocess:
+        """Return the rule for another size, or another way of resizing; "pad" and "squash" then show everything."""
+        changed = self if size is None else dataclasses.replace(self, size=size)
+        if resize is None or resize == self.resize:
+            return changed
+        return dataclasses.replace(changed, resize=resize, crop_share=self.crop_share if resize == "crop" else 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule as JSON-able values."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """Return the rule that `to_dict` wrote."""
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
+
+    @classmethod
+    def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:
+        """Return the rule of a timm `pretrained_cfg`; what it leaves open is as timm has it."""
+        from regraft.network.workaround_torchvision_nms import import_timm
+
+        resolved = import_timm().data.resolve_data_config(pretrained_cfg=dict(config), verbose=False)
+        channels, height, width = resolved["input_size"]
+        require(channels == 3, "in_chans", channels, "3: regraft feeds red, green and blue")
+        require(height == width, "size", (height, width), "a square input")
+        return cls(
+            size=height,
+            resize=_FROM_TIMM[resolved["crop_mode"]],
+            crop_share=float(resolved["crop_pct"]),
+            interpolation=resolved["interpolation"],
+            background=tuple(round(255 * value) for value in resolved["mean"]),
+            mean=tuple(resolved["mean"]),
+            std=tuple(resolved["std"]),
+        )
+
+    @property
+    def _target(self) -> int:
+        """The side, in pixels, that the image is resized to before the middle is cut out."""
+        return math.floor(self.size / self.crop_share)
+
+    def _crop(self, pixels: Pixels) -> Pixels:
+        height, width, _ = pixels.shape
+        scaled = int(self._target * max(height, width) / min(height, width))
+        sides = (self._target, scaled) if height <= width else (scaled, self._target)
+        if scaled > _LONGEST * self._target:
+            return self._middle(self._window(pixels, sides))
+        return self._middle(_resized(pixels, sides, self.interpolation))
+
+    def _window(self, pixels: Pixels, sides: tuple[int, int]) -> Pixels:
+        """Resize only the part of a long thin image that `_crop` keeps: the same window, in the image's own pixels."""
+        kept = [min(side, self.size) for side in sides]
+        scales = [side / to for side, to in zip(pixels.shape, sides, strict=False)]
+        top, left = (_start(side, keep) * scale for side, keep, scale in zip(sides, kept, scales, strict=True))
+        box = (left, top, left + kept[1] * scales[1], top + kept[0] * scales[0])
+        return _by_pillow(pixels, (kept[0], kept[1]), self.interpolation, box)
+
+    def _squash(self, pixels: Pixels) -> Pixels:
+        return self._middle(_resized(pixels, (self._target, self._target), self.interpolation))
+
+    def _pad(self, pixels: Pixels) -> Pixels:
+        height, width, _ = pixels.shape
+        long = max(height, width)
+        sides = max(1, round(height * self._target / long)), max(1, round(width * self._target / long))
+        return self._middle(_resized(pixels, sides, self.interpolation), self.background)
+
+    def _middle(self, pixels: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
+        """Return the middle S by S of an image; what lies outside of it is black, as in torchvision, or a colour."""
+        import numpy as np
+
+        (from_top, top, height), (from_left, left, width) = (_overlap(side, self.size) for side in pixels.shape[:2])
+        kept = pixels[from_top : from_top + height, from_left : from_left + width]
+        if kept.shape[:2] == (self.size, self.size):
+            return kept
+        canvas = np.full((self.size, self.size, 3), background, np.uint8)
+        canvas[top : top + height, left : left + width] = kept
+        return canvas
+
+
+def _resized(pixels: Pixels, sides: tuple[int, int], interpolation: str) -> Pixels:
+    """Return the image at (height, width) `sides`, with a filter that widens as the image shrinks."""
+    if interpolation not in ("bilinear", "bicubic"):
+        return _by_pillow(pixels, sides, interpolation)
+    import numpy as np
+    import torch
+
+    batch = torch.from_numpy(np.require(pixels, requirements=("C", "W")))[None].permute(0, 3, 1, 2)  # channels-last
+    resized = torch.nn.functional.interpolate(batch, sides, mode=interpolation, antialias=True)
+    return cast("Pixels", resized.permute(0, 2, 3, 1)[0].numpy())
+
+
+def _by_pillow(pixels: Pixels, sides: tuple[int, int], interpolation: str, box: Any = None) -> Pixels:
+    import numpy as np
+    from PIL import Image
+
+    height, width = sides
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()], box))
+
+
+def _overlap(side: int, size: int) -> tuple[int, int, int]:
+    """Return where the middle `size` of `side` pixels starts, where the pixels start in it, how many are in both."""
+    start = _start(side, size)
+    return max(start, 0), max(-start, 0), min(side, size)
+
+
+def _start(side: int, size: int) -> int:
+    """Return where the middle `size` of `side` pixels starts, below 0 if it is larger; rounded as torchvision does."""
+    return round((side - size) / 2) if side >= size else -((size - side) // 2)
+
+
+def _three_numbers(values: tuple[float, ...]) -> bool:
+    return len(values) == 3 and all(math.isfinite(value) for value in values)

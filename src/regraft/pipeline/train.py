@@ -1,0 +1,192 @@
+"""`regraft train`: read → split → extract → fit → evaluate → keep, and going on where a killed run was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from regraft.core.errors import DataError, Diverged, RefusedFile
+from regraft.core.progress import log
+from regraft.data import read as reading
+from regraft.data import split as splitting
+from regraft.data.index import Index
+from regraft.network.options import EngineOptions
+from regraft.pipeline import continuing
+from regraft.pipeline.evaluate import evaluate
+from regraft.pipeline.extract import checked, extract
+from regraft.pipeline.fit import fit, plain
+from regraft.pipeline.options import ExtractOptions, TrainOptions
+from regraft.pipeline.serve_options import EvaluateOptions
+
+if TYPE_CHECKING:
+    from regraft.features.extract import Features
+    from regraft.model.model import Model
+    from regraft.pipeline.report import Report
+
+SHOWN_RECALLS = 12  # classes
+
+
+def read_and_extract(source: Any, options: ExtractOptions) -> Features:
+    """Read a source and extract the features of all its images."""
+    return checked(extract(reading.read(source, options=options), options), options)
+
+
+def learn(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
+    """Return the Model of images by their paths and labels, all of which are trained on."""
+    index = reading.read(paths, labels, options=options)
+    return fit(checked(extract(index, options, options), options), options)
+
+
+def learn_and_measure(source: Any, options: TrainOptions) -> Report:
+    """Read a source, hold some of it out or none where folds are the rule, fit, and measure."""
+    features = features_of(source, options)
+    return _report(fit(features, options), features, options)
+
+
+def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
+    """Read, split, extract, fit, evaluate, and save the model into the folder `output`.
+
+    A run that was killed goes on where it was when the same command is given again; one that was finished is not
+    computed again, and its model stays.
+    """
+    from regraft.model.model import check_target
+
+    output = Path(output).absolute()
+    check_target(output)
+    start = continuing.before(options)
+    options = continuing.taken_over(options, start) if start else options
+    _check_phases(options, start)
+    features = features_of(source, options, start)
+    earlier = _earlier(features, options, output, start)
+    model = earlier or _fit_or_keep(features, options, output, start)
+    report = _report(model, features, options)
+    if earlier:
+        log.info("%s has the model of this very run already; it is kept.", output)
+        return report
+    model = dataclasses.replace(report.model, measures={report.part: report.measures()})
+    model.save(output)
+    _checkpoint(output).unlink(missing_ok=True)
+    return dataclasses.replace(report, model=model)
+
+
+def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:
+    """Return the features of a source that is split, as it was for the model to go on from, or left whole for folds."""
+    index = reading.read(source, options=options)
+    if start or not splitting.folds(index, options):
+        index = splitting.split(index, options=options, keep=continuing.parts(index, start) if start else None)
+        _check_held_out(index)
+    return checked(extract(index, options, options, start.trunk if start else None), options)
+
+
+def _check_phases(options: TrainOptions, start: Model | None) -> None:
+    """Refuse an untrained head on a pretrained tail before anything is computed."""
+    if options.trains_tail:
+        from regraft.training.finetune import plan
+
+        plan(options, pretrained=options.weights != "random", trained=start is not None)
+
+
+def _check_held_out(index: Index) -> None:
+    if not (index.test or index.validation):
+        raise DataError(
+            f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
+            "or take the class folders out of the part folder: then they are split."
+        )
+
+
+def _earlier(features: Features, options: TrainOptions, output: Path, start: Model | None) -> Model | None:
+    """Return the model in `output` if it comes of the same images, parts, options, weights and versions."""
+    from regraft.model import model
+
+    try:
+        found = model.load(output, features.trunk.choice)
+    except RefusedFile:
+        return None
+    same = found.run == model.run_digest(features, plain(options), start)
+    return found if found.measures and same else None
+
+
+def _report(model: Model, features: Features, options: TrainOptions) -> Report:
+    """Measure a model; where classes were balanced for a head alone, say what that did to each class."""
+    report = _measured(model, features, options)
+    if options.balance == "none" or features.trunk.tail is not None:
+        return report
+    unbalanced = dataclasses.replace(options, balance="none")
+    other = _measured(fit(features, unbalanced), features, unbalanced)
+    note = f"recall with --balance {options.balance} (without): {_recalls(report, other)}"
+    return dataclasses.replace(report, notes=(*report.notes, note))
+
+
+def _recalls(report: Report, other: Report) -> str:
+    """Return both recalls of each class in per cent; of many classes those that changed the most."""
+    from regraft.evaluation.metrics import Evaluation, percent
+
+    found, without = (cast(Evaluation, each.evaluation).per_class for each in (report, other))
+    pairs = {name: (scores["recall"], without[name]["recall"]) for name, scores in found.items()}
+    shown = sorted(pairs, key=lambda name: -abs(pairs[name][0] - pairs[name][1]))[:SHOWN_RECALLS]
+    return ", ".join(f"{name} {percent(pairs[name][0])} ({percent(pairs[name][1])}) %" for name in sorted(shown))
+
+
+def _measured(model: Model, features: Features, options: TrainOptions) -> Report:
+    """Measure a model on what was held out of its training, or by cross-validation where nothing was."""
+    if not (features.index.test or features.index.validation):
+        return _cross_validated(model, features, options)
+    choices = EvaluateOptions(store=options.store, max_broken=1)
+    if features.trunk.choice.precision != "int8":
+        return evaluate(model, features.index, choices)
+    return _evaluate_int8(model, features, options, choices)
+
+
+def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choices: EvaluateOptions) -> Report:
+    """Measure a model trained on int8 features as it will predict, in the best precision; say what int8 cost."""
+    from regraft.network import agreement
+
+    coarse = evaluate(model, features.index, choices)
+    choice = agreement.choose(EngineOptions(engine=options.engine))
+    fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, choices)
+    note = (
+        f"The head was trained on int8 features, and the model predicts in {fine.model.trunk.precision}, as measured "
+        f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
+    )
+    return dataclasses.replace(fine, notes=(*fine.notes, note))
+
+
+def _cross_validated(model: Model, features: Features, options: TrainOptions) -> Report:
+    """Measure on every image, each by a model that was trained as this one was, but without it."""
+    import numpy as np
+
+    from regraft.pipeline.report import CROSS_VALIDATION, judged
+
+    shares = np.empty((len(features), len(model.classes)))
+    folds = splitting.folds(features.index, options)
+    for number, fold in enumerate(folds, start=1):
+        log.info("Fold %d of %d", number, len(folds))
+        part = features.with_index(fold)
+        held = np.array([row.part == "test" for row in part.rows])
+        shares[held] = fit(part, options).probabilities(part.part("test"))
+    note = (
+        f"measured by {len(folds)}-fold cross-validation: each image was judged by a model trained without it; "
+        "the model that is kept was trained on all of them"
+    )
+    notes = [note]
+    if features.trunk.choice.precision == "int8":
+        notes.append("measured on int8 features, though the model predicts in a better precision by default")
+    return judged(model, features, shares, part=CROSS_VALIDATION, notes=notes, source=features.index)
+
+
+def _checkpoint(output: Path) -> Path:
+    return output.with_name(f".{output.name}.checkpoint")
+
+
+def _fit_or_keep(features: Features, options: TrainOptions, output: Path, start: Model | None) -> Model:
+    """Fit; where that diverges, save the last good weights as the model, unless an earlier one is there."""
+    try:
+        return fit(features, options, _checkpoint(output), start)
+    except Diverged as error:
+        _checkpoint(output).unlink(missing_ok=True)
+        if (output / "model.json").exists():
+            raise Diverged(f"{error} {output} still has the earlier model.") from error
+        error.kept.save(output)
+        raise Diverged(f"{error} The kept weights are in {output}.") from error

@@ -1,0 +1,1 @@
+"""What people look at: plots, grids of images, and HTML pages."""

@@ -1,0 +1,282 @@
+"""Pictures of the measures: learning curves, the confusion matrix, images of each class, would more photographs help.
+
+Plain rows, numbers and counts enter, matplotlib Figures leave; `svg` writes one as text.
+No window, no pyplot, and the user's own matplotlib settings neither matter nor
+change. Which pictures a page shows is left to `report`.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
+
+from regraft.evaluation.metrics import Evaluation, printable
+from regraft.training.history import History
+
+Watch = Literal["loss", "accuracy"]
+
+NAMED_CLASSES = 40  # bars keep their class names up to here
+NAME_LENGTH = 24
+COLOURS = {"train": "#3b6fb6", "validation": "#e08a2e", "test": "#4c9f70"}  # told apart without red and green, too
+GREY = "#5f6670"
+INK = "#20252b"
+GRID = "#e6e9ed"
+NAMED_LINES = 8  # recall lines, those with the lowest recall
+
+# The look, and text kept as text: a browser has letters for every script, matplotlib's own font has not.
+STYLE = {
+    **mpl.rcParamsDefault,
+    "axes.edgecolor": "#b8bec6",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.facecolor": "white",
+    "font.size": 9,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "regraft",
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$x$"
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+}
+STYLE.pop("backend")
+
+
+@mpl.rc_context(STYLE)
+def learning_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
+    """Return loss and accuracy over the epochs, a line for each part, and the learning rate; None below two epochs.
+
+    history: rows as `History.to_list` gives them. Where they are of several phases, the borders are drawn. The best
+             epoch of each, whose weights it ended with, is marked.
+    watch:   what said which epoch is best.
+    """
+    rows = History.from_list(history).rows
+    if len({row.epoch for row in rows}) < 2:
+        return None
+    phases = [History(list(group), watch) for _, group in groupby(rows, key=lambda row: row.phase)]
+    rated = any(row.learning_rate for row in rows)
+    figure = Figure(figsize=(9, 5.6 if rated else 4.6), layout="constrained")
+    heights = [3, 3, 1.4] if rated else [3, 3]
+    panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    for axes, measure in zip(panels, ("loss", "accuracy"), strict=False):
+        _draw_curves(axes, phases, measure)
+    if rated:
+        _draw_rates(panels[2], phases)
+    for axes in panels:
+        _mark_phases(axes, phases)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+    _name_phases(panels[0], phases)
+    figure.align_ylabels(panels)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def photos_needed(
+    sizes: Sequence[int],
+    mean: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    per_class: Mapping[str, ArrayLike] | None = None,
+) -> Figure:
+    """Return the accuracy against the number of training photographs: would more of them help, and of which class?
+
+    sizes:     (k,) training photographs, rising.
+    mean:      (k,) accuracy on held-out photographs, in [0, 1].
+    low, high: (k,) the ends of its band.
+    per_class: class → (k,) recall; of more than eight classes those with the lowest at the end are drawn.
+    """
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(sizes, low, high, color=COLOURS["train"], alpha=0.18, linewidth=0)
+    axes.plot(sizes, mean, color=COLOURS["train"], marker="o", markersize=4, linewidth=2, label="accuracy")
+    recalls = {name: np.asarray(recall) for name, recall in (per_class or {}).items()}
+    lowest = sorted(recalls, key=lambda name: float(recalls[name][-1]))[:NAMED_LINES]
+    for place, name in enumerate(lowest):
+        colour = mpl.colormaps["tab10"]((place + 1) % 10)
+        axes.plot(sizes, recalls[name], color=colour, linewidth=1, label=f"recall of {_short(name)}")
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.set(xlabel="training photographs", title="right of the photographs held out")
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: float | None) -> Figure:
+    """Return the loss against the learning rate of a sweep, and the rate that is suggested, if one is.
+
+    rates, losses: (steps,), as they were tried; where the loss ran away, the picture is cut off.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color=COLOURS["train"], linewidth=1.6)
+    axes.set_xscale("log")
+    _write_out(axes.xaxis)
+    if finite := [loss for loss in losses if np.isfinite(loss)]:
+        room = 0.05 + 0.3 * (finite[0] - min(finite))
+        axes.set_ylim(min(finite) - room, max(finite[0], min(finite)) + 2 * room)
+    if suggestion is not None:
+        axes.axvline(suggestion, color=GREY, linewidth=1, linestyle=":", label=f"suggested: {suggestion:.2g}")
+        axes.legend(loc="upper left")
+    axes.set(xlabel="learning rate", title="loss")
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def confusion_matrix(evaluation: Evaluation) -> Figure:
+    """Return the confusion matrix: the counts in figures, the share of each true class as colour."""
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [_short(name) for name in evaluation.classes]
+    side = max(3.0, 1.4 + 0.42 * len(names))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else INK
+        axes.text(column + 0.5, row + 0.5, f"{counts[row, column]:,}", ha="center", va="center", color=colour)
+    _label_matrix(axes, names)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Return bars of how many images each class has, divided by part.
+
+    counts: part → class → images. Above forty classes the bars stand in order of size, without names.
+    """
+    totals = Counter[str]()
+    for part in counts.values():
+        totals.update(part)
+    many = len(totals) > NAMED_CLASSES
+    names = [name for name, _ in totals.most_common()] if many else sorted(totals)
+    figure = Figure(figsize=(9, 3.2 if many else 1.0 + 0.24 * len(names)), layout="constrained")
+    draw = _draw_profile if many else _draw_bars
+    draw(figure.add_subplot(), names, counts)
+    figure.legend(loc="outside upper left", ncols=len(counts))
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as a complete SVG document; the same figure gives the same text on every run."""
+    text = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has it
+        figure.savefig(text, format="svg", metadata=no_metadata)
+    return text.getvalue()
+
+
+def _draw_curves(axes: Axes, phases: Sequence[History], measure: str) -> None:
+    """Draw a line for each part and phase; of a phase of one epoch, a point."""
+    for part, colour in COLOURS.items():
+        lines = [rows for phase in phases if (rows := phase.part(part))]
+        for place, rows in enumerate(lines):
+            points = [row.epoch for row in rows], [getattr(row, measure) for row in rows]
+            marker = "o" if len(rows) == 1 else ""
+            label = part if place == 0 else "_"  # a part stands in the legend once
+            axes.plot(*points, color=colour, marker=marker, markersize=4, label=label, linewidth=1.6)
+    axes.set_ylabel(measure)
+
+
+def _draw_rates(axes: Axes, phases: Sequence[History]) -> None:
+    """Draw the rate of each phase's epochs; the lowest and the highest stand beside the axis."""
+    rates: set[float] = set()
+    for phase in phases:
+        rated = [(row.epoch, row.learning_rate) for row in phase.part("train") if row.learning_rate]
+        axes.plot(*np.array(rated).reshape(-1, 2).T, color=GREY, marker=".", markersize=4, linewidth=1.2)
+        rates.update(rate for _, rate in rated)
+    axes.set(yscale="log", ylabel="learning rate", yticks=sorted({min(rates), max(rates)}))
+    axes.yaxis.set_minor_locator(NullLocator())
+    _write_out(axes.yaxis)
+
+
+def _write_out(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as such: powers of ten would need the parsing of mathematics."""
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _mark_phases(axes: Axes, phases: Sequence[History]) -> None:
+    """Draw where one phase gives way to the next, and the best epoch of each that has several."""
+    for before, after in pairwise(phases):
+        axes.axvline((before.epochs + after.rows[0].epoch) / 2, color=GREY, linewidth=1)
+    bests = [phase.best_epoch for phase in phases if phase.rows[0].epoch < phase.epochs]
+    for place, best in enumerate(bests):
+        label = "_" if place else f"best: epoch{'s' * (len(bests) > 1)} {' and '.join(map(str, bests))}"
+        axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=label)
+
+
+def _name_phases(axes: Axes, phases: Sequence[History]) -> None:
+    """Write each phase's name above its stretch, from its first epoch on; the last one's ends with its last."""
+    for place, phase in enumerate(phases if len(phases) > 1 else ()):
+        last = place == len(phases) - 1
+        at = phase.epochs if last else phase.rows[0].epoch
+        axes.annotate(
+            phase.rows[0].phase, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="right" if last else "left", va="bottom", color=GREY,
+        )  # fmt: skip
+
+
+def _label_matrix(axes: Axes, names: Sequence[str]) -> None:
+    places = np.arange(len(names)) + 0.5
+    upright = len(names) > 6 or max(map(len, names)) > 8
+    axes.set_xticks(places, names, rotation=90 if upright else 0)
+    axes.set_yticks(places, names)
+    axes.set(xlabel="predicted", ylabel="true", aspect="equal")
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> None:
+    left = np.zeros(len(names), dtype=int)
+    places = np.arange(len(names))
+    for part, images in counts.items():
+        widths = np.array([images.get(name, 0) for name in names])
+        axes.barh(places, widths, left=left, height=0.7, color=COLOURS.get(part, GREY), label=part)
+        left += widths
+    for place, total in zip(places, left, strict=True):
+        axes.annotate(f"{total:,}", (total, place), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
+    axes.set_yticks(places, [_short(name) for name in names])
+    axes.set(xlabel="images", ylim=(len(names) - 0.4, -0.6))
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_profile(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> None:
+    bottom = np.zeros(len(names), dtype=int)
+    for part, images in counts.items():
+        top = bottom + [images.get(name, 0) for name in names]
+        axes.stairs(top, baseline=bottom, fill=True, color=COLOURS.get(part, GREY), label=part)
+        bottom = top
+    axes.set(xlabel=f"{len(names):,} classes, the largest first", ylabel="images", xlim=(0, len(names)), ylim=(0, None))
+    axes.set_xticks([])
+
+
+def _short(name: str) -> str:
+    """Return a class name that fits a picture, without characters that SVG can't hold."""
+    name = printable(name)
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"

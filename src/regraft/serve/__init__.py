@@ -1,1 +1,0 @@
-"""What is used afterwards: the model folder and prediction."""

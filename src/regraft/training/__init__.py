@@ -1,0 +1,1 @@
+"""Training on stored features: heads, the loop, fine-tuning, cross-validation."""

@@ -1,0 +1,151 @@
+"""A small network on standardised features: dense layers with ReLU and dropout, trained by the one loop.
+
+With no hidden layer it is a softmax regression, trained by the optimizer of one's choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.core.errors import Diverged
+from regraft.core.options import option, require
+from regraft.training.history import Fitted
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from regraft.training.examples import Examples
+    from regraft.training.options import FitOptions
+
+
+LEARNT = ("0.mean", "0.scale")  # the standardisation's, of the training rows
+NEEDS_HELD_OUT = True  # the epoch to stop at can't be chosen on the rows that are trained on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Choices of the mlp head."""
+
+    hidden: int | tuple[int, ...] | None = option(256, "width of the hidden layer, or of several: 256,128; none: none")
+    dropout: float = option(0.5, "share of hidden values dropped in training, 0 to below 1")
+
+    def __post_init__(self) -> None:
+        sizes = self.widths
+        fit = self.hidden != () and all(isinstance(size, int) and size >= 1 for size in sizes)
+        require(fit, "hidden", self.hidden, "a whole number above 0, several with commas between, or none")
+        require(
+            isinstance(self.dropout, int | float) and 0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1"
+        )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of the hidden layers, from the features up."""
+        if self.hidden is None:
+            return ()
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,)
+
+
+def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequential:
+    """Return the untrained head: inputs (n, *shape) → logits (n, n_outputs)."""
+    from torch import nn
+
+    from regraft.training.standardise import Standardise
+
+    layers: list[nn.Module] = [Standardise(shape)]
+    width = math.prod(shape)
+    for hidden in options.widths:
+        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(options.dropout)]
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+
+
+def fit(
+    train: Examples,
+    validation: Examples | None,
+    n_classes: int,
+    options: Options,
+    fit_options: FitOptions,
+    *,
+    checkpoint: Path | None = None,
+    start: nn.Module | None = None,
+) -> Fitted:
+    """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
+
+    start: a trained head of the same make to go on from, whose standardisation stays.
+    """
+    from regraft.training import loop
+
+    module, body, train, validation = prepare(train, validation, n_classes, options, fit_options, start)
+    try:
+        history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint)
+    except Diverged as error:
+        error.kept = error.kept and dataclasses.replace(error.kept, module=module.eval())
+        raise
+    finally:
+        _settle(body)
+    return Fitted.by_epochs(module.eval(), history)
+
+
+def prepare(
+    train: Examples,
+    validation: Examples | None,
+    n_classes: int,
+    options: Options,
+    fit_options: FitOptions,
+    start: nn.Module | None = None,
+) -> tuple[nn.Sequential, nn.Sequential, Examples, Examples | None]:
+    """Return the head with its standardisation learnt, the part of it that the loop trains, and that part's examples.
+
+    These are standardised as they are read, so that rows kept in memory are so once, not in every step.
+    """
+    import torch
+
+    from regraft.training import loop, losses, standardise
+    from regraft.training.examples import check
+
+    check(train, validation, n_classes)
+    with loop.seeded(fit_options.seed, "head"):
+        module = build(train.shape, losses.of(fit_options, train.labels).outputs(n_classes), options)
+    if start is None:
+        for name, values in zip(LEARNT, standardise.learn(train), strict=True):
+            module.get_buffer(name).copy_(torch.from_numpy(values))
+    else:
+        module.load_state_dict(start.state_dict())
+    learnt = [module.get_buffer(name).numpy() for name in LEARNT]
+    train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    train = train.in_memory()
+    return module, _body(module, train, fit_options, judged=validation is not None), train, validation
+
+
+def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions, *, judged: bool) -> nn.Sequential:
+    """Return what is trained on standardised rows; where each step sees the same rows, its first layer makes use of it.
+
+    `_settle` gives the module what the body has learnt.
+    """
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from regraft.training.kernels import dual
+    from regraft.training.kernels.packed import Packed
+
+    _, first, *others = module
+    whole = fit_options.rows_a_step(len(train)) >= len(train) and fit_options.balance != "oversample"
+    if not (isinstance(first, nn.Linear) and whole and not train.views and train.fresh is None):
+        return nn.Sequential(first, *others)
+    if isinstance(train.inputs, np.ndarray):
+        rows = torch.from_numpy(train.inputs)
+        if dual.pays(first, rows, fit_options, judged=judged):
+            return nn.Sequential(dual.Dual(first, rows), *others)
+    return nn.Sequential(Packed(first), *others)
+
+
+def _settle(body: nn.Sequential) -> None:
+    from regraft.training.kernels.dual import Dual
+
+    if isinstance(body[0], Dual):
+        body[0].settle()

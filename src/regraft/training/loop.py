@@ -1,0 +1,279 @@
+"""The one loop that trains: `train` → `epoch` → `step`.
+
+A module and examples enter; the module leaves in eval mode with the weights
+of its best epoch, beside a History. Every epoch's shuffling and dropout are
+drawn from the seed and the epoch's number alone, so that a run that was
+killed and resumed ends as the run that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from regraft.core.errors import Diverged
+from regraft.core.progress import Advance, log, progress
+from regraft.core.rng import derive, generator
+from regraft.training import checkpoint as checkpoints
+from regraft.training import early_stopping, losses, mixed_precision, optimizers, schedules
+from regraft.training.checkpoint import State
+from regraft.training.examples import Examples, Inputs, ahead, cut
+from regraft.training.history import Fitted, History, Measured
+from regraft.training.losses import Loss
+from regraft.training.optimizers import Group
+from regraft.training.options import FitOptions
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+PLAIN = Loss()  # cross-entropy over the classes
+FEW = 1 << 20  # numbers that a step takes in, up to which one thread is faster
+
+
+def train(
+    module: nn.Module,
+    train: Examples,
+    validation: Examples | None,
+    options: FitOptions,
+    *,
+    checkpoint: Path | None = None,
+    still: Sequence[nn.Module] = (),
+    bfloat16: bool = False,
+    groups: Sequence[Group] | None = None,
+    start: History | None = None,
+    phase: str = "head",
+) -> History:
+    """Train parameters of `module`; its best epoch's weights are what it ends with.
+
+    module:     inputs (n, …) → logits (n, outputs), as many as `Loss.outputs` says.
+    validation: judges the epochs. Without it the training part does, so that `patience` then means "as long as the
+                training loss falls": hold some training rows out as validation where you can.
+    checkpoint: a file that keeps the state between epochs; the same run called again goes on from it.
+    still:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
+    bfloat16:   compute the module's products in it; weights, optimizer and loss stay float32.
+    groups:     all that is trained, and how; None: every parameter that requires a gradient, alike.
+    start:      what earlier phases measured. The History begins with its rows and counts its epochs on; the options,
+                the schedule and the best epoch are of this phase alone.
+    phase:      what the History calls this phase, "head" or "tail".
+
+    A group is frozen before its epoch, and BatchNorm that is frozen keeps its statistics. Small inputs are read into
+    memory once; of larger ones the next batch is read while a step is taken.
+
+    In the History the training part's loss and accuracy are means over the epoch's batches as they were trained
+    (dropout at work, weights changing); the validation part is measured in eval mode at the epoch's end. Both are of
+    the loss that is trained, with its label smoothing and class weights.
+
+    Raises Diverged when the loss or a weight is NaN or infinite; the module, also in its `kept`, then has its best
+    epoch's weights, or those it came with. Raises DataError for inputs that are not finite, UsageError for a loss
+    that does not fit the labels.
+    """
+    history = History(list(start.rows), options.watch, len(start.rows)) if start else History(watch=options.watch)
+    state = begin(module, train, options, still=still, bfloat16=bfloat16, groups=groups, phase=phase, history=history)
+    train, validation = train.in_memory(), validation and validation.in_memory()
+    keeper = checkpoints.resume(checkpoint, state, train, validation) if checkpoint else None
+    shape = (options.rows_a_step(len(train)), *train.shape)
+    try:
+        with progress(f"training the {phase}", state.epoch_steps * options.epochs) as advance, _threads(shape):
+            advance(state.epoch_steps * (history.epochs - history.before))
+            while not early_stopping.reason(history, options):
+                epoch(state, train, validation, advance)
+                if keeper:
+                    keeper.keep(state, last=early_stopping.reason(history, options) is not None)
+    finally:
+        module.load_state_dict(state.best)
+        module.eval()
+    why = early_stopping.reason(history, options)
+    log.info("Stopped after epoch %d: %s. Epoch %d is the best and kept.", history.epochs, why, history.best_epoch)
+    return history
+
+
+def begin(
+    module: nn.Module,
+    train: Examples,
+    options: FitOptions,
+    *,
+    still: Sequence[nn.Module] = (),
+    bfloat16: bool = False,
+    groups: Sequence[Group] | None = None,
+    phase: str = "head",
+    history: History | None = None,
+) -> State:
+    """Return the state of a fit before its first epoch; the arguments are those of `train`."""
+    judging = losses.of(options, train.labels)
+    groups = groups or [Group([parameter for parameter in module.parameters() if parameter.requires_grad])]
+    return State(
+        module=module,
+        still=still,
+        options=options,
+        optimizer=optimizers.build(options.optimizer, groups, options.learning_rate, options.optimizer_settings),
+        best=checkpoints.weights(module),
+        loss=dataclasses.replace(judging, weights=None) if options.balance == "oversample" else judging,
+        judging=judging,
+        schedule=schedules.build(options.schedule, options.schedule_settings, options.learning_rate, options.warm_up),
+        epoch_steps=len(cut(np.arange(len(train)), options.rows_a_step(len(train)))),
+        bfloat16=bfloat16,
+        phase=phase,
+        history=history or History(watch=options.watch),
+    )
+
+
+@contextlib.contextmanager
+def _threads(shape: tuple[int, ...]) -> Iterator[None]:
+    """Compute with one thread where a step's inputs of this shape, (rows, …), are too few numbers to share out.
+
+    On pooled features a step takes less than a millisecond; a thread that has to be waited for costs more than it
+    brings, and many times more where another program has its core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if len(shape) == 2 and math.prod(shape) <= FEW else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def epoch(state: State, train: Examples, validation: Examples | None, advance: Advance) -> None:
+    """Go once over the training examples in a fresh order, measure both parts, keep the weights if they are best."""
+    number = state.history.epochs + 1
+    rows = [_measured(state, number, "train", lambda: _train_once(state, number, train, advance))]
+    if validation:
+        rows.append(_measured(state, number, "validation", lambda: _validate(state, validation)))
+    _check_finite(state, rows)
+    state.history.add(rows)
+    if state.history.best_epoch == number:
+        state.best = checkpoints.weights(state.module)
+
+
+def _measured(state: State, number: int, part: str, work: Callable[[], tuple[float, float]]) -> Measured:
+    """Do the work of one part in one epoch, which gives its loss and accuracy; return the row of the History."""
+    began = time.perf_counter()
+    loss, accuracy = work()
+    seconds = time.perf_counter() - began
+    log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
+    rate = state.rate((number - state.history.before) * state.epoch_steps - 1)
+    return Measured(number, part, loss, accuracy, rate, seconds, state.phase)
+
+
+def _train_once(state: State, number: int, train: Examples, advance: Advance) -> tuple[float, float]:
+    """Train on every example once; return the mean loss and accuracy of the batches."""
+    place = number - state.history.before  # in this phase, from 1
+    thaw(state, place)
+    seed, evenly = state.options.seed, state.options.balance == "oversample"
+    size = state.options.rows_a_step(len(train))
+    order = generator(seed, "shuffle", number).permutation(len(train)) if size < len(train) else None
+    seen = train.epoch(number, seed, evenly=evenly).batches(size, order)
+    total, hits = 0.0, 0
+    with seeded(seed, "epoch", number):
+        for count, (inputs, labels) in enumerate(seen, (place - 1) * state.epoch_steps):
+            loss, right = step(state, inputs, labels, state.rate(count))
+            if not math.isfinite(loss):
+                raise _diverged(f"The loss became {loss}", state)
+            total, hits = total + loss * len(labels), hits + right
+            advance(1)
+    return total / len(train), hits / len(train)
+
+
+def thaw(state: State, place: int) -> None:
+    """Make ready to train in an epoch of the phase, from 1: what is frozen in it hangs on its place alone.
+
+    What is frozen has no gradient, so that the way back ends above it, and BatchNorm in it keeps its statistics.
+    """
+    for group in state.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(place >= group["from_epoch"])
+    state.module.train()
+    for part in (*state.still, *filter(_frozen_norm, state.module.modules())):
+        part.eval()
+
+
+def _frozen_norm(part: nn.Module) -> bool:
+    if not isinstance(part, _BatchNorm):
+        return False
+    trained = [parameter.requires_grad for parameter in part.parameters()]
+    return bool(trained) and not any(trained)
+
+
+def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> tuple[float, int]:
+    """Change the weights once; return the batch's loss before that, and how many were right.
+
+    A group's rate is `rate` times its scale. A loss that is not finite changes nothing.
+    """
+    targets = torch.from_numpy(labels)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+        for parameter in group["params"]:
+            parameter.grad = None
+    outputs = mixed_precision.forward(state.module, torch.from_numpy(inputs), bfloat16=state.bfloat16)
+    loss = state.loss(outputs, targets)
+    if math.isfinite(value := loss.item()):
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizer.step()
+    return value, int(state.loss.right(outputs, targets).sum())
+
+
+def _check_finite(state: State, rows: Sequence[Measured]) -> None:
+    """Raise Diverged if what an epoch ends with is NaN or infinite."""
+    for row in rows:
+        if not math.isfinite(row.loss):
+            raise _diverged(f"The {row.part} loss became {row.loss}", state)
+    if not all(np.isfinite(tensor.numpy()).all() for tensor in state.module.state_dict().values()):
+        raise _diverged("A weight became NaN or infinite", state)
+
+
+def _diverged(what: str, state: State) -> Diverged:
+    best, rate = state.history.best_epoch, state.options.learning_rate
+    kept = f"those of epoch {best} are kept" if best else "those before training are kept"
+    flag = "--tail-learning-rate" if state.phase == "tail" else "--learning-rate"
+    error = Diverged(
+        f"{what} in epoch {state.history.epochs + 1}, with {flag} {rate:g} and "
+        f"--optimizer {state.options.optimizer}. Of the weights, {kept}. Try {flag} {rate / 10:g}."
+    )
+    error.kept = Fitted.by_epochs(state.module, state.history)
+    return error
+
+
+def _validate(state: State, validation: Examples) -> tuple[float, float]:
+    return evaluate(state.module, validation, state.judging, bfloat16=state.bfloat16)
+
+
+def evaluate(
+    module: nn.Module, examples: Examples, loss: Loss = PLAIN, *, bfloat16: bool = False
+) -> tuple[float, float]:
+    """Return the loss, in nats, and the share of rows that is right, in eval mode."""
+    outputs = torch.from_numpy(logits(module, examples.inputs, bfloat16=bfloat16)).double()
+    labels = torch.from_numpy(examples.labels)
+    return loss(outputs, labels).item(), loss.right(outputs, labels).double().mean().item()
+
+
+def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
+    """Return the logits (n, outputs) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
+    module.eval()
+    batch_size = 256 if len(inputs.shape) == 2 else 32  # maps are large, and larger above
+    precision = next(module.parameters()).dtype
+
+    def read(rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision)
+
+    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, cut(np.arange(len(inputs)), batch_size))
+    with torch.no_grad():
+        return torch.cat([mixed_precision.forward(module, batch, bfloat16=bfloat16) for batch in batches]).numpy()
+
+
+def probabilities(module: nn.Module, inputs: Inputs, loss: Loss = PLAIN) -> np.ndarray:
+    """Return the probabilities (n, classes) of inputs (n, …), float64, as `loss` reads the module's logits."""
+    return loss.probabilities(torch.from_numpy(logits(module, inputs)).double()).numpy()
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *names: str | int) -> Iterator[None]:
+    """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, *names))
+        yield

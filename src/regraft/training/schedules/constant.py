@@ -1,0 +1,17 @@
+"""The same rate in every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regraft.training.schedules import Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Nothing to choose."""
+
+
+def rate(at: Moment, base: float, options: Options) -> float:  # noqa: ARG001 (all schedules alike)
+    """Return the base."""
+    return base

@@ -1,0 +1,144 @@
+"""Findings as JSON, text and CSV, against what was put in."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from rich.cells import cell_len
+
+from regraft.audit.findings import COLUMNS, Copies, DeepInspection, Outlier, Suspect
+from regraft.core.errors import UsageError
+from regraft.data.index import Index, Row
+from regraft.data.inspect import Inspection
+
+
+def row(path, label="cat", id="", part=None, size=(10, 10)):
+    return Row(path=path, place=None, id=id or path, label=label, part=part, format="PNG", size=size)
+
+
+EQUAL = Copies.of([row("b.png", id="1"), row("a.png", id="1")])
+NEAR = Copies.of([row("small.png", size=(5, 5)), row("large.png", size=(9, 9)), row("again.png", size=(5, 5))])
+CONFLICT = Copies.of([row("x/p.png", "cat"), row("y/p.png", "dog")])
+ACROSS = Copies.of(
+    [row("t.png", part="train", size=(90, 90)), row("v.png", part="validation"), row("z.png", part="test")]
+)
+SUSPECT = Suspect((row("odd.png"), row("odd copy.png", id="odd.png")), "dog", 0.875, 0.125, (row("n.png", "dog"),))
+OUTLIER = Outlier((row("far.png", "dog", part="test"),), 0.75, (row("near.png"),))
+
+
+def found(*copies, suspects=(SUSPECT,), outliers=(OUTLIER,), notes=()):
+    rows = [row for it in (*copies, *suspects, *outliers) for row in it.rows]
+    return DeepInspection(Inspection(Index(tuple(rows), "photos")), copies, suspects, outliers, notes)
+
+
+def test_the_largest_of_the_last_part_is_kept():
+    assert [row.path for row in NEAR.rows] == ["large.png", "again.png", "small.png"]
+    assert [row.path for row in ACROSS.rows] == ["z.png", "v.png", "t.png"]
+    assert [NEAR.action(row) for row in NEAR.rows] == ["keep", "remove", "remove"]
+
+
+def test_copies_under_two_labels_are_for_people_to_decide():
+    assert {CONFLICT.action(row) for row in CONFLICT.rows} == {"decide the label"}
+
+
+def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
+    found(CONFLICT, ACROSS, EQUAL).write_csv(tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    assert [
+        tuple(record[name] for name in ("finding", "number", "path", "action", "beside")) for record in records
+    ] == [
+        ("near-copy", "1", "x/p.png", "decide the label", ""),
+        ("near-copy", "1", "y/p.png", "decide the label", "x/p.png"),
+        ("near-copy", "2", "z.png", "keep", ""),
+        ("near-copy", "2", "v.png", "remove", "z.png"),
+        ("near-copy", "2", "t.png", "remove", "z.png"),
+        ("copy", "3", "a.png", "keep", ""),
+        ("copy", "3", "b.png", "remove", "a.png"),
+        ("label", "1", "odd.png", "check the label", "n.png"),
+        ("label", "1", "odd copy.png", "check the label", "n.png"),
+        ("outlier", "1", "far.png", "look", "near.png"),
+    ]
+    assert (records[-1]["label"], records[-1]["part"], records[-1]["score"]) == ("dog", "test", "0.7500")
+    assert (records[-2]["suggested"], records[-2]["score"]) == ("dog", "0.8750")
+
+
+def test_paths_of_every_kind_come_back_from_the_csv(tmp_path):
+    names = ["comma, name.png", 'quote".png', "写真.png", "line\nbreak.png", "not \udcff text.png"]
+    found(Copies.of([row(name) for name in names])).write_csv(tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert {record["path"] for record in csv.DictReader(file)} >= set(names)
+
+
+def test_an_earlier_csv_of_findings_is_replaced_and_another_file_is_not(tmp_path):
+    path = tmp_path / "found.csv"
+    found(EQUAL).write_csv(path)
+    found(suspects=(), outliers=()).write_csv(path)
+    assert path.read_text() == ",".join(COLUMNS) + "\n"
+    path.write_text("path,label\na.png,cat\n")
+    with pytest.raises(UsageError, match="holds no findings"):
+        found(EQUAL).write_csv(path)
+    assert path.read_text().startswith("path,label")
+
+
+def test_the_json_has_the_plain_inspection_and_the_findings():
+    plain = Inspection(Index((*EQUAL.rows, *NEAR.rows, *SUSPECT.rows, *OUTLIER.rows), "photos"))
+    told = DeepInspection(plain, (NEAR, EQUAL), (SUSPECT,), (OUTLIER,), ("a note",)).to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert told["used"] == 8
+    assert {name: told[name] for name in ("copies", "near_copies", "label_suspects", "outliers")} == {
+        "copies": 2,
+        "near_copies": 1,
+        "label_suspects": 1,
+        "outliers": 1,
+    }
+    assert told["files"]["near_copies"] == [
+        [
+            {"path": "large.png", "label": "cat", "part": None, "action": "keep"},
+            {"path": "again.png", "label": "cat", "part": None, "action": "remove"},
+            {"path": "small.png", "label": "cat", "part": None, "action": "remove"},
+        ]
+    ]
+    assert [file["path"] for file in told["files"]["label_suspects"]] == ["odd.png", "odd copy.png"]
+    assert told["files"]["outliers"] == [{"path": "far.png", "label": "dog", "part": "test", "distance": 0.75}]
+    assert told["notes"] == ["a note"]
+
+
+def test_the_text_says_what_was_found():
+    shown = found(CONFLICT, ACROSS, NEAR, EQUAL, notes=("something was not judged",)).text()
+    for said in (
+        "2 pictures in more than one file",  # of the plain inspection: equal bytes
+        "3 pictures in more than one version\n  x/p.png = y/p.png\n      in cat, dog\n",
+        "  z.png = v.png and 1 more\n      in train, validation, test\n",
+        "  large.png = again.png and 1 more\n",
+        "1 label in doubt\n  odd.png\n      cat, seen as dog (88 %)\n",
+        "1 picture far from all others\n  far.png\n",
+        "Note: something was not judged",
+    ):
+        assert said in shown
+
+
+def test_nothing_found_is_said_too():
+    shown = found(suspects=(), outliers=()).text()
+    assert "0 pictures in more than one version" in shown
+    assert "0 labels in doubt" in shown
+    assert "0 pictures far from all others" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80, 133])
+def test_no_line_is_wider_than_the_terminal_and_none_holds_a_control_character(width):
+    names = ["a long folder name/" * 9, "写真" * 40, "\x1b[2J\r\n\u202e\udcff" * 9]
+    rows = [row(f"{name}{number}.png", f"{name}{number % 2}") for name in names for number in range(12)]
+    copies = [Copies.of(rows[at : at + 3]) for at in range(0, len(rows), 3)]
+    suspects = [Suspect((row,), names[1], 0.5, 0.25) for row in rows]
+    shown = found(*copies, suspects=suspects, outliers=[Outlier((row,), 1.0) for row in rows], notes=names).text(width)
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert "and 26 more; --json lists all" in shown
+
+
+def test_the_repr_is_one_line():
+    counts = "1 picture in more than one version; 1 label in doubt; 1 picture far from all others"
+    assert repr(found(NEAR)) == f"<DeepInspection of photos: {counts}>"

@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+
+from regraft.evaluation.comparison import Candidate, Comparison
+from regraft.evaluation.learning_curve import Growth
+from regraft.evaluation.significance import paired_repeats
+
+
+def candidate(name, accuracy, milliseconds, spread=0.0, cut="pooled"):
+    """A candidate whose ten scores have this mean, and go up and down by `spread`, in an order of its own."""
+    steps = np.random.default_rng(len(name)).permutation(np.linspace(-spread, spread, 10))
+    return Candidate(
+        backbone=name,
+        cut=cut,
+        width=8,
+        scores=tuple(accuracy + steps),
+        accuracy=accuracy,
+        log_loss=1 - accuracy,
+        milliseconds=milliseconds,
+        megabytes=12.3,
+    )
+
+
+def comparison(*candidates, **changes):
+    about = {"source": "photos", "images": 400, "separate": 300, "classes": ("a", "b"), "folds": 5, "repeats": 2}
+    return Comparison(candidates=candidates, **{**about, **changes})
+
+
+def test_the_most_accurate_stands_first_and_the_others_are_tested_against_it():
+    small, large = candidate("small", 0.90, 5, 0.01), candidate("larger", 0.93, 9, 0.02)
+    found = comparison(small, large)
+    assert found.best is large
+    assert found.against_best == (paired_repeats(large.scores, small.scores, 0.2),)
+
+
+def test_one_that_beats_all_others_is_taken_however_slow():
+    found = comparison(candidate("quick", 0.90, 1), candidate("slow", 0.95, 50))
+    assert found.recommended.name == "slow"
+    assert found.recommendation() == "Take slow. It is more accurate than each of the others."
+
+
+def test_of_those_alike_the_quickest_is_taken_and_what_it_costs_is_said():
+    found = comparison(candidate("quick", 0.930, 5, 0.02), candidate("slow", 0.931, 10, 0.03))
+    assert found.recommended.name == "quick"
+    assert found.recommendation() == (
+        "Take quick. slow did 0.1 points better, which is not distinguishable with this many images, and takes "
+        "2.0 times as long a photo."
+    )
+
+
+def test_more_than_a_standard_error_is_not_given_up_for_speed():
+    scores = np.array([0.0, 0.09] * 5)
+    quick = candidate("quick", 0.90, 5)
+    slow = Candidate(**{**vars(candidate("slow", 0.945, 10)), "scores": tuple(0.90 + scores)})
+    pair = comparison(quick, slow).against_best[0]
+    assert pair.verdict == "undecided" and -pair.difference > (pair.high - pair.low) / 4
+    assert comparison(quick, slow).recommendation() == (
+        "Take slow. quick did 4.5 points worse and is 2.0 times as quick. "
+        "Not distinguishable from slow with this many images: quick."
+    )
+
+
+def test_a_timing_that_differs_by_less_than_a_fifth_decides_nothing():
+    found = comparison(candidate("quick", 0.930, 9, 0.02), candidate("slow", 0.931, 10, 0.03))
+    assert found.recommended.name == "slow"
+    assert found.recommendation() == "Take slow. Not distinguishable from slow with this many images: quick."
+
+
+def test_one_candidate_alone_is_no_comparison():
+    assert "There is one candidate" in comparison(candidate("only", 0.9, 5)).recommendation()
+
+
+def test_the_interval_counts_copies_once():
+    """Wilson's interval of 270 of 300, as statsmodels.stats.proportion.proportion_confint gives it."""
+    found = comparison(candidate("only", 0.9, 5))
+    assert found.interval(found.best) == pytest.approx((0.8609, 0.9291), abs=1e-4)
+
+
+def test_the_table_has_a_row_for_each_and_the_dictionary_is_json():
+    found = comparison(candidate("small", 0.90, 5), candidate("large", 0.93, 9, cut="blocks.5"))
+    lines = found.text().splitlines()
+    assert "large at blocks.5" in lines[3] and "93.0 %" in lines[3] and "the best" in lines[3]
+    assert "\N{MINUS SIGN}3.0" in lines[4] and "worse" in lines[4]
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["recommended"] == "large at blocks.5"
+    assert values["candidates"][1]["against_best"]["verdict"] == "worse"
+    assert values["candidates"][0]["against_best"] is None
+
+
+def test_the_page_has_the_table_the_picture_and_names_as_they_are():
+    grown = Growth(
+        sizes=(10, 20, 40),
+        accuracy=(0.7, 0.8, 0.9),
+        low=(0.6, 0.7, 0.8),
+        high=(0.8, 0.9, 0.95),
+        recalls={"a": (0.7, 0.8, 0.9), "<b>": (0.6, 0.7, 0.8)},
+        halved=20,
+        gain=paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2),
+        gains={"a": paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2)},
+    )
+    found = comparison(candidate("a<b", 0.9, 5), candidate("large", 0.93, 9), notes=("left & out",), growth=grown)
+    page = found.html()
+    assert "a&lt;b" in page and "left &amp; out" in page and '<th scope="row"><bdi>large</bdi></th>' in page
+    assert "data:image/svg+xml;base64," in page and "Would more photographs help? Yes" in page
+    assert "data:image" not in comparison(candidate("only", 0.9, 5)).html()

@@ -1,0 +1,313 @@
+"""Which engine runs, and the proof that it says what PyTorch says in float32."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.network import agreement, catalog, engines
+from regraft.network.agreement import Choice, choose
+from regraft.network.engines import openvino
+from regraft.network.engines import torch as plain
+from regraft.network.options import EngineOptions
+from regraft.network.preprocess import Preprocess
+from regraft.network.trunk import Frozen
+
+SIZE = 32
+AT = "a network cut at 'layer3'"
+
+
+@pytest.fixture(scope="module")
+def module():
+    return Frozen(catalog.build("test_resnet", seed=3), Preprocess(size=SIZE), ())
+
+
+def squares(count=16, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+
+
+# Which
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Set what the engines can do here, and whether there is a GPU."""
+
+    def set_up(gpu=False, **able):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        for name, found in able.items():
+            monkeypatch.setattr(getattr(engines, name), "precisions", lambda found=found: found)
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("gpu", "able_openvino", "asked", "answer"),
+    [
+        (False, ["bfloat16", "float32", "int8"], {}, ("openvino", "bfloat16")),
+        (False, ["float32", "int8"], {}, ("openvino", "float32")),  # never int8 by itself
+        (False, [], {}, ("torch", "float32")),  # OpenVINO is not installed
+        (True, ["bfloat16", "float32", "int8"], {}, ("torch", "float32")),
+        (False, ["bfloat16", "float32", "int8"], {"engine": "torch"}, ("torch", "float32")),
+        (False, ["bfloat16", "float32", "int8"], {"precision": "float32"}, ("openvino", "float32")),
+        (False, ["bfloat16", "float32", "int8"], {"precision": "int8"}, ("openvino", "int8")),
+        (True, ["bfloat16", "float32", "int8"], {"precision": "int8"}, ("openvino", "int8")),  # who can, does
+        (True, ["float32", "int8"], {"engine": "openvino"}, ("openvino", "float32")),
+    ],
+)
+def test_auto_is_the_engine_that_suits_the_machine_in_its_best_precision(machine, gpu, able_openvino, asked, answer):
+    machine(gpu, openvino=able_openvino, torch=["float32"])
+    assert choose(EngineOptions(**asked))[:2] == answer
+
+
+def test_only_what_auto_chose_is_tentative_and_float32_needs_no_substitute(machine):
+    machine(openvino=["bfloat16", "float32", "int8"], torch=["float32"])
+    asked = [{}, *({"precision": precision} for precision in ("bfloat16", "float32", "int8")), {"engine": "torch"}]
+    assert [choose(EngineOptions(**each)).tentative for each in asked] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"engine": "torch", "precision": "int8"}, "--engine torch"),
+        ({"engine": "openvino"}, "openvino: not installed"),
+        ({"precision": "bfloat16"}, "No engine here"),
+    ],
+)
+def test_what_this_machine_can_not_do_is_refused_with_what_it_can(machine, asked, named):
+    machine(openvino=[], torch=["float32"])
+    with pytest.raises(UsageError, match=named) as refused:
+        choose(EngineOptions(**asked))
+    assert "torch: float32." in str(refused.value)
+
+
+def test_names_that_there_are_not_are_refused_with_near_ones():
+    with pytest.raises(UnknownName, match=r"--engine.*openvino"):
+        EngineOptions(engine="openvivo")
+    with pytest.raises(UnknownName, match=r"--precision.*bfloat16"):
+        EngineOptions(precision="bfloat")
+
+
+def test_bfloat16_is_only_where_the_processor_has_its_products(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for capabilities, fast in [
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_f": True, "avx2": True}, False),
+        ({}, False),
+    ]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert plain.precisions() == (["bfloat16", "float32"] if fast else ["float32"])
+
+
+# The proof
+
+
+class Wrong:
+    """An engine that is off: its features are those of PyTorch, turned round where `wrong` says so."""
+
+    batch = 3
+
+    def __init__(self, module, wrong):
+        self.module, self.wrong = module, wrong
+
+    def __call__(self, images):
+        assert len(images) == self.batch
+        found = plain.run(self.module, torch.from_numpy(images))
+        return self.wrong(found)
+
+
+@pytest.fixture
+def off(monkeypatch):
+    """Have the engine `torch` give wrong features."""
+
+    def set_up(wrong):
+        monkeypatch.setattr(plain, "build", lambda module, *others: Wrong(module, wrong))
+
+    return set_up
+
+
+def started(module, folder, precision="bfloat16", images=None, choice="torch"):
+    asked = []
+
+    def sample(count):
+        asked.append(count)
+        return (squares() if images is None else images)[:count]
+
+    agreement.start(module, SIZE, Choice(choice, precision), folder, sample, AT)
+    return asked
+
+
+def one_is_off(features):
+    turned = features.copy()
+    turned[-1] = np.roll(turned[-1], 1)
+    return turned
+
+
+def not_numbers(features):
+    return np.full_like(features, np.nan)
+
+
+@pytest.mark.parametrize("wrong", [lambda features: -features, np.zeros_like, one_is_off, not_numbers])
+def test_an_engine_that_disagrees_is_refused_by_the_cut_the_precision_and_the_way_out(module, tmp_path, off, wrong):
+    off(wrong)
+    with pytest.raises(UsageError, match=r"cut at 'layer3' .*bfloat16 on torch.*--precision float32") as refused:
+        started(module, tmp_path)
+    assert str(agreement.LEAST_COSINE["bfloat16"]) in str(refused.value)
+    assert list(tmp_path.iterdir()) == []  # and is asked again the next time
+    off(lambda features: features)
+    assert started(module, tmp_path) == [agreement.CHECKED]
+
+
+def test_the_bound_of_each_precision_is_its_own(module, tmp_path, off, monkeypatch):
+    noise = np.random.default_rng(0)
+    off(lambda features: features + 0.1 * np.linalg.norm(features, axis=1, keepdims=True) * unit(noise, features.shape))
+    started(module, tmp_path)  # cosines about 0.995
+    monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 0.9999)
+    with pytest.raises(UsageError, match=r"expected at least 0\.9999"):
+        started(module, tmp_path / "anew")
+
+
+def unit(generator, shape):
+    drawn = generator.normal(size=shape).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def test_a_proof_is_asked_for_once_and_again_for_another_version(module, tmp_path, monkeypatch):
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(module, tmp_path) == []
+    monkeypatch.setattr(plain, "version", lambda: "99")
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(module, tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"yes"', json.dumps({"precision": "bfloat16"}).encode()])
+def test_a_proof_that_is_damaged_proves_nothing(module, tmp_path, content):
+    (tmp_path / agreement.PROOF).write_bytes(content)
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(module, tmp_path) == []
+
+
+def test_what_pytorch_says_in_float32_needs_no_proof(module, tmp_path):
+    assert started(module, tmp_path, "float32") == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing refuses this user")
+def test_a_proof_that_can_not_be_kept_is_made_each_time(module, tmp_path):
+    tmp_path.chmod(0o500)
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(module, tmp_path) == [agreement.CHECKED]
+
+
+def test_a_proof_on_few_images_is_not_kept(module, tmp_path):
+    assert started(module, tmp_path, images=squares(1)) == [agreement.CHECKED]
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(module, tmp_path) == []
+
+
+def test_no_image_proves_nothing_and_refuses_nothing_either(module, tmp_path):
+    assert started(module, tmp_path, images=squares(0)) == [agreement.CHECKED]
+    assert started(module, tmp_path) == [agreement.CHECKED]
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_weights_that_give_no_numbers_are_refused_by_an_engine_that_hides_it_too(tmp_path, name):
+    body = catalog.build("test_resnet", seed=3)
+    body.get_parameter("layer2.0.conv1.weight").data.fill_(np.nan)
+    if name == "openvino" and not openvino.precisions():
+        pytest.skip("OpenVINO is not installed")
+    broken = Frozen(body, Preprocess(size=SIZE), ())
+    with pytest.raises(RefusedFile, match="NaN or infinity"):
+        started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", choice=name)
+
+
+def test_the_last_verdict_is_kept_for_this_engine_precision_version_and_bound_alone(module, tmp_path, monkeypatch):
+    choice = Choice("torch", "bfloat16", tentative=True)
+    assert agreement.verdict(tmp_path, choice) is None
+    agreement.refuse(tmp_path, choice, "It says something else.")
+    assert agreement.verdict(tmp_path, choice) == "It says something else."
+    assert agreement.verdict(tmp_path, Choice("torch", "float32")) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(plain, "version", lambda: "99")
+        assert agreement.verdict(tmp_path, choice) is None
+    with monkeypatch.context() as patch:
+        patch.setitem(agreement.LEAST_COSINE, "bfloat16", 0.9)
+        assert agreement.verdict(tmp_path, choice) is None
+    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert agreement.verdict(tmp_path, choice) == ""
+    (tmp_path / agreement.PROOF).write_bytes(b"[]")
+    assert agreement.verdict(tmp_path, choice) is None
+
+
+def test_a_network_is_handed_over_once_and_never_over_another(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    agreement.hand_over(first, second)
+    assert not second.exists()
+    for content in ("one", "two"):
+        (first / "network").mkdir(parents=True)
+        (first / "network" / "network.xml").write_text(content)
+        agreement.hand_over(first, second)
+        assert list(first.iterdir()) == []
+    assert (second / "network" / "network.xml").read_text() == "one"
+
+
+def test_a_head_must_name_the_images_alike_that_it_is_sure_of(module, tmp_path, off):
+    longest = np.linalg.norm(plain.run(module, torch.from_numpy(squares())), axis=1).max()
+
+    def start(sure):
+        def judge(features):
+            share = np.where(np.linalg.norm(features, axis=1) > 2 * longest, sure, 1 - sure)
+            return np.stack([share, 1 - share], axis=1)
+
+        choice = Choice("torch", "bfloat16")
+        agreement.start(module, SIZE, choice, tmp_path, lambda count: squares()[:count], AT, judge)
+
+    off(lambda features: 100 * features)  # every cosine is 1
+    with pytest.raises(UsageError, match=r"names 16 of 16 images otherwise in bfloat16 on torch.*--precision float32"):
+        start(sure=0.9)
+    start(sure=0.55)  # it is of two minds itself
+
+
+def test_a_kept_network_that_was_changed_is_proven_anew(module, tmp_path):
+    if not openvino.precisions():
+        pytest.skip("OpenVINO is not installed")
+    assert started(module, tmp_path, "float32", choice="openvino") == [agreement.CHECKED]
+    assert started(module, tmp_path, "float32", choice="openvino") == []
+    weights = tmp_path / "network" / "network.bin"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # a lower bit of some number's exponent
+    weights.write_bytes(content)
+    assert started(module, tmp_path, "float32", choice="openvino") == [agreement.CHECKED]
+
+
+# Any number of squares
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 9])
+def test_any_number_of_squares_is_run_in_full_batches_in_order(module, count):
+    images = squares(9)[:count]
+    found = agreement.run(Wrong(module, lambda features: features), images, (96,))
+    assert (found.shape, found.dtype) == ((count, 96), np.float32)
+    if count:
+        np.testing.assert_allclose(found, plain.run(module, torch.from_numpy(images)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it(module):
+    images = squares(9)
+    whole = agreement.run(Wrong(module, lambda features: features), images, (96,))
+    for rows in ([0], [5, 1], [8, 7, 6, 5], [2, 2, 2]):
+        again = agreement.run(Wrong(module, lambda features: features), images[rows], (96,))
+        np.testing.assert_array_equal(again, whole[rows])
+
+
+def test_cosines_are_those_of_the_angle():
+    first = np.array([[1, 0], [1, 0], [1, 1], [0, 0], [0, 0], [-2, 0]], np.float32)
+    second = np.array([[3, 0], [0, 5], [1, 0], [0, 0], [1, 0], [1, 0]], np.float32)
+    answer = [1, 0, np.cos(np.pi / 4), 1, 0, -1]
+    np.testing.assert_allclose(agreement.cosines(first, second), answer, atol=1e-12)
+    maps = np.random.default_rng(0).normal(size=(4, 2, 3, 5))
+    flat = [float(np.corrcoef(row.ravel(), row.ravel())[0, 1]) for row in maps]
+    np.testing.assert_allclose(agreement.cosines(maps, 2 * maps), flat)

@@ -1,0 +1,169 @@
+"""A deep inspection of a folder whose faults were put there."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from tests.conftest import PLAIN
+
+from regraft.core.errors import DataError, UsageError
+from regraft.data.read import read
+from regraft.pipeline.audit import DeepOptions, inspect, near_copies
+
+OPTIONS = DeepOptions(**PLAIN, size=64)
+BICUBIC = Image.Resampling.BICUBIC
+COLOURS = {"red": (255, 70, 50), "green": (60, 255, 80), "blue": (70, 60, 255), "grey": (250, 250, 250)}
+
+
+def scene(kind, seed, side=96):
+    """A picture of shapes large and small, never twice the same, in the colour of its kind."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        np.asarray(Image.fromarray(rng.integers(0, 256, (cells, cells), np.uint8)).resize((side, side), BICUBIC))
+        for cells in (5, 17, 60)
+    ]
+    grey = np.average(layers, axis=0, weights=(5, 3, 1))[..., None] / 255
+    return Image.fromarray((grey * COLOURS[kind]).astype(np.uint8))
+
+
+def save(image, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Three kinds of scene, twelve each, and one of every fault."""
+    folder = tmp_path / "photos"
+    for place, kind in enumerate(("red", "green", "blue")):
+        for number in range(12):
+            save(scene(kind, 100 * place + number), folder / kind / f"{number:02}.png")
+    save(scene("red", 900), folder / "green" / "wrong.png")
+    crop = ImageOps.mirror(scene("green", 101)).crop((6, 4, 92, 90)).resize((70, 70))
+    save(crop, folder / "green" / "crop of 01.jpg")
+    save(scene("blue", 203).resize((48, 48)), folder / "red" / "blue small.png")
+    (folder / "red" / "copy.png").write_bytes((folder / "red" / "05.png").read_bytes())
+    (folder / "green" / "blue 07.png").write_bytes((folder / "blue" / "07.png").read_bytes())
+    (folder / "green" / "cut.png").write_bytes((folder / "green" / "00.png").read_bytes()[:-40])
+    return folder
+
+
+def hashes(folder):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_fault_is_found_and_no_file_is_touched(source):
+    before = hashes(source)
+    found = inspect(source, OPTIONS)
+    groups = [{row.path for row in copies.rows} for copies in found.copies]
+    assert sorted(map(sorted, groups)) == [
+        ["blue/03.png", "red/blue small.png"],
+        ["blue/07.png", "green/blue 07.png"],
+        ["green/01.png", "green/crop of 01.jpg"],
+        ["red/05.png", "red/copy.png"],
+    ]
+    assert [len(copies.labels) for copies in found.copies] == [2, 2, 1, 1], "what is under two labels comes first"
+    suspects = {row.path: suspect.suggested for suspect in found.suspects for row in suspect.rows}
+    assert suspects == {
+        "green/wrong.png": "red",
+        "green/blue 07.png": "blue",
+        "red/blue small.png": "blue",
+    }
+    assert [row.path for row in found.inspection.index.broken] == ["green/cut.png"]
+    assert hashes(source) == before
+
+
+def test_what_is_shown_beside_a_finding_is_no_copy_of_it(source):
+    found = inspect(source, OPTIONS)
+    suspect = next(it for it in found.suspects if it.rows[0].path == "green/blue 07.png")
+    beside = [row.path for row in suspect.nearest]
+    assert len(beside) == 3
+    assert "blue/07.png" not in beside
+    assert {row.label for row in suspect.nearest} == {"blue"}
+
+
+def test_a_picture_like_no_other_is_an_outlier(source):
+    save(scene("grey", 1).point(lambda value: 255 * (value > 120)), source / "green" / "odd.png")
+    (source / "green" / "odd copy.png").write_bytes((source / "green" / "odd.png").read_bytes())
+    found = inspect(source, OPTIONS)
+    assert [row.path for row in found.outliers[0].rows] == ["green/odd copy.png", "green/odd.png"]
+
+
+def test_copies_across_parts_come_before_other_copies(source, tmp_path):
+    parts = tmp_path / "parts"
+    for path in sorted(source.rglob("*.png")):
+        part = "test" if path.stem in ("00", "01", "copy") else "train"
+        save_as = parts / part / path.parent.name / path.name
+        save_as.parent.mkdir(parents=True, exist_ok=True)
+        save_as.write_bytes(path.read_bytes())
+    found = inspect(parts, OPTIONS)
+    across = [copies for copies in found.copies if len(copies.parts) > 1]
+    assert [[row.path for row in copies.rows] for copies in across] == [["test/red/copy.png", "train/red/05.png"]]
+    assert found.copies.index(across[0]) == 2, "after the two that stand under two labels"
+
+
+def test_the_second_inspection_says_the_same_as_the_first(source, tmp_path):
+    for name in ("first.csv", "second.csv"):
+        inspect(source, OPTIONS).write_csv(tmp_path / name)
+    assert (tmp_path / "first.csv").read_text() == (tmp_path / "second.csv").read_text()
+    with (tmp_path / "first.csv").open(newline="") as file:
+        assert {record["finding"] for record in csv.DictReader(file)} >= {"copy", "near-copy", "label"}
+
+
+def test_an_index_that_was_read_already_is_taken_as_it_is(source):
+    found = inspect(read(source), OPTIONS)
+    assert "green/blue 07.png" not in [row.path for copies in found.copies for row in copies.rows], "it was ignored"
+    assert len(found.copies) == 3
+
+
+def test_conflicts_are_refused_if_they_are_to_be(source):
+    with pytest.raises(DataError, match="under another label"):
+        inspect(source, replace(OPTIONS, conflicts="error"))
+
+
+@pytest.mark.parametrize("options", [{"pool": "none"}, {"cut": "input"}, {"cut": "top-1-stages", "tail": True}])
+def test_maps_are_refused(source, options):
+    with pytest.raises(UsageError, match="pooled features"):
+        inspect(source, replace(OPTIONS, **options))
+
+
+@pytest.mark.parametrize("counts", [{"green": 1}, {"green": 2, "blue": 1}, {"red": 12}, {"green": 12, "blue": 3}])
+def test_few_pictures_or_classes_are_looked_at_as_far_as_they_go(tmp_path, counts):
+    for kind, count in counts.items():
+        for number in range(count):
+            save(scene(kind, number), tmp_path / "photos" / kind / f"{number}.png")
+    found = inspect(tmp_path / "photos", OPTIONS)
+    assert found.suspects == ()
+    assert found.notes == ("No label was judged: that takes two classes of 5 separate pictures or more each.",)
+
+
+def test_a_class_that_is_too_small_is_named_and_the_others_are_judged(source):
+    for number in range(3):
+        save(scene("grey", number), source / "rare" / f"{number}.png")
+    found = inspect(source, OPTIONS)
+    assert found.notes == ("Not judged, with fewer than 5 separate pictures each: rare.",)
+    assert "green/wrong.png" in [row.path for suspect in found.suspects for row in suspect.rows]
+
+
+def test_a_source_of_broken_images_alone_is_told_and_fails_nothing(tmp_path):
+    for number in range(3):
+        path = tmp_path / "photos" / "green" / f"{number}.png"
+        save(scene("green", number), path)
+        path.write_bytes(path.read_bytes()[:-40])
+    found = inspect(tmp_path / "photos", OPTIONS)
+    assert len(found.inspection.index.broken) == 3
+    assert found.copies == found.suspects == found.outliers == ()
+    assert "3 broken" in found.text()
+
+
+def test_pictures_that_vanish_while_they_are_compared_are_like_no_other(source):
+    rows = read(source).used.rows[:6]
+    numbers = np.array([[other for other in range(6) if other != at] for at in range(6)])
+    gone = [replace(row, id=str(at), path="gone") for at, row in enumerate(rows)]
+    (source / rows[0].path).unlink()
+    assert near_copies(gone, numbers, np.ones(numbers.shape, np.float32)) == []

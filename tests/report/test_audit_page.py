@@ -1,0 +1,133 @@
+"""The page of a deep inspection, read back as a browser would."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from regraft.audit.findings import Copies, DeepInspection, Outlier, Suspect
+from regraft.data.index import Index, Row
+from regraft.data.inspect import Inspection
+from regraft.report import audit_page
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A place that holds a picture of one colour; without a colour, what is no picture."""
+
+    colour: str | None
+
+    def read(self):
+        file = io.BytesIO()
+        if self.colour:
+            Image.new("RGB", (300, 200), self.colour).save(file, "PNG")
+        return file.getvalue()
+
+
+class Page(HTMLParser):
+    """Every tag closed in order; keeps the text and the pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.words, self.pictures, self.headings = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.pictures.append(dict(attributes))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+        if "h2" in self.open:
+            self.headings.append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).split())
+
+
+def row(path, label="cat", part=None, colour="red"):
+    return Row(path=path, place=Painted(colour), id=path, label=label, part=part, format="PNG", size=(300, 200))
+
+
+def inspection(copies=(), suspects=(), outliers=(), notes=(), name="photos"):
+    rows = [row for it in (*copies, *suspects, *outliers) for row in it.rows]
+    return DeepInspection(Inspection(Index(tuple(rows), name)), copies, suspects, outliers, notes)
+
+
+def colour(address):
+    data = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
+    return max(Image.open(io.BytesIO(data)).convert("RGB").resize((1, 1)).getcolors())[1]
+
+
+@pytest.fixture
+def full():
+    copies = [
+        Copies.of([row("x/a.png", "cat"), row("y/a.png", "dog")]),
+        Copies.of([row("train/b.png", part="train"), row("test/b.png", part="test")]),
+        Copies.of([row(f"c{number}.png") for number in range(9)]),
+    ]
+    suspect = Suspect((row("odd.png", colour="blue"),), "dog", 0.97, 0.02, (row("like odd.png", "dog"),))
+    outlier = Outlier((row("far.png", colour="lime"),), 0.61, (row("near far.png"),))
+    return inspection(copies, [suspect], [outlier], ["A note."])
+
+
+def test_each_finding_stands_in_its_section_with_its_pictures(full):
+    page = Page(audit_page.render(full))
+    titles = ["One picture, several labels", "One picture, several parts", "Labels in doubt", "Far from all others"]
+    assert [heading for heading in page.headings if heading and not heading.isdigit()] == [*titles, "Other copies"]
+    for said in ("seen as dog, 97 %; as labelled, 2 %", "distance 0.61", "nearly equal files, 3 more", "A note."):
+        assert said in page.text
+    shown = {picture["alt"]: picture["src"] for picture in page.pictures}
+    assert {"x/a.png", "y/a.png", "test/b.png", "odd.png", "like odd.png", "far.png", "near far.png"} <= shown.keys()
+    assert colour(shown["odd.png"])[2] > 240
+    assert colour(shown["far.png"])[1] > 240
+
+
+def test_the_page_needs_nothing_beside_it(full):
+    text = audit_page.render(full)
+    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in Page(text).pictures)
+    assert "http" not in text
+    assert "<script" not in text
+
+
+def test_a_long_section_shows_its_first_cards_and_says_how_many_more():
+    suspects = [Suspect((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
+    page = Page(audit_page.render(inspection(suspects=suspects)))
+    assert page.text.count("seen as dog") == audit_page.SHOWN_CARDS == 60
+    assert "and 15 more" in page.text
+
+
+def test_a_picture_that_can_not_be_read_any_more_is_said_to_be_missing():
+    page = Page(audit_page.render(inspection(outliers=[Outlier((row("gone.png", colour=None),), 0.5)])))
+    assert page.pictures == []
+    assert "no picture" in page.text
+    assert "gone.png" in page.text
+
+
+def test_nothing_found_makes_a_page_too():
+    assert "Nothing was found" in Page(audit_page.render(inspection())).text
+
+
+def test_names_are_shown_and_never_become_markup():
+    evil = "<script>alert(1)</script>\udcff.png"
+    copies = [Copies.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
+    text = audit_page.render(inspection(copies, notes=["<i>"], name="<u>photos"))
+    assert "<script" not in text
+    assert all(name in Page(text).text for name in ("<b>cat", "<i>", "<u>photos", "<script>alert(1)</script>"))
+    text.encode()

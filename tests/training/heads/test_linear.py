@@ -1,0 +1,263 @@
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils.class_weight import compute_sample_weight
+
+from regraft.core.rng import derive
+from regraft.training import logistic_regression, loop
+from regraft.training.examples import Examples
+from regraft.training.heads import linear
+from regraft.training.losses import Loss
+from regraft.training.options import FitOptions
+
+
+def overlapping(seed, classes=3, n=150, width=12):
+    labels = np.arange(n) % classes
+    centres = np.random.default_rng(9).normal(0, 0.5, (classes, width))
+    scales = 10.0 ** np.linspace(-0.5, 0.5, width)
+    noise = np.random.default_rng(seed).normal(size=(n, width))
+    return Examples(((centres[labels] + noise) * scales + 5).astype(np.float32), labels)
+
+
+def prepared(train, inputs):
+    """Centre by the training rows and divide by the root of their mean variance."""
+    known = train.inputs.astype(np.float64)
+    return (inputs.astype(np.float64) - known.mean(axis=0)) / np.sqrt(known.var(axis=0).mean())
+
+
+def reference(strength, train, inputs):
+    """Return scikit-learn's probabilities."""
+    model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+    return model.fit(prepared(train, train.inputs), train.labels).predict_proba(prepared(train, inputs))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("strength", [0.1, 10.0, 1000.0])
+def test_it_is_the_regression_of_scikit_learn_on_centred_features_of_one_scale(classes, strength):
+    train, fresh = overlapping(0, classes), overlapping(1, classes)
+    fitted = linear.fit(train, None, classes, linear.Options(regularisation=strength), FitOptions())
+    for part in (train, fresh):
+        expected = reference(strength, train, part.inputs)
+        found = loop.probabilities(fitted.module, part.inputs)
+        assert np.abs(found - expected).mean() < 3e-4
+        if strength >= 10:  # next to nothing holds weaker ones, so float32 leaves their single rows less exact
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+        assert log_loss(part.labels, found) == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_validation_part_chooses_the_strength_that_trying_all_finds(classes):
+    train, held = overlapping(0, classes), overlapping(1, classes)
+    fitted = linear.fit(train, held, classes, linear.Options(), FitOptions())
+    losses = [log_loss(held.labels, reference(strength, train, held.inputs)) for strength in linear.GRID]
+    assert fitted.chosen["regularisation"] == linear.GRID[np.argmin(losses)]
+    tried = np.array(fitted.chosen["tried"])
+    np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=1e-3)
+    assert "validation" in fitted.chosen["how"]
+
+
+def test_cross_validation_chooses_the_strength_that_trying_all_finds():
+    train = overlapping(0)
+    fitted = linear.fit(train, None, 3, linear.Options(), FitOptions(seed=4))
+    inputs = prepared(train, train.inputs)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=derive(4, "folds") % 2**32)
+    losses = []
+    for strength in linear.GRID:
+        model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+        trials = [
+            log_loss(train.labels[rest], model.fit(inputs[fit], train.labels[fit]).predict_proba(inputs[rest]))
+            for fit, rest in folds.split(inputs, train.labels, np.arange(150))
+        ]
+        losses.append(np.mean(trials))
+    assert fitted.chosen["regularisation"] == linear.GRID[np.argmin(losses)]
+    assert "5-fold" in fitted.chosen["how"]
+
+
+def test_copies_of_a_row_do_not_judge_what_was_fitted_on_it():
+    """Labels that mean nothing: only who meets the same rows again believes that they can be learnt."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(40, 60)).repeat(4, axis=0), rng.permutation(np.arange(40) % 2).repeat(4)
+    groups = np.arange(40).repeat(4)
+    fooled = linear.fit(Examples(inputs, labels), None, 2, linear.Options(), FitOptions())
+    honest = linear.fit(Examples(inputs, labels, groups), None, 2, linear.Options(), FitOptions())
+    assert fooled.chosen["regularisation"] < 1 < 1000 < honest.chosen["regularisation"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds"), [([0, 1, 2, 3, 0, 1, 2, 3], "4-fold"), ([0, 1, 2, 2, 3, 4, 5, 5], "3-fold")]
+)
+def test_there_are_no_more_folds_than_a_class_has_groups(groups, folds):
+    examples = Examples(np.random.default_rng(0).normal(size=(8, 2)), np.repeat([0, 1], 4), np.array(groups))
+    assert folds in linear.fit(examples, None, 2, linear.Options(), FitOptions()).chosen["how"]
+
+
+def test_with_one_group_in_a_class_the_default_is_taken_and_said():
+    examples = Examples(
+        np.random.default_rng(0).normal(size=(6, 2)), np.repeat([0, 1], 3), np.array([0, 0, 0, 1, 2, 3])
+    )
+    chosen = linear.fit(examples, None, 2, linear.Options(), FitOptions()).chosen
+    assert chosen["regularisation"] == linear.DEFAULT
+    assert "default" in chosen["how"]
+
+
+def test_one_picture_a_class_is_enough_to_fit():
+    fitted = linear.fit(Examples(np.eye(2), np.arange(2)), None, 2, linear.Options(), FitOptions())
+    assert loop.logits(fitted.module, np.eye(2)).argmax(1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_it_learns_from_all_views_each_as_its_share_of_the_image(classes):
+    train, views = overlapping(0, classes), [overlapping(seed, classes).inputs for seed in (1, 2)]
+    fitted = linear.fit(
+        dataclasses.replace(train, views=tuple(views)),
+        None,
+        classes,
+        linear.Options(regularisation=10.0),
+        FitOptions(),
+    )
+    rows, labels = np.concatenate([train.inputs, *views]), np.tile(train.labels, 3)
+    whole, fresh = Examples(rows, labels), overlapping(3, classes)
+    model = LogisticRegression(C=1 / 10, tol=1e-10, max_iter=10_000)
+    model.fit(prepared(whole, rows), labels, sample_weight=np.full(len(rows), 1 / 3))
+    expected = model.predict_proba(prepared(whole, fresh.inputs))
+    np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs), expected, atol=1e-3)
+
+
+def unequal(seed, classes):
+    """The classes of `overlapping`, of which the first is by far the largest."""
+    given = overlapping(seed, classes, n=300)
+    kept = np.flatnonzero((given.labels == 0) | (np.arange(300) % 5 == 0))
+    return Examples(given.inputs[kept], given.labels[kept])
+
+
+@pytest.mark.parametrize("balance", ["weights", "oversample"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_balanced_it_is_the_balanced_regression_of_scikit_learn(classes, balance):
+    train, fresh = unequal(0, classes), overlapping(1, classes)
+    options = FitOptions(balance=balance)
+    fitted = linear.fit(train, fresh, classes, linear.Options(regularisation=10.0), options)
+    model = LogisticRegression(C=1 / 10, tol=1e-10, max_iter=10_000, class_weight="balanced")
+    model.fit(prepared(train, train.inputs), train.labels)
+    expected = model.predict_proba(prepared(train, fresh.inputs))
+    found = loop.probabilities(fitted.module, fresh.inputs)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert log_loss(fresh.labels, found) == pytest.approx(log_loss(fresh.labels, expected), abs=1e-3)
+    weighed = log_loss(
+        train.labels,
+        model.predict_proba(prepared(train, train.inputs)),
+        sample_weight=compute_sample_weight("balanced", train.labels),
+    )
+    assert fitted.history.rows[0].loss == pytest.approx(weighed, abs=1e-3)
+
+
+def test_balanced_the_strength_is_chosen_by_the_weighed_log_loss():
+    train, held = unequal(0, 3), unequal(1, 3)
+    fitted = linear.fit(train, held, 3, linear.Options(), FitOptions(balance="weights"))
+    weights = len(train) / (3 * np.bincount(train.labels))
+    losses = []
+    for strength in linear.GRID:
+        model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000, class_weight="balanced")
+        model.fit(prepared(train, train.inputs), train.labels)
+        shares = model.predict_log_proba(prepared(train, held.inputs))
+        losses.append(-np.mean(weights[held.labels] * shares[np.arange(len(held)), held.labels]))
+    assert fitted.chosen["regularisation"] == linear.GRID[np.argmin(losses)]
+    tried = np.array(fitted.chosen["tried"])
+    np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=5e-3)  # weak ones are tried less exactly
+
+
+def test_of_two_classes_the_sigmoid_is_the_same_model_with_one_output():
+    train, fresh = overlapping(0, 2), overlapping(1, 2)
+    one, two = (linear.fit(train, fresh, 2, linear.Options(), FitOptions(loss=loss)) for loss in ("sigmoid", "softmax"))
+    assert loop.logits(one.module, fresh.inputs).shape == (150, 1)
+    found = loop.probabilities(one.module, fresh.inputs, Loss("sigmoid"))
+    np.testing.assert_allclose(found, loop.probabilities(two.module, fresh.inputs), atol=1e-6)
+    assert one.chosen == two.chosen
+    for row, same in zip(one.history.rows, two.history.rows, strict=True):
+        assert (row.loss, row.accuracy) == pytest.approx((same.loss, same.accuracy))
+
+
+def test_smoothing_keeps_it_from_being_sure():
+    train = Examples(np.repeat(np.eye(3), 20, axis=0), np.repeat([0, 1, 2], 20))  # that planes part
+    options = FitOptions(label_smoothing=0.3)
+    fitted = linear.fit(train, None, 3, linear.Options(regularisation=1e-4), options)
+    found = loop.probabilities(fitted.module, np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(found, 0.7 * np.eye(3) + 0.1, atol=1e-3)
+
+
+def several(seed, n=200):
+    """Rows of three labels, some with none."""
+    inputs = overlapping(seed, n=n).inputs
+    wanted = (inputs - 5) @ np.random.default_rng(3).normal(size=(12, 3))
+    noise = np.random.default_rng(seed + 50).normal(0, 3, (n, 3))
+    return Examples(inputs, (wanted + noise > [0, 2, 4]).astype(np.float32))
+
+
+def regressions(strength, train, inputs):
+    """Return scikit-learn's probability of each label, from a regression of its own."""
+    found = []
+    for label in range(train.labels.shape[1]):
+        model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
+        model.fit(prepared(train, train.inputs), train.labels[:, label])
+        found.append(model.predict_proba(prepared(train, inputs))[:, 1])
+    return np.stack(found, axis=1)
+
+
+def mean_loss(labels, shares):
+    return np.mean([log_loss(labels[:, label], shares[:, label], labels=[0, 1]) for label in range(labels.shape[1])])
+
+
+def test_several_labels_have_a_regression_each_of_the_strength_with_the_lowest_mean_loss():
+    train, held, fresh = several(0), several(1), several(2)
+    fitted = linear.fit(train, held, 3, linear.Options(), FitOptions())
+    losses = [mean_loss(held.labels, regressions(strength, train, held.inputs)) for strength in linear.GRID]
+    strength = linear.GRID[np.argmin(losses)]
+    assert fitted.chosen["regularisation"] == strength
+    tried = np.array(fitted.chosen["tried"])
+    np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=1e-3)
+    loss = Loss("sigmoid", several=True)
+    expected = regressions(strength, train, fresh.inputs)
+    np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs, loss), expected, atol=2e-3)
+    assert fitted.history.rows[1].loss == pytest.approx(min(losses), abs=1e-3)
+
+
+def test_several_labels_are_chosen_for_by_folds_that_part_each_images_rarest_label():
+    train = several(0, n=100)
+    fitted = linear.fit(train, None, 3, linear.Options(), FitOptions())
+    assert "5-fold" in fitted.chosen["how"]
+    once = np.zeros((20, 3))
+    once[:10, 0], once[5:15, 1], once[0, 2] = 1, 1, 1  # one image only has the last
+    chosen = linear.fit(Examples(train.inputs[:20], once), None, 3, linear.Options(), FitOptions()).chosen
+    assert chosen["regularisation"] == linear.DEFAULT
+
+
+def test_views_judge_nothing_and_stay_in_the_fold_of_their_image():
+    """Labels that mean nothing, and views that equal their image: a view on the other side would give them away."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(40, 60)), rng.permutation(np.arange(40) % 2)
+    plain = linear.fit(Examples(inputs, labels), None, 2, linear.Options(), FitOptions())
+    viewed = linear.fit(Examples(inputs, labels, views=(inputs, inputs)), None, 2, linear.Options(), FitOptions())
+    np.testing.assert_allclose(viewed.chosen["tried"], plain.chosen["tried"], atol=1e-3)
+    far = linear.fit(Examples(inputs, labels, views=(inputs + 1e4,)), None, 2, linear.Options(), FitOptions())
+    assert max(loss for _, loss in far.chosen["tried"]) < 5
+
+
+def test_the_history_is_one_measured_row_a_part():
+    train, held = overlapping(0), overlapping(1)
+    fitted = linear.fit(train, held, 3, linear.Options(regularisation=1.0), FitOptions())
+    assert [(row.epoch, row.part) for row in fitted.history.rows] == [(0, "train"), (0, "validation")]
+    for row, part in zip(fitted.history.rows, (train, held), strict=True):
+        expected = reference(1.0, train, part.inputs)
+        assert row.loss == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
+        assert row.accuracy == pytest.approx(np.mean(expected.argmax(1) == part.labels), abs=0.01)
+
+
+def test_a_solution_that_was_not_reached_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(logistic_regression, "MAX_ITERATIONS", 1)
+    with caplog.at_level(logging.WARNING, "regraft"):
+        linear.fit(overlapping(0), None, 3, linear.Options(regularisation=0.1), FitOptions())
+    assert "stopped at 1 iterations" in caplog.text

@@ -1,0 +1,131 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, log_softmax, softmax
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+
+from regraft.core.errors import UsageError
+from regraft.training import losses
+from regraft.training.losses import Loss
+from regraft.training.options import FitOptions
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([0, 1, 2], [30, 10, 5])
+LOGITS = RNG.normal(0, 2, (45, 3))
+TWO = (LABELS > 0).astype(int)
+SEVERAL = (RNG.random((45, 3)) < 0.4).astype(np.float32)
+
+
+def value(loss, logits, labels):
+    return loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+
+
+def test_softmax_is_the_log_loss_of_scikit_learn():
+    assert value(Loss(), LOGITS, LABELS) == pytest.approx(log_loss(LABELS, softmax(LOGITS, axis=1)))
+
+
+def test_sigmoid_with_one_output_is_the_log_loss_of_scikit_learn_of_two_classes():
+    logits = LOGITS[:, :1]
+    assert value(Loss("sigmoid"), logits, TWO) == pytest.approx(log_loss(TWO, expit(logits[:, 0])))
+
+
+def test_of_several_labels_it_is_the_mean_of_their_log_losses():
+    each = [log_loss(SEVERAL[:, label], expit(LOGITS[:, label])) for label in range(3)]
+    assert value(Loss("sigmoid", several=True), LOGITS, SEVERAL) == pytest.approx(np.mean(each))
+
+
+def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
+    targets = 0.7 * np.eye(3)[LABELS] + 0.3 / 3
+    expected = -(targets * log_softmax(LOGITS, axis=1)).sum(axis=1).mean()
+    assert value(Loss(smoothing=0.3), LOGITS, LABELS) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_smoothing_of_the_sigmoid_spreads_it_over_yes_and_no(several):
+    logits, labels = (LOGITS, SEVERAL) if several else (LOGITS[:, :1], TWO)
+    targets = (0.7 * labels + 0.15).reshape(logits.shape)
+    expected = -(targets * np.log(expit(logits)) + (1 - targets) * np.log(expit(-logits))).mean()
+    assert value(Loss("sigmoid", several, 0.3), logits, labels) == pytest.approx(expected)
+
+
+def test_two_classes_smoothed_are_the_same_by_either_loss():
+    both = np.concatenate([np.zeros((45, 1)), LOGITS[:, :1]], axis=1)
+    expected = value(Loss(smoothing=0.2), both, TWO)
+    assert value(Loss("sigmoid", smoothing=0.2), LOGITS[:, :1], TWO) == pytest.approx(expected)
+
+
+def test_classes_weigh_as_scikit_learns_balanced_ones_do():
+    np.testing.assert_allclose(
+        losses.balanced(LABELS), compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
+    )
+    weighed = losses.of(FitOptions(balance="weights"), LABELS)
+    sample = compute_sample_weight("balanced", LABELS)
+    assert sample.mean() == pytest.approx(1)
+    expected = log_loss(LABELS, softmax(LOGITS, axis=1), sample_weight=sample)
+    assert value(weighed, LOGITS, LABELS) == pytest.approx(expected)
+
+
+def test_a_weighed_loss_of_part_of_the_rows_is_over_their_number_not_their_weight():
+    """So that the mean over all batches is the loss of all rows."""
+    weighed = losses.of(FitOptions(balance="weights"), LABELS)
+    parts = [value(weighed, LOGITS[start : start + 9], LABELS[start : start + 9]) for start in range(0, 45, 9)]
+    assert np.mean(parts) == pytest.approx(value(weighed, LOGITS, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("loss", "logits", "expected"),
+    [
+        (Loss(), LOGITS, softmax(LOGITS, axis=1)),
+        (Loss("sigmoid"), LOGITS[:, :1], np.c_[1 - expit(LOGITS[:, 0]), expit(LOGITS[:, 0])]),
+        (Loss("sigmoid", several=True), LOGITS, expit(LOGITS)),
+    ],
+    ids=["softmax", "one output", "several labels"],
+)
+def test_probabilities_are_those_of_the_classes(loss, logits, expected):
+    np.testing.assert_allclose(loss.probabilities(torch.from_numpy(logits)).numpy(), expected)
+
+
+def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are():
+    def right(loss, logits, labels):
+        return loss.right(torch.tensor(logits), torch.tensor(labels)).tolist()
+
+    assert right(Loss(), [[0.0, 1.0], [0.0, 1.0]], [1, 0]) == [True, False]
+    assert right(Loss("sigmoid"), [[0.1], [0.1], [-0.1], [-0.1]], [1, 0, 1, 0]) == [True, False, False, True]
+    several = Loss("sigmoid", several=True)
+    assert right(several, [[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]) == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_one_output_is_enough_for_two_classes_by_sigmoid():
+    assert [loss.outputs(2) for loss in (Loss(), Loss("sigmoid"), Loss("sigmoid", several=True))] == [2, 1, 2]
+
+
+@pytest.mark.parametrize(("labels", "name"), [(LABELS, "softmax"), (TWO, "softmax"), (SEVERAL, "sigmoid")])
+def test_the_loss_is_chosen_by_the_labels_unless_the_options_say(labels, name):
+    loss = losses.of(FitOptions(label_smoothing=0.1), labels)
+    assert (loss.name, loss.several, loss.smoothing, loss.weights) == (name, labels.ndim == 2, 0.1, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "says"),
+    [
+        ({"loss": "softmax"}, SEVERAL, "--loss is softmax.*several labels"),
+        ({"loss": "sigmoid"}, LABELS, "--loss is sigmoid.*there are 3"),
+        ({"balance": "weights"}, SEVERAL, "--balance is weights.*several labels"),
+        ({"balance": "oversample"}, SEVERAL, "--balance is oversample.*several labels"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_labels_is_refused(options, labels, says):
+    with pytest.raises(UsageError, match=says):
+        losses.of(FitOptions(**options), labels)
+
+
+def test_a_loss_is_not_changed_by_leaving_its_weights_out():
+    weighed = losses.of(FitOptions(balance="weights"), LABELS)
+    assert value(dataclasses.replace(weighed, weights=None), LOGITS, LABELS) == value(Loss(), LOGITS, LABELS)
