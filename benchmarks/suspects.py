@@ -33,7 +33,7 @@ from regraft.audit import suspects
 from regraft.data.decode import decode
 from regraft.data.index import Row
 from regraft.data.read import SourceOptions, read
-from regraft.data.sources.folder import FilePlace
+from regraft.data.sources.folder import FileLocation
 from regraft.features.extract import Features
 from regraft.pipeline import audit
 from regraft.pipeline.extract import extract
@@ -85,10 +85,10 @@ def made_up(arguments: argparse.Namespace) -> Found:
         for place, number in enumerate(chosen):
             row, kind = index.rows[number], list(CHANGES)[place % len(CHANGES)]
             path = Path(folder) / f"{place} {kind}.png"
-            CHANGES[kind](Image.fromarray(decode(row.place.read())), rng).save(path)
-            copies.append(Row(path=path.name, place=FilePlace(path), label=row.label))
+            CHANGES[kind](Image.fromarray(decode(row.location.read())), rng).save(path)
+            copies.append(Row(path=path.name, place=FileLocation(path), label=row.label))
             of[path.name] = (row.path, kind)
-        hashed = [dataclasses.replace(row, id=hashlib.sha256(row.place.read()).hexdigest()) for row in copies]
+        hashed = [dataclasses.replace(row, id=hashlib.sha256(row.location.read()).hexdigest()) for row in copies]
         features = extract(index.with_rows([*index.rows, *hashed]), OPTIONS)
         pairs = {frozenset(features.rows[at].path for at in pair) for pair in near(features)}
         truth = {frozenset((path, origin)): kind for path, (origin, kind) in of.items()}

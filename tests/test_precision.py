@@ -104,7 +104,7 @@ def trunk(weights, **choices):
 
 def in_double_precision(built, rows):
     """What the network says of the rows' images, normalised by hand, in double precision."""
-    squares = np.stack([built.preprocess(decode(each.place.read())) for each in rows])
+    squares = np.stack([built.preprocess(decode(each.location.read())) for each in rows])
     mean, std = (np.array(values) for values in (built.preprocess.mean, built.preprocess.std))
     images = torch.from_numpy(((squares / 255 - mean) / std).transpose(0, 3, 1, 2))
     with torch.no_grad():

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import make, store_options, takes_options
 from regraft.data import read as reading
-from regraft.data.sources._layout import as_label
+from regraft.data.labels import as_label
 from regraft.pipeline import evaluate, train
 from regraft.pipeline import public as pipeline
 from regraft.pipeline.options import TrainOptions
@@ -62,7 +62,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             model = train.learn(_paths(X), list(y), options)
             self.classes_ = np.unique(np.asarray(y))
-        if model.loss.several:
+        if model.loss.multilabel:
             raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
         self.model_ = model
         self._columns = _columns(model.classes, self.classes_)

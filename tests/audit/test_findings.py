@@ -15,7 +15,7 @@ from regraft.data.inspect import Inspection
 
 
 def row(path, label="cat", id="", part=None, size=(10, 10)):
-    return Row(path=path, place=None, id=id or path, label=label, part=part, format="PNG", size=size)
+    return Row(path=path, location=None, id=id or path, label=label, part=part, format="PNG", size=size)
 
 
 EQUAL = Copies.of([row("b.png", id="1"), row("a.png", id="1")])

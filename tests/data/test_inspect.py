@@ -118,7 +118,7 @@ def described(rows, width=80):
 
 
 def image(path, label="cat", **more):
-    return Row(path=path, place=None, id=path, label=label, format="PNG", size=(1, 1), **more)
+    return Row(path=path, location=None, id=path, label=label, format="PNG", size=(1, 1), **more)
 
 
 def test_the_bars_are_as_long_as_the_classes_are_large():

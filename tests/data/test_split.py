@@ -21,7 +21,7 @@ from regraft.data.split import SplitOptions, bundles, folds, split
 
 def row(name, label, **more):
     more.setdefault("id", hashlib.sha256(name.encode()).hexdigest())
-    return Row(path=f"{label}/{name}.jpg", place=None, label=label, **more)
+    return Row(path=f"{label}/{name}.jpg", location=None, label=label, **more)
 
 
 def images(label, count, start=0):
@@ -152,7 +152,7 @@ def test_another_process_with_other_hashes_splits_the_same_way():
         "from regraft.data.index import Index, Row\n"
         "from regraft.data.split import split\n"
         "ids = [hashlib.sha256(f'cat{n}'.encode()).hexdigest() for n in range(40)]\n"
-        "print([r.part for r in split(Index(tuple(Row(path=i, place=None, id=i, label='cat') for i in ids)))])"
+        "print([r.part for r in split(Index(tuple(Row(path=i, location=None, id=i, label='cat') for i in ids)))])"
     )
     outputs = {
         subprocess.run(

@@ -28,7 +28,7 @@ def cut_short(seed):
 
 @dataclass(frozen=True)
 class Memory:
-    """A place that holds its bytes itself and notes each reading; `error` is raised instead."""
+    """A location that holds its bytes itself and notes each reading; `error` is raised instead."""
 
     name: str
     content: bytes
@@ -50,7 +50,7 @@ class Memory:
 
 
 def row(name, content, error=None, **about):
-    return Row(path=name, place=Memory(name, content, error), id=hashlib.sha256(content).hexdigest(), **about)
+    return Row(path=name, location=Memory(name, content, error), id=hashlib.sha256(content).hexdigest(), **about)
 
 
 def pictures(count, first=0, **about):

@@ -54,7 +54,7 @@ def expected(trunk, rows, view=None):
 
 
 def square(trunk, row, view):
-    pixels = decode(row.place.content)
+    pixels = decode(row.location.content)
     return squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
 
 
@@ -213,7 +213,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from regraft.data.read import read
-from regraft.data.sources.folder import FilePlace
+from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, worker
 from regraft.network.options import FeatureOptions
 from regraft.features.store import Store
@@ -242,7 +242,7 @@ def photos(tmp_path):
 
 
 def answer(trunk, index):
-    return np.concatenate([trunk(trunk.preprocess(decode(row.place.read()))[None]) for row in index])
+    return np.concatenate([trunk(trunk.preprocess(decode(row.location.read()))[None]) for row in index])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -250,12 +250,12 @@ def test_a_run_that_was_killed_goes_on_where_it_was(trunk, store, photos):
     child = start(
         """
         extract.SAVE_SECONDS = 0
-        read_bytes, count = FilePlace.read, iter(range(1000))
-        def read_or_die(place):
+        read_bytes, count = FileLocation.read, iter(range(1000))
+        def read_or_die(location):
             if next(count) == 80:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return read_bytes(place)
-        FilePlace.read = read_or_die
+            return read_bytes(location)
+        FileLocation.read = read_or_die
         extract.extract(index, trunk, store)
         """,
         photos,

@@ -52,7 +52,7 @@ def tasks(rows, views=(None,)):
 
 def alone(trunk, row, view=None):
     """What the trunk says of one image alone, or of one view of it."""
-    pixels = decode(row.place.content, trunk.preprocess.least)
+    pixels = decode(row.location.content, trunk.preprocess.least)
     made = squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
     return trunk(made[None])[0]
 
@@ -281,14 +281,14 @@ def sampled(tmp_path, monkeypatch):
 
 def test_a_sample_is_spread_over_all_images(sampled, trunk):
     rows = pictures(40)
-    expected = [trunk.preprocess(decode(row.place.content)) for row in (rows[0], rows[19], rows[39])]
+    expected = [trunk.preprocess(decode(row.location.content)) for row in (rows[0], rows[19], rows[39])]
     np.testing.assert_array_equal(sampled(rows, 3), expected)
 
 
 def test_a_sample_of_more_than_there_is_has_each_image_once_and_no_broken_one(sampled, trunk):
     rows = [*pictures(3), row("cut", cut_short(1))]
     found = sampled(rows, 16)
-    np.testing.assert_array_equal(found, [trunk.preprocess(decode(row.place.content)) for row in rows[:3]])
+    np.testing.assert_array_equal(found, [trunk.preprocess(decode(row.location.content)) for row in rows[:3]])
 
 
 def test_a_sample_of_broken_images_is_empty(sampled):

@@ -20,7 +20,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 @dataclass(frozen=True)
 class Painted:
-    """A place that holds a picture of one colour; without a colour, what is no picture."""
+    """A location that holds a picture of one colour; without a colour, what is no picture."""
 
     colour: str | None
 
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 
 def row(path, label="cat", part=None, colour="red"):
-    return Row(path=path, place=Painted(colour), id=path, label=label, part=part, format="PNG", size=(300, 200))
+    return Row(path=path, location=Painted(colour), id=path, label=label, part=part, format="PNG", size=(300, 200))
 
 
 def inspection(copies=(), suspects=(), outliers=(), notes=(), name="photos"):

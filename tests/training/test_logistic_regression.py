@@ -157,7 +157,7 @@ def test_smoothed_labels_are_solved_as_another_minimiser_does_it():
     assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)
 
 
-def several(seed):
+def multilabel_rows(seed):
     """Return rows with four labels each, the last of them rare, and the fold of each row."""
     inputs, _, folds = problem(seed)
     rng = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def several(seed):
 
 
 def test_several_labels_are_each_the_regression_of_scikit_learn():
-    inputs, labels, folds = several(10)
+    inputs, labels, folds = multilabel_rows(10)
     regressions = Regressions(inputs, labels, 4, folds)
     for strength in (100.0, 10.0):
         assert regressions.solve(strength, 1e-9)
@@ -181,7 +181,7 @@ def test_several_labels_are_each_the_regression_of_scikit_learn():
 
 
 def test_smoothed_several_labels_are_solved_as_another_minimiser_does_it():
-    inputs, labels, _ = several(11)
+    inputs, labels, _ = multilabel_rows(11)
     targets = 0.8 * labels + 0.1
 
     def objective(weights):

@@ -362,7 +362,7 @@ def test_several_labels_are_each_learnt_as_scikit_learn_learns_them():
     loop.train(module, Examples(inputs, labels), None, options(epochs=1500, batch_size="all", learning_rate=0.05))
     models = [LogisticRegression(C=1e8, tol=1e-8).fit(inputs, labels[:, label]) for label in range(3)]
     expected = np.stack([model.predict_proba(inputs)[:, 1] for model in models], axis=1)
-    loss = Loss("sigmoid", several=True)
+    loss = Loss("sigmoid", multilabel=True)
     np.testing.assert_allclose(loop.probabilities(module, inputs, loss), expected, atol=5e-3)
     assert loop.evaluate(module, Examples(inputs, labels), loss)[1] == np.mean(((expected > 0.5) == labels).all(axis=1))
 

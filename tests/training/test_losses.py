@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1, 2], [30, 10, 5])
 LOGITS = RNG.normal(0, 2, (45, 3))
 TWO = (LABELS > 0).astype(int)
-SEVERAL = (RNG.random((45, 3)) < 0.4).astype(np.float32)
+MULTILABEL = (RNG.random((45, 3)) < 0.4).astype(np.float32)
 
 
 def value(loss, logits, labels):
@@ -33,8 +33,8 @@ def test_sigmoid_with_one_output_is_the_log_loss_of_scikit_learn_of_two_classes(
 
 
 def test_of_several_labels_it_is_the_mean_of_their_log_losses():
-    each = [log_loss(SEVERAL[:, label], expit(LOGITS[:, label])) for label in range(3)]
-    assert value(Loss("sigmoid", several=True), LOGITS, SEVERAL) == pytest.approx(np.mean(each))
+    each = [log_loss(MULTILABEL[:, label], expit(LOGITS[:, label])) for label in range(3)]
+    assert value(Loss("sigmoid", multilabel=True), LOGITS, MULTILABEL) == pytest.approx(np.mean(each))
 
 
 def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
@@ -43,12 +43,12 @@ def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
     assert value(Loss(smoothing=0.3), LOGITS, LABELS) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_smoothing_of_the_sigmoid_spreads_it_over_yes_and_no(several):
-    logits, labels = (LOGITS, SEVERAL) if several else (LOGITS[:, :1], TWO)
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_smoothing_of_the_sigmoid_spreads_it_over_yes_and_no(multilabel):
+    logits, labels = (LOGITS, MULTILABEL) if multilabel else (LOGITS[:, :1], TWO)
     targets = (0.7 * labels + 0.15).reshape(logits.shape)
     expected = -(targets * np.log(expit(logits)) + (1 - targets) * np.log(expit(-logits))).mean()
-    assert value(Loss("sigmoid", several, 0.3), logits, labels) == pytest.approx(expected)
+    assert value(Loss("sigmoid", multilabel, 0.3), logits, labels) == pytest.approx(expected)
 
 
 def test_two_classes_smoothed_are_the_same_by_either_loss():
@@ -80,7 +80,7 @@ def test_a_weighed_loss_of_part_of_the_rows_is_over_their_number_not_their_weigh
     [
         (Loss(), LOGITS, softmax(LOGITS, axis=1)),
         (Loss("sigmoid"), LOGITS[:, :1], np.c_[1 - expit(LOGITS[:, 0]), expit(LOGITS[:, 0])]),
-        (Loss("sigmoid", several=True), LOGITS, expit(LOGITS)),
+        (Loss("sigmoid", multilabel=True), LOGITS, expit(LOGITS)),
     ],
     ids=["softmax", "one output", "several labels"],
 )
@@ -94,8 +94,8 @@ def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are()
 
     assert right(Loss(), [[0.0, 1.0], [0.0, 1.0]], [1, 0]) == [True, False]
     assert right(Loss("sigmoid"), [[0.1], [0.1], [-0.1], [-0.1]], [1, 0, 1, 0]) == [True, False, False, True]
-    several = Loss("sigmoid", several=True)
-    assert right(several, [[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]) == [
+    multilabel = Loss("sigmoid", multilabel=True)
+    assert right(multilabel, [[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]) == [
         True,
         False,
         True,
@@ -103,22 +103,22 @@ def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are()
 
 
 def test_one_output_is_enough_for_two_classes_by_sigmoid():
-    assert [loss.outputs(2) for loss in (Loss(), Loss("sigmoid"), Loss("sigmoid", several=True))] == [2, 1, 2]
+    assert [loss.outputs(2) for loss in (Loss(), Loss("sigmoid"), Loss("sigmoid", multilabel=True))] == [2, 1, 2]
 
 
-@pytest.mark.parametrize(("labels", "name"), [(LABELS, "softmax"), (TWO, "softmax"), (SEVERAL, "sigmoid")])
+@pytest.mark.parametrize(("labels", "name"), [(LABELS, "softmax"), (TWO, "softmax"), (MULTILABEL, "sigmoid")])
 def test_the_loss_is_chosen_by_the_labels_unless_the_options_say(labels, name):
     loss = losses.of(FitOptions(label_smoothing=0.1), labels)
-    assert (loss.name, loss.several, loss.smoothing, loss.weights) == (name, labels.ndim == 2, 0.1, None)
+    assert (loss.name, loss.multilabel, loss.smoothing, loss.weights) == (name, labels.ndim == 2, 0.1, None)
 
 
 @pytest.mark.parametrize(
     ("options", "labels", "says"),
     [
-        ({"loss": "softmax"}, SEVERAL, "--loss is softmax.*several labels"),
+        ({"loss": "softmax"}, MULTILABEL, "--loss is softmax.*several labels"),
         ({"loss": "sigmoid"}, LABELS, "--loss is sigmoid.*there are 3"),
-        ({"balance": "weights"}, SEVERAL, "--balance is weights.*several labels"),
-        ({"balance": "oversample"}, SEVERAL, "--balance is oversample.*several labels"),
+        ({"balance": "weights"}, MULTILABEL, "--balance is weights.*several labels"),
+        ({"balance": "oversample"}, MULTILABEL, "--balance is oversample.*several labels"),
     ],
 )
 def test_a_loss_that_does_not_fit_the_labels_is_refused(options, labels, says):

@@ -20,7 +20,7 @@ Status = Literal["used", "ignored", "broken"]
 PARTS = ("train", "validation", "test")
 
 
-class Place(Protocol):
+class Location(Protocol):
     """Where the bytes of one image are: a file, a member of an archive."""
 
     def read(self) -> bytes:
@@ -33,7 +33,7 @@ class Row:
     """One file of a source."""
 
     path: str  # as the user knows it, e.g. "train/cat/1.jpg", always with "/"
-    place: Place
+    location: Location
     id: str = ""  # sha256 of the bytes in hex; "" if they were not read
     label: str | None = None
     labels: tuple[str, ...] | None = None  # where an image may have several, or none; `label` is then all in one text
@@ -127,7 +127,7 @@ class Index:
         return self.part("test")
 
     @property
-    def several(self) -> bool:
+    def multilabel(self) -> bool:
         """Whether an image may have several labels."""
         return any(row.labels is not None for row in self.rows)
 

@@ -89,7 +89,7 @@ def inspect(index: Index) -> Inspection:
 def _reason(row: Row) -> str:
     """Return why the image is broken, or an empty text."""
     try:
-        decode(row.place.read(), least=1)  # few pixels do: what is broken is so at every size
+        decode(row.location.read(), least=1)  # few pixels do: what is broken is so at every size
     except BrokenImage as error:
         return str(error)
     except RegraftError:

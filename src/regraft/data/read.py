@@ -27,9 +27,10 @@ from typing import Any, Literal
 from regraft.core.errors import DataError
 from regraft.core.options import option, require, require_choice
 from regraft.core.progress import progress
+from regraft.core.text import printable
 from regraft.data.index import Index, Row
 from regraft.data.sources import archive, folder, memory, table
-from regraft.data.sources._layout import WORKING_LAYOUTS, has_image_name, printable
+from regraft.data.sources._layout import WORKING_LAYOUTS, has_image_name
 
 Source = str | os.PathLike[str]
 
@@ -139,7 +140,7 @@ def _path_rows(path: Path, outside: bool) -> tuple[Iterator[Row], bool]:
 def _input_rows(path: Path) -> list[tuple[Row, bool]]:
     """Return the rows of one input, each with whether it was named itself."""
     name = printable(path.as_posix())
-    single = Row(path=name, place=folder.FilePlace(str(path)))
+    single = Row(path=name, location=folder.FileLocation(str(path)))
     try:
         if path.is_dir():
             found = list(folder.files(path))
@@ -149,7 +150,7 @@ def _input_rows(path: Path) -> list[tuple[Row, bool]]:
             return [(single, True)]
     except DataError as error:
         return [(single.marked("broken", str(error)), True)]
-    except OSError:  # its place says the same when it is read
+    except OSError:  # its location says the same when it is read
         return [(single, True)]
     if not found:
         return [(single.marked("ignored", "it holds no files"), False)]
@@ -175,7 +176,7 @@ def _look_at(row: Row, named: bool) -> Row:
     if row.status != "used":
         return row
     try:
-        data = row.place.read()
+        data = row.location.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in a path
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
         foreign = isinstance(error, OSError) and error.errno == errno.EFBIG and not _is_meant(row, b"", named)

@@ -142,7 +142,7 @@ def _strata(index: Index) -> Sequence[Row]:
     Of several labels that is the rarest; images whose rarest label is too rare stand together, or with the most.
     """
     rows, counts = index.used.rows, index.used.class_counts
-    if not index.several:
+    if not index.multilabel:
         return rows
     rarest = [min(row.names, key=lambda name: (counts[name], name), default="") for row in rows]
     sizes = Counter(rarest)

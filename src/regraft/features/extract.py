@@ -168,7 +168,7 @@ class Features:
         Where an image may have several: 1 for each that it has, 0 for the others, (n, classes) float32.
         """
         used = self.index.used
-        if self.index.several:
+        if self.index.multilabel:
             return np.array(used.label_flags(classes), np.float32).reshape(len(self), len(classes))
         return np.array(used.label_codes(classes), np.int64)
 

@@ -145,7 +145,7 @@ def _chunks(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:
 
 def _read(row: Row) -> bytes | Failure:
     try:
-        return row.place.read()
+        return row.location.read()
     except OSError as error:
         return Failure(row, f"can't be read: {error.strerror or error}", lasting=False)
 

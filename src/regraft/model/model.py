@@ -136,7 +136,7 @@ class Model:
             "classes": list(self.classes),
             "trunk": self.trunk.describe(),
             "head": {"name": self.head_name, "options": dict(self.head_options)},
-            "loss": {"name": self.loss.name, "several": self.loss.several},
+            "loss": {"name": self.loss.name, "several": self.loss.multilabel},
             "thresholds": self.thresholds,
             "options": dict(self.options),
             "chosen": dict(self.chosen),
@@ -231,7 +231,7 @@ def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
     plugin = plugins.load(heads, head_name)
     classes = tuple(description["classes"])
     loss = _loss(**description.get("loss", {}))
-    _check_classes(classes, least=1 if loss.several else 2)
+    _check_classes(classes, least=1 if loss.multilabel else 2)
     shape = trunk.output_shape if trunk.tail is None else tail.output_shape(trunk.tail, trunk.output_shape)
     settings = read_options(plugin.Options, head_options, "option of the head")
     head = plugin.build(shape, loss.outputs(len(classes)), settings)

@@ -14,7 +14,7 @@ import numpy as np
 from regraft.core import files
 from regraft.core.errors import UsageError
 from regraft.data.index import Index, Row
-from regraft.data.sources._layout import SEVERAL
+from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
 from regraft.features.store import Store
 from regraft.model.model import Model
@@ -40,7 +40,7 @@ class Prediction:
     def label(self) -> str:
         """The most probable label, or all that are said to be there; "" if there is none, or no prediction."""
         if self.labels is not None:
-            return SEVERAL.join(self.labels)
+            return LABEL_SEPARATOR.join(self.labels)
         return self.ranked[0][0] if self.ranked else ""
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def _without(row: Row) -> Prediction:
 def _ranked(row: Row, shares: np.ndarray, model: Model, top: int) -> Prediction:
     order = np.argsort(-shares, kind="stable")[:top]
     ranked = tuple((model.classes[code], float(shares[code])) for code in order)
-    said = model.said(shares[None])[0] if model.loss.several else None
+    said = model.said(shares[None])[0] if model.loss.multilabel else None
     return Prediction(path=row.path, status="ok", ranked=ranked, labels=said)
 
 
@@ -95,11 +95,11 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    several = any(item.labels is not None for item in predictions)
-    columns = ["path", "status", "error", *(["labels"] if several else [])]
+    multilabel = any(item.labels is not None for item in predictions)
+    columns = ["path", "status", "error", *(["labels"] if multilabel else [])]
     writer.writerow([*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
     for item in predictions:
         ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.2f}")]
-        said = [item.label] if several else []
+        said = [item.label] if multilabel else []
         writer.writerow([item.path, item.status, item.error, *said, *ranked, *[""] * (2 * top - len(ranked))])
     files.write_file(path, text.getvalue().encode())

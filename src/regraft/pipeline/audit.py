@@ -181,7 +181,7 @@ def _square(row: Row) -> np.ndarray | None:
     from regraft.data.decode import BrokenImage, decode
 
     try:
-        return near_copies.grey(decode(row.place.read(), least=near_copies.SIDE))
+        return near_copies.grey(decode(row.location.read(), least=near_copies.SIDE))
     except (OSError, ValueError, BrokenImage):
         return None
 

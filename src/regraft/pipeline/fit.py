@@ -75,7 +75,7 @@ def _model(
         images=model.record_images(features.index),
         run=model.run_digest(features, plain(options), start),
     )
-    return _with_thresholds(made, choosing) if made.loss.several and choosing else made
+    return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
 
 def _with_thresholds(made: Model, choosing: Features) -> Model:
@@ -166,7 +166,7 @@ def fitting_parts(features: Features, options: FitOptions) -> tuple[Features, Fe
 
 
 def _check_classes(train: Features, classes: Sequence[str]) -> None:
-    if len(classes) < 2 and not (classes and train.index.several):
+    if len(classes) < 2 and not (classes and train.index.multilabel):
         raise DataError(f"There is one class only ({', '.join(classes)}); a classifier needs two or more.")
     present = set(train.index.used.classes)
     for name in classes:

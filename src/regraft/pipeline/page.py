@@ -17,7 +17,7 @@ from PIL import Image
 from regraft.core.errors import DataError
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
-from regraft.data.sources._layout import SEVERAL, as_labels
+from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import metrics
 from regraft.evaluation.metrics import Evaluation
 from regraft.evaluation.multilabel import LabelsEvaluation
@@ -65,7 +65,7 @@ def _page(
 ) -> Page:
     counts: dict[str, Counter[str]] = {name: Counter() for name in PARTS}
     for label, row_part in model.images.values():
-        counts[row_part].update(as_labels(label) if model.loss.several else [label])
+        counts[row_part].update(as_labels(label) if model.loss.multilabel else [label])
     left_out = found.source if found else Index(())
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
@@ -150,7 +150,7 @@ def _answers(found: Report) -> list[Answer]:
 
 def _mistakes(found: Report) -> list[Answer]:
     """Return the wrong answers that the model was surest of; none where an image may have several labels."""
-    if found.model.loss.several:
+    if found.model.loss.multilabel:
         return []
     codes = found.index.label_codes(found.model.classes)
     mistakes = metrics.confident_mistakes(found.probabilities, codes, SHOWN_MISTAKES)
@@ -160,15 +160,15 @@ def _mistakes(found: Report) -> list[Answer]:
 def _answer(found: Report, number: int, code: int) -> Answer:
     row, pixels, shares = found.index.rows[number], _pixels(found.index.rows[number]), found.probabilities[number]
     picture = None if pixels is None else thumbnail(Image.fromarray(pixels))
-    if found.model.loss.several:
+    if found.model.loss.multilabel:
         (said,) = found.model.said(shares[None])
-        return Answer(row.path, picture, row.label or NONE, SEVERAL.join(said) or NONE, None)
+        return Answer(row.path, picture, row.label or NONE, LABEL_SEPARATOR.join(said) or NONE, None)
     return Answer(row.path, picture, str(row.label), found.model.classes[code], float(shares[code]))
 
 
 def _pixels(row: Row) -> np.ndarray | None:
     """Return a row's picture; None if its file has gone or changed since."""
     try:
-        return decode(row.place.read())
+        return decode(row.location.read())
     except (OSError, BrokenImage):
         return None

@@ -108,7 +108,7 @@ def judged(
 
 
 def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | LabelsEvaluation:
-    if not model.loss.several:
+    if not model.loss.multilabel:
         return metrics.evaluate(shares, truth, model.classes)
     return multilabel.evaluate_labels(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
 
@@ -119,7 +119,7 @@ def _accuracy(evaluation: Evaluation | LabelsEvaluation) -> float:
 
 def measured(model: Model, part: str) -> Evaluation | LabelsEvaluation:
     """Return what was measured when the model was trained."""
-    kind = LabelsEvaluation if model.loss.several else Evaluation
+    kind = LabelsEvaluation if model.loss.multilabel else Evaluation
     return kind.from_dict(model.measures[part])
 
 

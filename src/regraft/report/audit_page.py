@@ -122,6 +122,6 @@ def _shown(rows: Sequence[Row]) -> list[Shown]:
 def _thumbnail(row: Row) -> bytes | None:
     """Return a small picture of a row; None if its file has gone or changed since."""
     try:
-        return pages.thumbnail(Image.fromarray(decode(row.place.read(), least=pages.THUMBNAIL_SIDE)))
+        return pages.thumbnail(Image.fromarray(decode(row.location.read(), least=pages.THUMBNAIL_SIDE)))
     except (OSError, ValueError, BrokenImage):
         return None

@@ -25,7 +25,7 @@ class Loss:
 
     softmax:   cross-entropy; a logit for each class.
     sigmoid:   binary cross-entropy of two classes; one logit, above 0 for the second.
-    several:   an image may have several labels, (n, classes) float of 0 and 1: the mean binary cross-entropy of them,
+    multilabel: an image may have several labels, (n, classes) float of 0 and 1: the mean binary cross-entropy of them,
                with a logit for each.
     smoothing: share of each row's label that is spread evenly over all classes, or over yes and no (Szegedy et al.
                2016, arXiv:1512.00567, section 7).
@@ -33,14 +33,14 @@ class Loss:
     """
 
     name: Literal["softmax", "sigmoid"] = "softmax"
-    several: bool = False
+    multilabel: bool = False
     smoothing: float = 0.0
     weights: np.ndarray | None = None
 
     @property
     def plain(self) -> Loss:
         """The same loss without smoothing and weights: what a model's logits mean, and what judges them."""
-        return Loss(self.name, self.several)
+        return Loss(self.name, self.multilabel)
 
     def outputs(self, n_classes: int) -> int:
         """Return how many logits a module gives for so many classes."""
@@ -63,13 +63,13 @@ class Loss:
 
     def right(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return for each row whether the class it names is the right one, or all of its labels are: (n,) bool."""
-        if self.several:
+        if self.multilabel:
             return ((logits > 0) == (labels > 0.5)).all(dim=1)
         return (logits[:, 0] > 0 if self._single else logits.argmax(1)) == labels
 
     @property
     def _single(self) -> bool:
-        return self.name == "sigmoid" and not self.several
+        return self.name == "sigmoid" and not self.multilabel
 
     def _each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of each row, (n,), as if all classes counted alike."""
@@ -84,16 +84,16 @@ def of(options: FitOptions, labels: np.ndarray) -> Loss:
 
     Raises UsageError where the choice does not fit the labels.
     """
-    several = labels.ndim == 2
-    name = options.loss if options.loss != "auto" else "sigmoid" if several else "softmax"
-    if several and name == "softmax":
+    multilabel = labels.ndim == 2
+    name = options.loss if options.loss != "auto" else "sigmoid" if multilabel else "softmax"
+    if multilabel and name == "softmax":
         raise UsageError("--loss is softmax, and an image may have several labels; expected sigmoid or auto.")
-    if several and options.balance != "none":
+    if multilabel and options.balance != "none":
         raise UsageError(f"--balance is {options.balance}, and an image may have several labels; expected none.")
-    classes = 0 if several else int(labels.max(initial=0)) + 1
+    classes = 0 if multilabel else int(labels.max(initial=0)) + 1
     if name == "sigmoid" and classes > 2:
         raise UsageError(f"--loss is sigmoid, for two classes, and there are {classes}; expected softmax or auto.")
-    return Loss(name, several, options.label_smoothing, None if options.balance == "none" else balanced(labels))
+    return Loss(name, multilabel, options.label_smoothing, None if options.balance == "none" else balanced(labels))
 
 
 def balanced(labels: np.ndarray) -> np.ndarray:

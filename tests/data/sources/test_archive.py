@@ -89,7 +89,7 @@ def test_places_read_their_bytes_in_any_order_from_threads_and_after_pickling(tm
     wrong = []
 
     def read(some):
-        wrong.extend(row.path for row in some if row.place.read() != CONTENT[row.path])
+        wrong.extend(row.path for row in some if row.location.read() != CONTENT[row.path])
 
     threads = [threading.Thread(target=read, args=(rows[start::4],)) for start in range(4)]
     for thread in threads:
@@ -106,7 +106,7 @@ def test_an_archive_gives_the_same_labels_as_the_folder_that_it_was_made_from(tm
     write_zip(tmp_path / "set.zip")
 
     def seen(rows):
-        return {(row.path, row.label, row.part, row.status, row.reason, row.place.read()) for row in rows}
+        return {(row.path, row.label, row.part, row.status, row.reason, row.location.read()) for row in rows}
 
     assert seen(archive.rows(tmp_path / "set.zip")) == seen(folder.rows(tmp_path / "set"))
 
@@ -114,7 +114,7 @@ def test_an_archive_gives_the_same_labels_as_the_folder_that_it_was_made_from(tm
 def test_nothing_is_written_beside_the_archive(tmp_path):
     write_zip(tmp_path / "a.zip")
     for row in archive.files(tmp_path / "a.zip"):
-        row.place.read()
+        row.location.read()
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
@@ -171,7 +171,7 @@ def test_many_small_members_that_unpack_to_far_more_refuse_the_archive(tmp_path,
 def test_a_plain_drawing_that_packs_well_is_read(tmp_path):
     write_zip(tmp_path / "a.zip", {"cat/1.bmp": bytes(2**20)})
     [row] = archive.rows(tmp_path / "a.zip")
-    assert row.place.read() == bytes(2**20)
+    assert row.location.read() == bytes(2**20)
 
 
 def declare_in_zip(path, *, size, packed=None):
@@ -191,7 +191,7 @@ def test_a_member_of_another_length_than_declared_fails_when_read(tmp_path, meth
     declare_in_zip(tmp_path / "a.zip", size=size)
     [row] = archive.rows(tmp_path / "a.zip")
     with pytest.raises(OSError, match="not the length or checksum"):
-        row.place.read()
+        row.location.read()
 
 
 def test_a_member_that_declares_more_bytes_than_the_archive_has_refuses_it(tmp_path):
@@ -247,8 +247,8 @@ def test_damage_in_one_member_of_a_zip_breaks_that_one_only(tmp_path, method):
     (tmp_path / "a.zip").write_bytes(data)
     broken, whole = archive.rows(tmp_path / "a.zip")
     with pytest.raises(OSError, match="damaged in the archive"):
-        broken.place.read()
-    assert whole.place.read() == second
+        broken.location.read()
+    assert whole.location.read() == second
 
 
 @pytest.mark.parametrize("write", [write_zip, write_tar])
@@ -261,7 +261,7 @@ def test_of_members_with_one_name_the_last_counts(tmp_path, write, recwarn):
     recwarn.clear()
     old, new = archive.rows(tmp_path / "a")
     assert (old.status, old.reason) == ("ignored", "a later member has the same name")
-    assert new.place.read() == b"new"
+    assert new.location.read() == b"new"
 
 
 @pytest.mark.parametrize(("stored", "shown"), [("café".encode(), "café"), ("café".encode("cp437"), "café")])
@@ -271,14 +271,14 @@ def test_names_without_the_utf_8_flag_are_read_as_they_were_meant(tmp_path, stor
     (tmp_path / "a.zip").write_bytes(data)
     [row] = archive.rows(tmp_path / "a.zip")
     assert row.label == shown
-    assert row.place.read() == b"1"
+    assert row.location.read() == b"1"
 
 
 def test_a_tar_name_that_is_no_text_gives_a_path_that_can_be_written(tmp_path):
     write_tar(tmp_path / "a.tar", {"cat/\udcff.jpg": b"1"})
     [row] = archive.rows(tmp_path / "a.tar")
     assert row.path == "cat/\\udcff.jpg"
-    assert row.place.read() == b"1"
+    assert row.location.read() == b"1"
 
 
 def test_a_tar_of_the_current_folder_has_the_same_labels(tmp_path):
@@ -291,7 +291,7 @@ def test_an_archive_that_vanishes_fails_when_read(tmp_path):
     rows = list(archive.rows(tmp_path / "a.tgz"))
     (tmp_path / "a.tgz").unlink()
     with pytest.raises(FileNotFoundError):
-        rows[0].place.read()
+        rows[0].location.read()
 
 
 def test_a_tar_read_by_offset_after_it_became_shorter_fails(tmp_path):
@@ -299,7 +299,7 @@ def test_a_tar_read_by_offset_after_it_became_shorter_fails(tmp_path):
     rows = list(archive.rows(tmp_path / "a.tar"))
     (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:1000])
     with pytest.raises(OSError, match="cut short in the archive"):
-        rows[0].place.read()
+        rows[0].location.read()
 
 
 def test_other_compressions_of_a_tar_are_no_archives_here(tmp_path):

@@ -30,7 +30,7 @@ def test_every_file_is_a_row_in_the_order_of_names(photos):
 
 def test_a_place_reads_its_file_and_can_be_sent_to_another_process(photos):
     for row in folder.files(photos):
-        assert pickle.loads(pickle.dumps(row.place)).read() == row.path.encode()
+        assert pickle.loads(pickle.dumps(row.location)).read() == row.path.encode()
 
 
 def test_links_to_files_and_folders_are_followed(photos, tmp_path):
@@ -59,7 +59,7 @@ def test_a_link_to_nothing_stays_a_row_and_fails_when_read(photos):
     [row] = [row for row in folder.rows(photos) if row.path == "cat/gone.jpg"]
     assert row.status == "used"
     with pytest.raises(FileNotFoundError):
-        row.place.read()
+        row.location.read()
 
 
 def test_a_pipe_is_ignored_and_never_opened(photos):
@@ -67,7 +67,7 @@ def test_a_pipe_is_ignored_and_never_opened(photos):
     [row] = [row for row in folder.rows(photos) if row.path == "cat/pipe.jpg"]
     assert (row.status, row.reason) == ("ignored", "not a regular file")
     with pytest.raises(OSError, match="not a regular file"):
-        row.place.read()
+        row.location.read()
 
 
 def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path):
@@ -75,7 +75,7 @@ def test_a_file_that_is_too_large_for_an_image_is_not_read(tmp_path):
     with path.open("wb") as file:
         file.truncate(folder.MAX_BYTES + 1)
     with pytest.raises(OSError, match="larger than 512 MiB"):
-        folder.FilePlace(str(path)).read()
+        folder.FileLocation(str(path)).read()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no names that are not text")
@@ -87,7 +87,7 @@ def test_a_name_that_is_no_text_gives_a_path_that_can_be_written(tmp_path):
         pytest.skip("this file system wants names that are text")
     [row] = folder.rows(tmp_path)
     assert row.path == "cat/\\udcff\\n.jpg"
-    assert row.place.read() == b"x"
+    assert row.location.read() == b"x"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

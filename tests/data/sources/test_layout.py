@@ -1,13 +1,15 @@
 import pytest
 
 from regraft.core.errors import DataError
+from regraft.core.text import printable
 from regraft.data.index import Row
-from regraft.data.sources._layout import as_label, has_image_name, is_hidden, label_rows, printable
-from regraft.data.sources.folder import FilePlace
+from regraft.data.labels import as_label
+from regraft.data.sources._layout import has_image_name, is_hidden, label_rows
+from regraft.data.sources.folder import FileLocation
 
 
 def placed(*paths):
-    rows = [Row(path=path, place=FilePlace(path)) for path in paths]
+    rows = [Row(path=path, location=FileLocation(path)) for path in paths]
     return {row.path: (row.part, row.label) for row in label_rows(rows, "photos")}
 
 
@@ -54,7 +56,7 @@ def test_one_class_folder_with_images_is_a_class_and_not_a_wrapper():
 
 
 def test_a_file_outside_any_class_folder_is_ignored():
-    rows = [Row(path=path, place=FilePlace(path)) for path in ("train/cat/1.jpg", "train/2.jpg", "3.jpg")]
+    rows = [Row(path=path, location=FileLocation(path)) for path in ("train/cat/1.jpg", "train/2.jpg", "3.jpg")]
     statuses = [(row.status, row.reason) for row in label_rows(rows, "photos")]
     assert statuses == [("used", ""), ("ignored", "not in a class folder"), ("ignored", "not in a class folder")]
 

@@ -27,7 +27,7 @@ def refusal(folder, text):
 
 def test_columns_come_in_any_order_and_paths_are_relative_to_the_csv(folder):
     found = rows(folder, "label,group,path,part,width\ncat,g1,1.jpg,train,3\ndog,,pictures/3.jpg,Valid,4\n")
-    assert [(row.path, row.label, row.part, row.group, row.place.read()) for row in found] == [
+    assert [(row.path, row.label, row.part, row.group, row.location.read()) for row in found] == [
         ("1.jpg", "cat", "train", "g1", b"1.jpg"),
         ("pictures/3.jpg", "dog", "validation", None, b"pictures/3.jpg"),
     ]
@@ -44,7 +44,7 @@ def test_common_kinds_of_csv_are_read_alike(folder, delimiter, encoding, end):
 
 def test_windows_separators_are_understood(folder):
     [row] = rows(folder, "path,label\npictures\\3.jpg,cat\n")
-    assert row.place.read() == b"pictures/3.jpg"
+    assert row.location.read() == b"pictures/3.jpg"
 
 
 def test_all_faults_are_told_together_each_with_its_line(folder):
@@ -78,7 +78,7 @@ def test_the_first_twenty_faults_are_shown_and_the_rest_counted(folder):
 
 def test_paths_may_lead_outside_when_allowed(folder):
     [row] = rows(folder, "path,label\n../outside.jpg,cat\n", outside=True)
-    assert row.place.read() == b"../outside.jpg"
+    assert row.location.read() == b"../outside.jpg"
 
 
 def test_a_link_that_leads_outside_counts_as_outside(folder):
@@ -88,7 +88,7 @@ def test_a_link_that_leads_outside_counts_as_outside(folder):
 
 def test_an_absolute_path_inside_the_folder_is_fine(folder):
     [row] = rows(folder, f"path,label\n{folder / '1.jpg'},cat\n")
-    assert row.place.read() == b"1.jpg"
+    assert row.location.read() == b"1.jpg"
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_smoothing_keeps_it_from_being_sure():
     np.testing.assert_allclose(found, 0.7 * np.eye(3) + 0.1, atol=1e-3)
 
 
-def several(seed, n=200):
+def multilabel_rows(seed, n=200):
     """Rows of three labels, some with none."""
     inputs = overlapping(seed, n=n).inputs
     wanted = (inputs - 5) @ np.random.default_rng(3).normal(size=(12, 3))
@@ -212,21 +212,21 @@ def mean_loss(labels, shares):
 
 
 def test_several_labels_have_a_regression_each_of_the_strength_with_the_lowest_mean_loss():
-    train, held, fresh = several(0), several(1), several(2)
+    train, held, fresh = multilabel_rows(0), multilabel_rows(1), multilabel_rows(2)
     fitted = linear.fit(train, held, 3, linear.Options(), FitOptions())
     losses = [mean_loss(held.labels, regressions(strength, train, held.inputs)) for strength in linear.GRID]
     strength = linear.GRID[np.argmin(losses)]
     assert fitted.chosen["regularisation"] == strength
     tried = np.array(fitted.chosen["tried"])
     np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=1e-3)
-    loss = Loss("sigmoid", several=True)
+    loss = Loss("sigmoid", multilabel=True)
     expected = regressions(strength, train, fresh.inputs)
     np.testing.assert_allclose(loop.probabilities(fitted.module, fresh.inputs, loss), expected, atol=2e-3)
     assert fitted.history.rows[1].loss == pytest.approx(min(losses), abs=1e-3)
 
 
 def test_several_labels_are_chosen_for_by_folds_that_part_each_images_rarest_label():
-    train = several(0, n=100)
+    train = multilabel_rows(0, n=100)
     fitted = linear.fit(train, None, 3, linear.Options(), FitOptions())
     assert "5-fold" in fitted.chosen["how"]
     once = np.zeros((20, 3))

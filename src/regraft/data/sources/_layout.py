@@ -14,20 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 from regraft.core.errors import DataError
 from regraft.data.index import Row
-
-PART_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+from regraft.data.labels import PART_NAMES, as_label
 
 IMAGE_NAME = re.compile(
     r"[^/]\.(apng|avif|bmp|cr2|dib|dng|eps|gif|hei[cf]|j2k|jfif|jp2|jpe|jpe?g|jxl|nef|p[bgnp]m|png|psd|tga|tiff?|webp)"
@@ -40,25 +31,9 @@ WORKING_LAYOUTS = (
     "(train/cat/1.jpg), or a CSV file with the columns path and label."
 )
 
-SEVERAL = "; "  # between the labels of one image, in one text
 HIDDEN = "hidden or system file"
 
 _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"])
-
-
-def printable(text: str) -> str:
-    """Return `text` with what no terminal, JSON or CSV file can carry (control characters, surrogates) escaped."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda m: m[0].encode("unicode_escape").decode(), text)
-
-
-def as_label(text: str) -> str:
-    """Return the label's one spelling: composed accents (a Mac's archive has them apart), no space around it."""
-    return unicodedata.normalize("NFC", printable(text)).strip()
-
-
-def as_labels(text: str) -> tuple[str, ...]:
-    """Return the labels in a text with `;` or `|` between them, each once and by name; none in an empty one."""
-    return tuple(sorted({label for part in re.split("[;|]", text) if (label := as_label(part))}))
 
 
 def is_hidden(path: str) -> bool:

@@ -3,7 +3,7 @@
 A path enters, rows leave in the archive's order, with labels where the
 members' names say them (as in a folder). What it is, its bytes say: .zip,
 .tar, or .tar compressed with gzip, under any name. Listing reads names and
-sizes only. A member's bytes are read when its row's place is, by offset, from
+sizes only. A member's bytes are read when its row's location is, by offset, from
 any thread or process; how much they may unpack to is limited before they are.
 
 An archive with a member that could reach outside (`..`, an absolute name, a
@@ -27,9 +27,10 @@ from errno import EFBIG, EIO
 from pathlib import Path
 
 from regraft.core.errors import DataError
+from regraft.core.text import printable
 from regraft.data.index import Row
 from regraft.data.sources import _gzip
-from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows, printable
+from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
 from regraft.data.sources.folder import MAX_BYTES
 
 # A bomb is much larger unpacked: deflate reaches 1:1032, photographs stay near 1:1, plain drawings near 1:100.
@@ -43,7 +44,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extr
 
 
 @dataclass(frozen=True, slots=True)
-class ZipPlace:
+class ZipLocation:
     """One member of a zip archive, stored or deflated."""
 
     archive: Path
@@ -74,7 +75,7 @@ class ZipPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class TarPlace:
+class TarLocation:
     """One member of a tar archive, plain or compressed with gzip."""
 
     archive: Path
@@ -180,8 +181,8 @@ def _zip_members(path: Path) -> Iterator[Row]:
         name = _safe_name(path, _zip_name(info))
         _check_zip_member(path, name, info)
         deflated = info.compress_type == zipfile.ZIP_DEFLATED
-        place = ZipPlace(path, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
-        yield Row(path=name, place=place)
+        location = ZipLocation(path, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+        yield Row(path=name, location=location)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -214,7 +215,7 @@ def _tar_members(path: Path, gzipped: bool) -> Iterator[Row]:
             if not info.isdir():
                 name = _safe_name(path, info.name)
                 _check_tar_member(path, name, info)
-                yield Row(path=name, place=TarPlace(path, info.offset_data, info.size, gzipped))
+                yield Row(path=name, location=TarLocation(path, info.offset_data, info.size, gzipped))
         _check_end(file, archive.offset)
 
 

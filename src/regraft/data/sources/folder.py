@@ -15,14 +15,15 @@ from errno import EFBIG, EINVAL
 from pathlib import Path
 
 from regraft.core.errors import DataError
+from regraft.core.text import printable
 from regraft.data.index import Row
-from regraft.data.sources._layout import HIDDEN, WORKING_LAYOUTS, is_hidden, label_rows, printable
+from regraft.data.sources._layout import HIDDEN, WORKING_LAYOUTS, is_hidden, label_rows
 
 MAX_BYTES = 512 * 2**20  # of one image; what is longer is some other kind of file, and would fill the memory
 
 
 @dataclass(frozen=True, slots=True)
-class FilePlace:
+class FileLocation:
     """One file on the disk."""
 
     path: str  # of which an index holds many; a Path takes five times the memory
@@ -98,4 +99,4 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 
 def _row(path: str, name: str) -> Row:
-    return Row(path=printable(name.rstrip("/")), place=FilePlace(path))
+    return Row(path=printable(name.rstrip("/")), location=FileLocation(path))

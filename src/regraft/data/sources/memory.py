@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.errors import DataError
+from regraft.core.text import printable
 from regraft.data.index import PARTS, Row
-from regraft.data.sources._layout import PART_NAMES, SEVERAL, as_label, as_labels, printable
-from regraft.data.sources.folder import FilePlace
+from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_label, as_labels
+from regraft.data.sources.folder import FileLocation
 
 
 def rows(
@@ -79,18 +80,18 @@ def frame_rows(frame: Any) -> Iterator[Row]:
 
 def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -> Row:
     try:
-        place = Path(path)
+        location = Path(path)
     except TypeError:
         raise DataError(f"Path number {number} is {path!r}; expected a file's path.") from None
     where = f"{printable(str(path))} (number {number})"
     labels = _labels(values["labels"])
-    label = SEVERAL.join(labels) if labels is not None else _label(values["labels"])
+    label = LABEL_SEPARATOR.join(labels) if labels is not None else _label(values["labels"])
     if not label and labels is None:
         raise DataError(f"{where} has no label: {values['labels']!r}. Give it one, or leave the file out.")
     group = values.get("groups")
     return Row(
-        path=printable(place.as_posix()),
-        place=FilePlace(str(place)),
+        path=printable(location.as_posix()),
+        location=FileLocation(str(location)),
         label=label,
         labels=labels,
         part=_part(values["parts"], where) if "parts" in values else None,

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from regraft.core.errors import DataError
+from regraft.core.text import printable
 from regraft.data.index import PARTS, Row
-from regraft.data.sources._layout import PART_NAMES, SEVERAL, as_label, as_labels, printable
-from regraft.data.sources.folder import FilePlace
+from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_label, as_labels
+from regraft.data.sources.folder import FileLocation
 
 COLUMNS = ("path", "label", "labels", "part", "group")
 
@@ -104,12 +105,12 @@ def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
     if record is None:
         raise _Fault("more or fewer fields than the header has")
     labels = as_labels(record["labels"]) if "labels" in record else None
-    label = as_label(record["label"]) if labels is None else SEVERAL.join(labels)
+    label = as_label(record["label"]) if labels is None else LABEL_SEPARATOR.join(labels)
     if not label and labels is None:
         raise _Fault("the label is empty")
     return Row(
         path=printable(Path(record["path"]).as_posix()),
-        place=FilePlace(str(_locate(record["path"], folder, outside))),
+        location=FileLocation(str(_locate(record["path"], folder, outside))),
         label=label,
         labels=labels,
         part=_part(record["part"]) if "part" in record else None,
@@ -129,15 +130,15 @@ def _locate(text: str, folder: Path, outside: bool) -> Path:
     if not text:
         raise _Fault("the path is empty")
     try:
-        place = folder / text
-        if not place.exists():  # a Windows path, read elsewhere
-            place = folder / text.replace("\\", "/")
-        inside = place.resolve().is_relative_to(folder.resolve())
-        there = place.is_file()
+        location = folder / text
+        if not location.exists():  # a Windows path, read elsewhere
+            location = folder / text.replace("\\", "/")
+        inside = location.resolve().is_relative_to(folder.resolve())
+        there = location.is_file()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
         raise _Fault(f"{printable(text)!r} is no path") from None
     if not inside and not outside:
         raise _Fault(f"{printable(text)} is outside the CSV's folder; --outside allows that")
     if not there:
         raise _Fault(f"{printable(text)}: no such file")
-    return place
+    return location

@@ -125,7 +125,7 @@ def _solved(
     held = validation if search and validation else None
     rows = _read(train, held, _folds(train, seed) if search and not held else np.full(len(train), -1))
     mean, scale = standardise.together(rows.inputs[:, :-1], rows.learnt)
-    two = n_classes == 2 and not loss.several  # as strong as on their difference
+    two = n_classes == 2 and not loss.multilabel  # as strong as on their difference
     times = len(train.all_inputs) * (2 if two else 1)
 
     def regressions(which: slice, left_out: np.ndarray) -> Regressions:

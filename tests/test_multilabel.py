@@ -40,12 +40,12 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(table, tmp_path_factory):
-    return regraft.train(table, tmp_path_factory.mktemp("several") / "model", **SMALL)
+    return regraft.train(table, tmp_path_factory.mktemp("multilabel") / "model", **SMALL)
 
 
 def test_a_csv_with_labels_is_an_index_of_several(table):
     index = regraft.read(table)
-    assert index.several and index.classes == ("blue", "green", "red")
+    assert index.multilabel and index.classes == ("blue", "green", "red")
     assert index.class_counts == dict.fromkeys(COLOURS, 80)  # each is in half of the sets
     assert index.rows[7].labels == ("blue", "green", "red") and index.rows[0].labels == ()
     assert index.rows[4].label == "blue; green"
@@ -85,7 +85,7 @@ def test_the_model_comes_back_and_says_the_labels_of_an_image(report, table, tmp
     report.model.save(tmp_path / "model")
     again = regraft.evaluate(regraft.load(tmp_path / "model", **PLAIN), report.index, part="all")
     assert np.array_equal(again.probabilities, report.probabilities) and again.evaluation == report.evaluation
-    (said,) = regraft.predict(report.model, report.index.rows[0].place.path)
+    (said,) = regraft.predict(report.model, report.index.rows[0].location.path)
     shares = dict(said.ranked)
     cuts = dict(zip(report.model.classes, report.model.thresholds, strict=True))
     assert set(said.labels) == {name for name in cuts if shares[name] >= cuts[name]}
@@ -136,7 +136,7 @@ def test_what_does_not_go_with_several_labels_is_refused(table, tmp_path):
 
 def test_rare_labels_make_no_split_impossible():
     rows = [
-        Row(path=f"{number}", place=None, id=f"{number:064x}", label=name, labels=(name,) if name else ())
+        Row(path=f"{number}", location=None, id=f"{number:064x}", label=name, labels=(name,) if name else ())
         for number, name in enumerate(["a"] * 40 + ["b"] * 35 + ["c"] * 2 + [""] * 3)
     ]
     index = split(Index(tuple(rows)), options=SplitOptions())
