@@ -5,7 +5,7 @@ import pytest
 
 from regraft.evaluation.learning_curve import Growth, growth
 from regraft.evaluation.significance import Paired, paired_repeats
-from regraft.training.cross_validation import Curve
+from regraft.training.cross_validation import CurvePoints
 
 LABELS = np.repeat([0, 1], [60, 40])
 FOLDS = np.stack([np.random.default_rng(repeat).permutation(np.arange(100) % 5) for repeat in range(4)])
@@ -17,7 +17,7 @@ def curve(*shares, spread=0.02):
     right = np.array(
         [[rng.random(100) < np.array(pair)[LABELS] + rng.normal(0, spread) for _ in FOLDS] for pair in shares]
     )
-    return Curve(tuple(10 * 2**at for at in range(len(shares))), LABELS, FOLDS, right)
+    return CurvePoints(tuple(10 * 2**at for at in range(len(shares))), LABELS, FOLDS, right)
 
 
 def test_it_says_yes_and_for_which_class_where_the_last_doubling_helped():
@@ -62,7 +62,7 @@ def test_the_gain_is_that_of_the_same_rounds():
     made = curve((0.5, 0.5), (0.8, 0.3))
     rounds = [
         [right[repeat][FOLDS[repeat] == fold].mean() for repeat in range(4) for fold in range(5)]
-        for right in made.right
+        for right in made.correct
     ]
     assert growth(made, ("cat", "dog"), 100).gain == paired_repeats(*rounds, 0.2)
 
@@ -87,7 +87,7 @@ def test_bands_are_those_of_the_separate_images():
     """Wilson's interval of 25 of 50, as statsmodels.stats.proportion.proportion_confint gives it."""
     right = np.zeros((1, 4, 100), bool)
     right[:, :, ::2] = True
-    found = growth(Curve((80,), LABELS, FOLDS, right), ("cat", "dog"), 50)
+    found = growth(CurvePoints((80,), LABELS, FOLDS, right), ("cat", "dog"), 50)
     assert (found.low[0], found.high[0]) == pytest.approx((0.36645, 0.63355), abs=1e-4)
 
 

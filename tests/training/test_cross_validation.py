@@ -114,7 +114,7 @@ def test_the_last_point_of_the_curve_is_the_cross_validation_of_all():
     examples = overlapping()
     curve = cross_validation.learning_curve(examples, 3, repeats=2, seed=5)
     judged = cross_validation.cross_validate(examples, 3, repeats=2, seed=5)
-    np.testing.assert_array_equal(curve.right[-1], judged.argmax(axis=2) == examples.labels)
+    np.testing.assert_array_equal(curve.correct[-1], judged.argmax(axis=2) == examples.labels)
     assert curve.sizes == (12, 24, 48, 96)
     assert curve.accuracy[-1] == pytest.approx((judged.argmax(axis=2) == examples.labels).mean())
     assert curve.recalls[-1].tolist() == pytest.approx(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import DataError
-from regraft.training.examples import Examples, ahead, check, cut, even_rows
+from regraft.training.examples import Examples, ahead, batch_rows, check, even_rows
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from regraft.training.examples import Examples, ahead, check, cut, even_rows
     [(8, 4, [4, 4]), (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (3, 1, [1, 1, 1]), (1, 4, [1]), (4, 100, [4]), (0, 4, [0])],
 )
 def test_a_lone_last_row_joins_the_batch_before_it(rows, size, sizes):
-    batches = cut(np.arange(rows), size)
+    batches = batch_rows(np.arange(rows), size)
     assert [len(batch) for batch in batches] == sizes
     assert np.concatenate(batches).tolist() == list(range(rows))
 

@@ -216,15 +216,15 @@ def test_the_first_phase_within_a_standard_error_of_the_best_is_kept(watch, head
 def test_which_judging_rows_each_phase_was_right_about_is_told():
     held = noisy(3)
     found = fitted(None, noisy(), held, tail_learning_rate=0.05)
-    assert list(found.right) == ["head", "tail"]
-    kept = found.right[found.chosen["kept"]]
+    assert list(found.correct) == ["head", "tail"]
+    kept = found.correct[found.chosen["kept"]]
     assert kept.tolist() == (softmax(found.module, held.inputs).argmax(1) == held.labels).tolist()
-    assert [phase["accuracy"] for phase in found.chosen["phases"]] == [right.mean() for right in found.right.values()]
+    assert [phase["accuracy"] for phase in found.chosen["phases"]] == [right.mean() for right in found.correct.values()]
 
 
 def test_without_a_part_that_judges_the_training_rows_do():
     found = fitted(None, noisy())
-    assert {len(right) for right in found.right.values()} == {48}
+    assert {len(right) for right in found.correct.values()} == {48}
     assert found.chosen["judged_on"] == "train"
 
 
@@ -234,7 +234,7 @@ def test_one_output_for_two_classes_goes_through_both_phases(head):
     with torch.no_grad():
         logits = found.module(torch.from_numpy(noisy(3).inputs))
     assert logits.shape == (48, 1)
-    assert found.right[found.chosen["kept"]].tolist() == ((logits[:, 0] > 0).numpy() == noisy(3).labels).tolist()
+    assert found.correct[found.chosen["kept"]].tolist() == ((logits[:, 0] > 0).numpy() == noisy(3).labels).tolist()
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -245,7 +245,7 @@ def test_several_labels_go_through_both_phases(head):
     found = fitted(None, train, None, head=head)
     with torch.no_grad():
         named = found.module(torch.from_numpy(train.inputs)).numpy() > 0
-    assert found.right[found.chosen["kept"]].tolist() == (named == (labels > 0)).all(1).tolist()
+    assert found.correct[found.chosen["kept"]].tolist() == (named == (labels > 0)).all(1).tolist()
 
 
 # The same run again

@@ -24,7 +24,7 @@ def history(train, validation=None):
 )
 def test_the_best_epoch_is_the_first_with_the_lowest_loss_of_validation_else_of_train(train, validation, judge, best):
     done = history(train, validation)
-    assert (done.judge, done.best_epoch, done.epochs) == (judge, best, len(train))
+    assert (done.monitored_part, done.best_epoch, done.epochs) == (judge, best, len(train))
 
 
 def test_rows_put_at_the_end_count_as_those_it_began_with():
@@ -60,7 +60,7 @@ def test_epochs_count_on_from_an_earlier_phase_that_chooses_nothing():
     both = History(list(head.rows), earlier=len(head.rows))
     assert (both.epochs, both.before, both.best_epoch, both.watched) == (3, 3, 0, [])
     both.add([Measured(4, "train", 9.0, 0.5, 0.1, 1.0, "tail"), Measured(4, "validation", 8.0, 0.5, 0.1, 1.0, "tail")])
-    assert (both.epochs, both.best_epoch, both.judge, both.watched) == (4, 4, "validation", [8.0])
+    assert (both.epochs, both.best_epoch, both.monitored_part, both.watched) == (4, 4, "validation", [8.0])
     assert both.seconds == 8.0
     assert {row.phase for row in both.rows[:6]} == {"head"}
 
@@ -68,7 +68,7 @@ def test_epochs_count_on_from_an_earlier_phase_that_chooses_nothing():
 def test_a_phase_without_validation_is_judged_by_its_own_rows():
     head = history([3, 1], [3, 1])
     both = History([*head.rows, Measured(3, "train", 9.0, 0.5, 0.1, 1.0, "tail")], earlier=4)
-    assert (both.judge, both.best_epoch) == ("train", 3)
+    assert (both.monitored_part, both.best_epoch) == ("train", 3)
 
 
 def test_rows_saved_before_there_were_phases_are_a_heads():

@@ -232,7 +232,7 @@ def test_a_lone_last_row_does_not_stop_batch_normalisation():
 def test_parts_that_are_kept_still_keep_their_statistics():
     module, learning = network(), network()
     before = module[1].running_mean.clone()
-    loop.train(module, blobs(), None, options(), still=[module[1]])
+    loop.train(module, blobs(), None, options(), frozen_norms=[module[1]])
     loop.train(learning, blobs(), None, options())
     assert torch.equal(module[1].running_mean, before)
     assert not torch.equal(learning[1].running_mean, before)

@@ -90,7 +90,7 @@ def test_probabilities_are_those_of_the_classes(loss, logits, expected):
 
 def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are():
     def right(loss, logits, labels):
-        return loss.right(torch.tensor(logits), torch.tensor(labels)).tolist()
+        return loss.correct(torch.tensor(logits), torch.tensor(labels)).tolist()
 
     assert right(Loss(), [[0.0, 1.0], [0.0, 1.0]], [1, 0]) == [True, False]
     assert right(Loss("sigmoid"), [[0.1], [0.1], [-0.1], [-0.1]], [1, 0, 1, 0]) == [True, False, False, True]

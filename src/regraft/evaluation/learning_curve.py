@@ -15,7 +15,7 @@ from regraft.evaluation.holm import holm
 from regraft.evaluation.intervals import wilson
 from regraft.evaluation.metrics import percent
 from regraft.evaluation.significance import Paired, paired_repeats
-from regraft.training.cross_validation import Curve
+from regraft.training.cross_validation import CurvePoints
 
 SMALL = 0.01  # a gain of less than one point by twice the photographs is hardly worth taking them
 NAMED = 3  # classes
@@ -86,7 +86,7 @@ class Growth:
         return f"Recall rose most for {named[0]}, but of a single class that may be chance."
 
 
-def growth(curve: Curve, classes: Sequence[str], separate: int) -> Growth:
+def growth(curve: CurvePoints, classes: Sequence[str], separate: int) -> Growth:
     """Return what a learning curve says.
 
     classes:  their names, in the order of the labels.
@@ -115,12 +115,12 @@ def _answer(gain: Paired) -> str:
     return "Hardly" if gain.high < SMALL else "These are too few to tell"
 
 
-def _gain(curve: Curve, half: int, label: int | None = None) -> Paired:
+def _gain(curve: CurvePoints, half: int, label: int | None = None) -> Paired:
     test_share = 1 / (int(curve.folds.max()) + 1)
     return paired_repeats(curve.scores(half, label).tolist(), curve.scores(-1, label).tolist(), test_share)
 
 
-def _gains(curve: Curve, half: int, classes: Sequence[str]) -> dict[str, Paired]:
+def _gains(curve: CurvePoints, half: int, classes: Sequence[str]) -> dict[str, Paired]:
     pairs = holm([_gain(curve, half, code) for code in range(len(classes))])
     return dict(sorted(zip(classes, pairs, strict=True), key=lambda found: -found[1].difference))
 

@@ -77,15 +77,15 @@ def compare(source: Any, options: CompareOptions) -> Comparison:
     for name, features in _each(index, choices, options):
         if not found:
             examples = labelled(features)
-            dealt = cross_validation.deal(examples, repeats=_repeats(len(examples)), seed=options.seed)
-        found.append(_measured(name, features, dealt, options))
+            folds = cross_validation.assign_folds(examples, repeats=_repeats(len(examples)), seed=options.seed)
+        found.append(_measured(name, features, folds, options))
     compared = Comparison(
         source=index.name,
         images=len(examples),
         separate=len(set(features.groups().tolist())),
         classes=features.index.classes,
-        folds=int(dealt.max()) + 1,
-        repeats=len(dealt),
+        folds=int(folds.max()) + 1,
+        repeats=len(folds),
         candidates=tuple(found),
         notes=notes,
     )
@@ -190,7 +190,7 @@ def _each(
         yield name, features
 
 
-def _measured(name: tuple[str, str], features: Features, dealt: np.ndarray, options: CompareOptions) -> Candidate:
+def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, options: CompareOptions) -> Candidate:
     import numpy as np
     from sklearn.metrics import log_loss
 
@@ -198,14 +198,14 @@ def _measured(name: tuple[str, str], features: Features, dealt: np.ndarray, opti
     from regraft.training import cross_validation
 
     examples = labelled(features)
-    shares = cross_validation.judge(examples, len(features.index.classes), dealt)
+    shares = cross_validation.out_of_fold_probabilities(examples, len(features.index.classes), folds)
     right = shares.argmax(axis=2) == examples.labels
     log.info("%s at %s: %.1f %%", *name, 100 * right.mean())
     return Candidate(
         backbone=name[0],
         cut=name[1],
         width=math.prod(examples.shape),
-        scores=tuple(map(float, cross_validation.fold_scores(right, dealt))),
+        scores=tuple(map(float, cross_validation.fold_scores(right, folds))),
         accuracy=float(right.mean()),
         log_loss=float(np.mean([log_loss(examples.labels, judged) for judged in shares])),
         milliseconds=_milliseconds(features, options),

@@ -90,10 +90,10 @@ def _verdict(fitted: Fitted) -> dict[str, str]:
     """Return in words whether the last phase helped, by the same images before and after it."""
     from regraft.evaluation.significance import paired
 
-    if len(fitted.right) < 2:
+    if len(fitted.correct) < 2:
         return {}
-    before, after = list(fitted.right)[-2:]
-    found = paired(fitted.right[before], fitted.right[after]).text(_NAMES[after], _NAMES[before])
+    before, after = list(fitted.correct)[-2:]
+    found = paired(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
     return {"verdict": f"{found} They also chose its epoch, which favours it."}
 
 

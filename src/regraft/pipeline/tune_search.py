@@ -114,7 +114,7 @@ class Search:
     @cached_property
     def folds(self) -> int:
         """How many folds a trial is judged on."""
-        return int(self._dealt.max()) + 1
+        return int(self._fold_of.max()) + 1
 
     def _usual(self) -> list[Parameters]:
         """Return the heads as they are without a search: they are tried first."""
@@ -174,8 +174,8 @@ class Search:
         head = plugins.load(heads, options.head)
         examples = self._examples(parameters).in_memory()
         for fold in range(self.folds):
-            train = cross_validation.take(examples, (self._dealt != fold).nonzero()[0])
-            held = cross_validation.take(dataclasses.replace(examples, views=()), (self._dealt == fold).nonzero()[0])
+            train = cross_validation.take(examples, (self._fold_of != fold).nonzero()[0])
+            held = cross_validation.take(dataclasses.replace(examples, views=()), (self._fold_of == fold).nonzero()[0])
             train, stopping = _hold_out(train, options.seed) if head.NEEDS_HELD_OUT else (train, None)
             try:
                 with _saying_less():
@@ -189,7 +189,7 @@ class Search:
         return dataclasses.replace(labelled(features), views=features.views)
 
     @cached_property
-    def _dealt(self) -> Any:
+    def _fold_of(self) -> Any:
         """The fold that judges each training row, (n,)."""
         from regraft.training import cross_validation
 

@@ -28,7 +28,7 @@ from regraft.training.examples import Examples
 from regraft.training.history import History
 from regraft.training.losses import Loss
 from regraft.training.options import FitOptions
-from regraft.training.schedules import Moment, Schedule
+from regraft.training.schedules import Schedule, ScheduleStep
 
 Tensors = dict[str, torch.Tensor]
 
@@ -39,7 +39,7 @@ SHARE = 0.05  # of the time may go into saving
 class State:
     """A fit between two epochs: what it was told, and what it has come to.
 
-    still:    parts of the module that stay in eval mode.
+    frozen_norms:    parts of the module that stay in eval mode.
     best:     the module's weights and buffers after its best epoch.
     loss:     what a step lowers.
     judging:  the same for the validation part; it weighs the classes where training sees them equally often.
@@ -48,7 +48,7 @@ class State:
     """
 
     module: torch.nn.Module
-    still: Sequence[torch.nn.Module]
+    frozen_norms: Sequence[torch.nn.Module]
     options: FitOptions
     optimizer: torch.optim.Optimizer
     best: Tensors
@@ -63,7 +63,7 @@ class State:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step of the phase, from 0."""
         steps = self.options.epochs * self.epoch_steps
-        return self.schedule(Moment(step, steps, self.epoch_steps, self.history.watched))
+        return self.schedule(ScheduleStep(step, steps, self.epoch_steps, self.history.watched))
 
 
 def weights(module: torch.nn.Module) -> Tensors:

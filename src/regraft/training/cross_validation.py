@@ -54,10 +54,12 @@ def cross_validate(
     Returns (repeats, n, n_classes); a row's numbers sum to 1.
     Raises DataError if a class is missing or has a single group, or an input is not finite.
     """
-    return judge(examples, n_classes, deal(examples, folds, repeats, seed), regularisation)
+    return out_of_fold_probabilities(examples, n_classes, assign_folds(examples, folds, repeats, seed), regularisation)
 
 
-def judge(examples: Examples, n_classes: int, dealt: Folds, regularisation: float | None = None) -> Numbers:
+def out_of_fold_probabilities(
+    examples: Examples, n_classes: int, dealt: Folds, regularisation: float | None = None
+) -> Numbers:
     """Return what `cross_validate` does, for folds that are dealt already: (repeats, n), which one judges each row."""
     _check(examples, n_classes)
     inputs, rows = _prepared(examples), np.arange(len(examples))
@@ -67,37 +69,37 @@ def judge(examples: Examples, n_classes: int, dealt: Folds, regularisation: floa
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class CurvePoints:
     """How a linear head does by the number of photographs that it learns from.
 
     sizes:  so many, about, each regression learnt from; rising.
     labels: (n,), of all rows; each was judged at every size.
     folds:  (repeats, n), which round of a repeat judged the row.
-    right:  (sizes, repeats, n) bool.
+    correct: (sizes, repeats, n) bool.
     """
 
     sizes: tuple[int, ...]
     labels: NDArray[np.int64]
     folds: Folds
-    right: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """The share of rows that is right at each size, (sizes,), mean over the repeats."""
-        shares: NDArray[np.float64] = self.right.mean(axis=(1, 2), dtype=np.float64)
+        shares: NDArray[np.float64] = self.correct.mean(axis=(1, 2), dtype=np.float64)
         return shares
 
     @property
     def recalls(self) -> NDArray[np.float64]:
         """The same of each class, (sizes, classes)."""
         classes = range(int(self.labels.max()) + 1)
-        each = [self.right[:, :, self.labels == label].mean(axis=(1, 2), dtype=np.float64) for label in classes]
+        each = [self.correct[:, :, self.labels == label].mean(axis=(1, 2), dtype=np.float64) for label in classes]
         return np.stack(each, axis=1)
 
     def scores(self, at: int, label: int | None = None) -> NDArray[np.float64]:
         """Return the accuracy in each round at the size number `at`, (rounds,); the recall of one class, if given."""
         rows = slice(None) if label is None else self.labels == label
-        return fold_scores(self.right[at][:, rows], self.folds[:, rows])
+        return fold_scores(self.correct[at][:, rows], self.folds[:, rows])
 
 
 def learning_curve(
@@ -109,7 +111,7 @@ def learning_curve(
     repeats: int = 3,
     seed: int = 0,
     regularisation: float | None = None,
-) -> Curve:
+) -> CurvePoints:
     """Return how accuracy and recall grow with the number of photographs that are learnt from.
 
     sizes: numbers of photographs; None: as many as there are without the fold that judges, half of that, and so on
@@ -120,7 +122,7 @@ def learning_curve(
     Raises UsageError for a size that can't be had.
     """
     _check(examples, n_classes)
-    dealt = deal(examples, folds, repeats, seed)
+    dealt = assign_folds(examples, folds, repeats, seed)
     counts = _counts(sizes, examples.labels, dealt)
     inputs = _prepared(examples)
     right = np.empty((len(counts), repeats, len(examples)), bool)
@@ -131,10 +133,10 @@ def learning_curve(
                 judged = _judged(inputs, examples.labels, n_classes, drawn, order[:count], regularisation)
             right[at, repeat] = judged.argmax(axis=1) == examples.labels
     learnt = tuple(round(count * (1 - 1 / _number(dealt[0]))) for count in counts)
-    return Curve(learnt, examples.labels, dealt, right)
+    return CurvePoints(learnt, examples.labels, dealt, right)
 
 
-def deal(examples: Examples, folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Folds:
+def assign_folds(examples: Examples, folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Folds:
     """Return the fold that each row is judged in, (repeats, n), each repeat dealt anew by `draw_folds`."""
     return np.stack([draw_folds(examples, folds, seed, repeat) for repeat in range(repeats)])
 

@@ -18,11 +18,11 @@ def reason(history: History, options: FitOptions) -> str | None:
         return None
     target, minutes, patience = options.target_accuracy, options.minutes, options.patience
     if target is not None and history.rows[-1].accuracy >= target:  # the judging part is measured last
-        return f"the {history.judge} accuracy reached {target:g}"
+        return f"the {history.monitored_part} accuracy reached {target:g}"
     watched = history.watched
     if patience is not None and len(watched) > patience and waited(watched, options.minimum_gain) >= patience:
         better = "a lower loss" if options.watch == "loss" else "a higher accuracy"
-        return f"{patience} epochs without {better} on the {history.judge} part"
+        return f"{patience} epochs without {better} on the {history.monitored_part} part"
     if minutes is not None and history.seconds >= 60 * minutes:
         return f"{minutes:g} minutes are over"
     return f"all {options.epochs} epochs are done" if done >= options.epochs else None

@@ -119,7 +119,7 @@ class Examples:
         """
         if self.finite and size >= len(self):
             return iter([self.batch(slice(None))])
-        parts = cut(np.arange(len(self)) if order is None else order, size)
+        parts = batch_rows(np.arange(len(self)) if order is None else order, size)
         return map(self.batch, parts) if self.finite else ahead(self.batch, parts)
 
 
@@ -181,7 +181,7 @@ def _array(inputs: Inputs, shape: tuple[int, ...]) -> np.ndarray:
     if isinstance(inputs, np.ndarray) and not isinstance(inputs, np.memmap):
         return _check_finite(np.require(inputs, np.float32, ["C", "W"]))
     array = np.empty((len(inputs), *shape), np.float32)
-    for rows in cut(np.arange(len(inputs)), 256):
+    for rows in batch_rows(np.arange(len(inputs)), 256):
         array[rows] = inputs[rows]
         _check_finite(array[rows])
     return array
@@ -196,7 +196,7 @@ def _check_finite(inputs: np.ndarray) -> np.ndarray:
     return inputs
 
 
-def cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+def batch_rows(rows: np.ndarray, size: int) -> list[np.ndarray]:
     """Cut rows into batches of `size`, the last one what is left.
 
     A last batch of one row joins the batch before it: BatchNorm learns nothing from one row.

@@ -43,7 +43,7 @@ class Phase:
 
     name:    "start" (a model to go on from), "head" or "tail".
     losses:  (n,) of the rows.
-    right:   (n,) bool, which rows it was right about.
+    correct:   (n,) bool, which rows it was right about.
     epochs:  how many the phase took, 0 for what is solved in one go.
     seconds: what judging took.
     chosen:  what the phase chose by itself.
@@ -51,7 +51,7 @@ class Phase:
 
     name: str
     losses: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
     epochs: int
     seconds: float
     chosen: dict[str, Any]
@@ -64,11 +64,11 @@ class Phase:
     @property
     def accuracy(self) -> float:
         """The share of the rows that is right, in [0, 1]."""
-        return float(self.right.mean())
+        return float(self.correct.mean())
 
     def costs(self, watch: str) -> np.ndarray:
         """Return (n,) what each row costs by the watched measure: its loss, or 1 where it is wrong."""
-        return 1.0 - self.right if watch == "accuracy" else self.losses
+        return 1.0 - self.correct if watch == "accuracy" else self.losses
 
     def describe(self) -> dict[str, Any]:
         """Return all but the rows, JSON-able."""
@@ -107,7 +107,7 @@ def nearest(phases: Sequence[Phase], watch: str) -> Phase:
 
     def near(phase: Phase) -> bool:
         gaps = phase.costs(watch) - best
-        return bool(phase.right.all() or gaps.mean() <= gaps.std() / np.sqrt(len(gaps)))
+        return bool(phase.correct.all() or gaps.mean() <= gaps.std() / np.sqrt(len(gaps)))
 
     return next(filter(near, phases))
 
@@ -157,7 +157,7 @@ def fit(
     start:      a trained tail with its head, to go on from.
 
     `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, see `nearest`;
-    `Fitted.right` says for each phase which of the judging rows were right.
+    `Fitted.correct` says for each phase which of the judging rows were right.
 
     Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
     `kept` of Diverged is the better of the phases before and what the last one came to.
@@ -250,7 +250,7 @@ def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Map
     began = time.perf_counter()
     logits = torch.from_numpy(loop.logits(module, rows.inputs, bfloat16=run.bfloat16)).double()
     labels = torch.from_numpy(rows.labels)
-    losses, right = run.loss.each(logits, labels).numpy(), run.loss.right(logits, labels).numpy()
+    losses, right = run.loss.each(logits, labels).numpy(), run.loss.correct(logits, labels).numpy()
     epochs = run.history.epochs - run.history.before
     return Phase(name, losses, right, epochs, time.perf_counter() - began, dict(chosen or {}))
 
@@ -272,6 +272,6 @@ def _kept(run: _Run) -> Fitted:
     chosen = {
         "phases": [phase.describe() for phase in run.done],
         "kept": run.best.name,
-        "judged_on": run.history.judge,
+        "judged_on": run.history.monitored_part,
     }
-    return Fitted(run.module.eval(), run.history, chosen, {phase.name: phase.right for phase in run.done})
+    return Fitted(run.module.eval(), run.history, chosen, {phase.name: phase.correct for phase in run.done})

@@ -76,19 +76,19 @@ class History:
         return sum(row.seconds for row in self.rows)
 
     @property
-    def judge(self) -> str:
+    def monitored_part(self) -> str:
         """The part that says which epoch is best: validation where it was measured, else train."""
         return "validation" if "validation" in self._best else "train"
 
     @property
     def watched(self) -> list[float]:
         """The judging part's measure that is watched, epoch by epoch of the phase; lower is better."""
-        return self._watched.get(self.judge, [])
+        return self._watched.get(self.monitored_part, [])
 
     @property
     def best_epoch(self) -> int:
         """The first epoch of the phase with the best measure of the judging part; 0 before any."""
-        return self._best[self.judge].epoch if self._best else 0
+        return self._best[self.monitored_part].epoch if self._best else 0
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries, ready for JSON."""
@@ -107,15 +107,15 @@ class Fitted:
     module:  in eval mode, inputs (n, …) → logits (n, outputs).
     history: how it went.
     chosen:  what the fit chose by itself, and how; JSON-able.
-    right:   phase → which rows of the judging part it names rightly, (n,) bool; only where phases are compared.
+    correct:   phase → which rows of the judging part it names rightly, (n,) bool; only where phases are compared.
     """
 
     module: torch.nn.Module
     history: History
     chosen: dict[str, Any]
-    right: Mapping[str, np.ndarray] = field(default_factory=dict)
+    correct: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def by_epochs(cls, module: torch.nn.Module, history: History) -> Fitted:
         """Return what the loop leaves: it chose the epoch."""
-        return cls(module, history, {"best_epoch": history.best_epoch, "judged_on": history.judge})
+        return cls(module, history, {"best_epoch": history.best_epoch, "judged_on": history.monitored_part})

@@ -25,7 +25,7 @@ from regraft.core.rng import derive, generator
 from regraft.training import checkpoint as checkpoints
 from regraft.training import early_stopping, losses, mixed_precision, optimizers, schedules
 from regraft.training.checkpoint import State
-from regraft.training.examples import Examples, Inputs, ahead, cut
+from regraft.training.examples import Examples, Inputs, ahead, batch_rows
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.losses import Loss
 from regraft.training.optimizers import Group
@@ -44,7 +44,7 @@ def train(
     options: FitOptions,
     *,
     checkpoint: Path | None = None,
-    still: Sequence[nn.Module] = (),
+    frozen_norms: Sequence[nn.Module] = (),
     bfloat16: bool = False,
     groups: Sequence[Group] | None = None,
     start: History | None = None,
@@ -56,7 +56,7 @@ def train(
     validation: judges the epochs. Without it the training part does, so that `patience` then means "as long as the
                 training loss falls": hold some training rows out as validation where you can.
     checkpoint: a file that keeps the state between epochs; the same run called again goes on from it.
-    still:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
+    frozen_norms:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
     bfloat16:   compute the module's products in it; weights, optimizer and loss stay float32.
     groups:     all that is trained, and how; None: every parameter that requires a gradient, alike.
     start:      what earlier phases measured. The History begins with its rows and counts its epochs on; the options,
@@ -75,7 +75,16 @@ def train(
     that does not fit the labels.
     """
     history = History(list(start.rows), options.watch, len(start.rows)) if start else History(watch=options.watch)
-    state = begin(module, train, options, still=still, bfloat16=bfloat16, groups=groups, phase=phase, history=history)
+    state = begin(
+        module,
+        train,
+        options,
+        frozen_norms=frozen_norms,
+        bfloat16=bfloat16,
+        groups=groups,
+        phase=phase,
+        history=history,
+    )
     train, validation = train.in_memory(), validation and validation.in_memory()
     keeper = checkpoints.resume(checkpoint, state, train, validation) if checkpoint else None
     shape = (options.rows_a_step(len(train)), *train.shape)
@@ -99,7 +108,7 @@ def begin(
     train: Examples,
     options: FitOptions,
     *,
-    still: Sequence[nn.Module] = (),
+    frozen_norms: Sequence[nn.Module] = (),
     bfloat16: bool = False,
     groups: Sequence[Group] | None = None,
     phase: str = "head",
@@ -110,14 +119,14 @@ def begin(
     groups = groups or [Group([parameter for parameter in module.parameters() if parameter.requires_grad])]
     return State(
         module=module,
-        still=still,
+        frozen_norms=frozen_norms,
         options=options,
         optimizer=optimizers.build(options.optimizer, groups, options.learning_rate, options.optimizer_settings),
         best=checkpoints.weights(module),
         loss=dataclasses.replace(judging, weights=None) if options.balance == "oversample" else judging,
         judging=judging,
         schedule=schedules.build(options.schedule, options.schedule_settings, options.learning_rate, options.warm_up),
-        epoch_steps=len(cut(np.arange(len(train)), options.rows_a_step(len(train)))),
+        epoch_steps=len(batch_rows(np.arange(len(train)), options.rows_a_step(len(train)))),
         bfloat16=bfloat16,
         phase=phase,
         history=history or History(watch=options.watch),
@@ -189,11 +198,11 @@ def thaw(state: State, place: int) -> None:
         for parameter in group["params"]:
             parameter.requires_grad_(place >= group["from_epoch"])
     state.module.train()
-    for part in (*state.still, *filter(_frozen_norm, state.module.modules())):
+    for part in (*state.frozen_norms, *filter(_is_frozen_norm, state.module.modules())):
         part.eval()
 
 
-def _frozen_norm(part: nn.Module) -> bool:
+def _is_frozen_norm(part: nn.Module) -> bool:
     if not isinstance(part, _BatchNorm):
         return False
     trained = [parameter.requires_grad for parameter in part.parameters()]
@@ -215,7 +224,7 @@ def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> t
     if math.isfinite(value := loss.item()):
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
-    return value, int(state.loss.right(outputs, targets).sum())
+    return value, int(state.loss.correct(outputs, targets).sum())
 
 
 def _check_finite(state: State, rows: Sequence[Measured]) -> None:
@@ -249,7 +258,7 @@ def evaluate(
     """Return the loss, in nats, and the share of rows that is right, in eval mode."""
     outputs = torch.from_numpy(logits(module, examples.inputs, bfloat16=bfloat16)).double()
     labels = torch.from_numpy(examples.labels)
-    return loss(outputs, labels).item(), loss.right(outputs, labels).double().mean().item()
+    return loss(outputs, labels).item(), loss.correct(outputs, labels).double().mean().item()
 
 
 def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
@@ -261,7 +270,7 @@ def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.n
     def read(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision)
 
-    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, cut(np.arange(len(inputs)), batch_size))
+    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, batch_rows(np.arange(len(inputs)), batch_size))
     with torch.no_grad():
         return torch.cat([mixed_precision.forward(module, batch, bfloat16=bfloat16) for batch in batches]).numpy()
 

@@ -61,7 +61,7 @@ class Loss:
             return logits.softmax(1)
         return (torch.cat([-logits, logits], dim=1) if self._single else logits).sigmoid()
 
-    def right(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return for each row whether the class it names is the right one, or all of its labels are: (n,) bool."""
         if self.multilabel:
             return ((logits > 0) == (labels > 0.5)).all(dim=1)

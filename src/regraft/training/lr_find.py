@@ -47,7 +47,7 @@ def lr_find(
     train: Examples,
     options: FitOptions,
     *,
-    still: Sequence[nn.Module] = (),
+    frozen_norms: Sequence[nn.Module] = (),
     bfloat16: bool = False,
     groups: Sequence[Group] | None = None,
 ) -> Sweep:
@@ -58,7 +58,7 @@ def lr_find(
     """
     from scipy.ndimage import gaussian_filter1d
 
-    state = loop.begin(module, train, options, still=still, bfloat16=bfloat16, groups=groups)
+    state = loop.begin(module, train, options, frozen_norms=frozen_norms, bfloat16=bfloat16, groups=groups)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     try:
         with loop.seeded(options.seed, "sweep"):

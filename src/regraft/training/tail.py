@@ -155,7 +155,7 @@ def train(
         log.warning(
             "The lowest %d of the tail's %d stages stay frozen: --tail-epochs is too few.", late, len(found) - 1
         )
-    still = _still(module, options, pretrained=pretrained)
+    frozen_norms = _frozen_norms(module, options, pretrained=pretrained)
     keep_freed_memory()
     with _channels_last(module):
         return loop.train(
@@ -164,7 +164,7 @@ def train(
             validation,
             own,
             checkpoint=checkpoint,
-            still=still,
+            frozen_norms=frozen_norms,
             bfloat16=bfloat16,
             groups=found,
             start=start,
@@ -177,12 +177,12 @@ def sweep(
 ) -> Sweep:
     """Return what the loss of a tail and its head does while the rate rises, all stages trained; see `lr_find`."""
     found = [dataclasses.replace(group, from_epoch=1) for group in groups(module, options)]
-    still = _still(module, options, pretrained=pretrained)
+    frozen_norms = _frozen_norms(module, options, pretrained=pretrained)
     with _channels_last(module):
-        return lr_find(module, train, _own(options), still=still, bfloat16=bfloat16, groups=found)
+        return lr_find(module, train, _own(options), frozen_norms=frozen_norms, bfloat16=bfloat16, groups=found)
 
 
-def _still(module: nn.Module, options: FitOptions, *, pretrained: bool) -> Sequence[nn.Module]:
+def _frozen_norms(module: nn.Module, options: FitOptions, *, pretrained: bool) -> Sequence[nn.Module]:
     """Return the parts that keep their statistics; raise UsageError where others can't learn theirs."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     if pretrained and options.batchnorm == "keep":

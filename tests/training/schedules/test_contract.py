@@ -7,7 +7,7 @@ import pytest
 
 from regraft.core import plugins
 from regraft.training import schedules
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 every_schedule = pytest.mark.parametrize("name", plugins.names(schedules))
 
@@ -15,7 +15,7 @@ every_schedule = pytest.mark.parametrize("name", plugins.names(schedules))
 def moments(steps=60, epoch_steps=6):
     """Return a run of ten epochs, whose loss rises from the second on."""
     losses = [1.0, 0.9, *(0.9 + 0.1 * epoch for epoch in range(1, 9))]
-    return [Moment(step, steps, epoch_steps, losses[: step // epoch_steps]) for step in range(steps)]
+    return [ScheduleStep(step, steps, epoch_steps, losses[: step // epoch_steps]) for step in range(steps)]
 
 
 @every_schedule
@@ -46,7 +46,7 @@ def test_rates_are_in_proportion_to_the_base_by_default(name):
 def test_a_run_of_few_steps_has_a_rate_too(name, steps):
     plugin = plugins.load(schedules, name)
     for step in range(steps):
-        assert 0 < plugin.rate(Moment(step, steps, 1), 0.1, plugin.Options()) < math.inf
+        assert 0 < plugin.rate(ScheduleStep(step, steps, 1), 0.1, plugin.Options()) < math.inf
 
 
 @every_schedule
@@ -62,7 +62,7 @@ def test_its_options_are_frozen_with_a_default_and_a_help_text_each(name):
 def test_a_warm_up_rises_in_a_line_to_where_the_schedule_begins_and_puts_it_off(name):
     plugin = plugins.load(schedules, name)
     plain, warmed = (schedules.build(name, plugin.Options(), 0.1, warm_up) for warm_up in (0, 4))
-    first = plain(Moment(0, 20, 5))
-    rates = [warmed(Moment(step, 24, 5)) for step in range(24)]
+    first = plain(ScheduleStep(0, 20, 5))
+    rates = [warmed(ScheduleStep(step, 24, 5)) for step in range(24)]
     assert rates[:4] == pytest.approx([first * share for share in (0.2, 0.4, 0.6, 0.8)])
-    assert rates[4:] == pytest.approx([plain(Moment(step, 20, 5)) for step in range(20)])
+    assert rates[4:] == pytest.approx([plain(ScheduleStep(step, 20, 5)) for step in range(20)])

@@ -8,7 +8,7 @@ from regraft.core import plugins
 from regraft.core.errors import UsageError
 from regraft.training import schedules
 from regraft.training.options import read_options
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 STEPS, EPOCH_STEPS, BASE = 50, 5, 0.1
 
@@ -16,7 +16,7 @@ STEPS, EPOCH_STEPS, BASE = 50, 5, 0.1
 def ours(name, *, warm_up=0, watched=(), steps=STEPS, **options):
     plugin = plugins.load(schedules, name)
     rate = schedules.build(name, read_options(plugin.Options, options, "option"), BASE, warm_up)
-    return [rate(Moment(step, steps, EPOCH_STEPS, watched[: step // EPOCH_STEPS])) for step in range(steps)]
+    return [rate(ScheduleStep(step, steps, EPOCH_STEPS, watched[: step // EPOCH_STEPS])) for step in range(steps)]
 
 
 def torchs(make, *, every=1, steps=STEPS, watched=None):

@@ -3,7 +3,7 @@
 A schedule's file has
 
     Options                   its own choices, a frozen dataclass that checks itself
-    rate(at, base, options)   the learning rate of the step `at`, a `Moment`: a pure function, so that a run that
+    rate(at, base, options)   the learning rate of the step `at`, a `ScheduleStep`: a pure function, so that a run that
                               was killed goes on at the rate at which it was, and a picture of it needs no run
 
 and imports nothing heavy. `build` puts a warm-up in front of any of them.
@@ -22,7 +22,7 @@ AUTO = "constant"  # what "auto" is, unless who calls the loop knows better: a t
 
 
 @dataclass(frozen=True)
-class Moment:
+class ScheduleStep:
     """A step of training, and what is known before it."""
 
     step: int  # from 0
@@ -36,7 +36,7 @@ class Moment:
         return self.step // self.epoch_steps
 
 
-Schedule = Callable[[Moment], float]
+Schedule = Callable[[ScheduleStep], float]
 
 
 def build(name: str, options: Any, base: float, warm_up: int = 0) -> Schedule:
@@ -49,7 +49,7 @@ def build(name: str, options: Any, base: float, warm_up: int = 0) -> Schedule:
 
     rate = plugins.load(schedules, AUTO if name == "auto" else name).rate
 
-    def warming(at: Moment) -> float:
+    def warming(at: ScheduleStep) -> float:
         share = min(1.0, (at.step + 1) / (warm_up + 1))
         later = dataclasses.replace(at, step=max(0, at.step - warm_up), steps=max(1, at.steps - warm_up))
         return share * float(rate(later, base, options))

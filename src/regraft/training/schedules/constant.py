@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +12,6 @@ class Options:
     """Nothing to choose."""
 
 
-def rate(at: Moment, base: float, options: Options) -> float:  # noqa: ARG001 (all schedules alike)
+def rate(at: ScheduleStep, base: float, options: Options) -> float:  # noqa: ARG001 (all schedules alike)
     """Return the base."""
     return base

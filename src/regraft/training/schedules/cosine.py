@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from regraft.core.options import option, require
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Options:
         require(fit, "floor", self.floor, "0 or a number above it")
 
 
-def rate(at: Moment, base: float, options: Options) -> float:
+def rate(at: ScheduleStep, base: float, options: Options) -> float:
     """Return floor + (base - floor) · (1 + cos(π · step / steps)) / 2."""
     floor = min(options.floor, base)
     return floor + (base - floor) * (1 + math.cos(math.pi * min(1.0, at.step / at.steps))) / 2

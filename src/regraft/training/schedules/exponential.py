@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from regraft.core.options import option, require
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Options:
         require(over is None or (isinstance(over, int) and over >= 1), "over", over, "1 or more steps, or none")
 
 
-def rate(at: Moment, base: float, options: Options) -> float:
+def rate(at: ScheduleStep, base: float, options: Options) -> float:
     """Return base · (floor / base)^(step / over)."""
     floor = base / 100 if options.floor is None else min(options.floor, base)
     return base * math.pow(floor / base, min(1.0, at.step / (options.over or at.steps)))

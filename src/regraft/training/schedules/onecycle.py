@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from regraft.core.options import option, require
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Options:
             require(fit, name, value, "1 or more, to divide by")
 
 
-def rate(at: Moment, base: float, options: Options) -> float:
+def rate(at: ScheduleStep, base: float, options: Options) -> float:
     """Return the rate on the way from the first to the base, or from the base to the last."""
     first = base / options.start
     peak, last = options.rise * at.steps - 1, at.steps - 1  # steps; the peak may lie between two

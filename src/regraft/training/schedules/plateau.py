@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from regraft.core.options import option, require
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Options:
         require(fit, "floor", self.floor, "0 or a number above it")
 
 
-def rate(at: Moment, base: float, options: Options) -> float:
+def rate(at: ScheduleStep, base: float, options: Options) -> float:
     """Return the base times the factor, as often as `patience` epochs were waited for nothing."""
     best, waited, falls = math.inf, 0, 0
     for value in at.watched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regraft.core.options import option, require
-from regraft.training.schedules import Moment
+from regraft.training.schedules import ScheduleStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,6 @@ class Options:
         require(fit, "factor", self.factor, "a number above 0, at most 1")
 
 
-def rate(at: Moment, base: float, options: Options) -> float:
+def rate(at: ScheduleStep, base: float, options: Options) -> float:
     """Return the base times the factor, as often as `every` epochs are over."""
     return base * options.factor ** (at.epoch // options.every)
