@@ -25,7 +25,7 @@ SMALL = "test_resnet"
 
 def trunk(backbone=SMALL, tail=False, **choices):
     choices = {**PLAIN, "weights": "random", "size": 64, **choices}
-    return build(FeatureOptions(backbone=backbone, **choices), tail=tail)
+    return build(FeatureOptions(backbone=backbone, tail=tail, **choices), tail=tail)
 
 
 def batch(count=2, size=64, seed=0):
@@ -217,6 +217,32 @@ def test_the_digest_depends_on_all_that_decides_the_features():
     others = [built[0].on(Choice("torch", "bfloat16")), built[0].on(Choice("openvino", "float32"))]
     assert len({each.digest for each in [*built, *others]}) == len(changes) + 2
     assert (built[0].stored, built[-1].stored) == ("float32", "bfloat16")  # why a tail's maps have another shelf
+
+
+DIGESTS = [  # of the first version: features that a store has kept since then are found by them
+    ({}, "torch", "float32", "efbeeed93c066b88a6f1a9c67f3fc1d3796491dbcde3f22a1d552b0b481208df"),
+    ({}, "openvino", "bfloat16", "fc9924dcf11b43568207040b5eebd7d6740a85277c77ad1c6a1b50b6feecc2c7"),
+    ({"cut": "layer2"}, "torch", "float32", "42c24964d57befbeeb87878c90580217a7de54febd986594336c66967c4e99b7"),
+    (
+        {"cut": "layer2", "pool": "none"},
+        *("torch", "float32", "be2d7cf399e1793d1ad30e12cb91ec62f2aaddbe1de5c92cf0b4edb531676eee"),
+    ),
+    (
+        {"cut": "layer2", "tail": True, "end": "layer3"},
+        *("torch", "float32", "e02ae7b28fa42ccf01dffb5a7cd1b03685d763383bc66e442062fa9030b27420"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("choices", "engine", "precision", "digest"), DIGESTS)
+def test_the_digest_of_a_trunk_is_what_it_always_was(tmp_path, monkeypatch, choices, engine, precision, digest):
+    monkeypatch.setattr("regraft.network.trunk.DECODE_RULES", 2)  # it changes with these, as it must
+    state = sorted(network().state_dict().items())
+    levels = {name: (tensor, (place % 7 + 1) / 8) for place, (name, tensor) in enumerate(state)}
+    tensors = {name: torch.full(tensor.shape, level).to(tensor.dtype) for name, (tensor, level) in levels.items()}
+    save_file(tensors, tmp_path / "weights.safetensors")
+    built = trunk(weights=str(tmp_path / "weights.safetensors"), **choices)
+    assert built.on(Choice(engine, precision)).digest == digest
 
 
 def test_the_same_trunk_on_the_engine_it_had_has_the_digest_it_had():
