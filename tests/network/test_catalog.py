@@ -19,7 +19,7 @@ def test_every_name_of_timm_is_found_with_or_without_a_tag(name):
 def test_a_tag_keeps_what_is_known_of_the_family():
     entry = catalog.find("inception_v3.tf_in1k")
     assert (entry.architecture, entry.tag) == ("inception_v3", "tf_in1k")
-    assert {layer.name: layer.place for layer in entry.layers}["mixed7"] == "Mixed_6e"
+    assert {layer.name: layer.path for layer in entry.layers}["mixed7"] == "Mixed_6e"
 
 
 @pytest.mark.parametrize(

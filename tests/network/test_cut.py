@@ -251,8 +251,8 @@ def test_an_unknown_cut_names_near_ones_and_how_to_list_them():
 
 def test_known_names_are_tried_first():
     whole = network("resnet10t")
-    assert find_cut(whole, "deep", (Layer(name="deep", place="layer3"),)).name == "layer3"
-    assert find_cut(whole, "layer1", (Layer(name="layer1", place="layer2"),)).name == "layer2"
+    assert find_cut(whole, "deep", (Layer(name="deep", path="layer3"),)).name == "layer3"
+    assert find_cut(whole, "layer1", (Layer(name="layer1", path="layer2"),)).name == "layer2"
 
 
 def test_two_names_of_one_place_give_the_cut_one_name():

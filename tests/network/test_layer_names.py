@@ -4,7 +4,7 @@ import torch
 from regraft.core.errors import UnknownName, UsageError
 from regraft.network import catalog, cut
 from regraft.network.graph import trace
-from regraft.network.layer_names import find
+from regraft.network.layer_names import path_of
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def graphs():
     return graph
 
 
-def place(graphs, backbone, name):
-    return find(graphs(backbone), name, catalog.find(backbone).layers)
+def path_at(graphs, backbone, name):
+    return path_of(graphs(backbone), name, catalog.find(backbone).layers)
 
 
 # By what timm calls what follows in its source.
@@ -42,7 +42,7 @@ def place(graphs, backbone, name):
     ],
 )
 def test_keras_names_are_known(graphs, backbone, name, path):
-    assert place(graphs, backbone, name) == path
+    assert path_at(graphs, backbone, name) == path
 
 
 # 249 is from Keras's own guide to fine-tuning InceptionV3: it "freezes the first 249 layers", the top two blocks stay.
@@ -51,7 +51,7 @@ def test_keras_names_are_known(graphs, backbone, name, path):
     [("249", "Mixed_7a"), ("229", "Mixed_6e"), ("-62", "Mixed_7a"), ("0", "input"), ("311", "Mixed_7c")],
 )
 def test_a_count_freezes_so_many_of_keras_layers(graphs, count, path):
-    assert place(graphs, "inception_v3", count) == path
+    assert path_at(graphs, "inception_v3", count) == path
 
 
 @pytest.mark.parametrize("backbone", ["inception_v3", "resnet50", "xception", "mobilenet_v2"])
@@ -61,7 +61,7 @@ def test_below_the_cut_of_a_count_are_the_weights_of_just_so_many_layers(graphs,
     found = 0
     for count in range(1, len(layers) - 1):
         try:
-            path = find(graph, str(count), layers)
+            path = path_of(graph, str(count), layers)
         except UsageError:
             continue
         if path in ("input", "pooled"):
@@ -76,13 +76,13 @@ def test_below_the_cut_of_a_count_are_the_weights_of_just_so_many_layers(graphs,
 
 def test_a_count_within_a_block_is_refused_with_the_nearest_that_work(graphs):
     with pytest.raises(UsageError, match=r"layers\[:30\].* 18 \(Pool2\) and 36 \(Mixed_5b\)"):
-        place(graphs, "inception_v3", "30")
+        path_at(graphs, "inception_v3", "30")
 
 
 @pytest.mark.parametrize(("backbone", "count"), [("inception_v3", "400"), ("efficientnet_lite0", "10")])
 def test_a_count_that_keras_does_not_have_is_refused(graphs, backbone, count):
     with pytest.raises(UsageError, match="counts Keras's layers"):
-        place(graphs, backbone, count)
+        path_at(graphs, backbone, count)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_a_count_that_keras_does_not_have_is_refused(graphs, backbone, count):
 )
 def test_a_layer_that_is_no_cut_is_refused_with_the_nearest_that_is(graphs, backbone, name, nearest):
     with pytest.raises(UsageError, match=f"nearest cut that works is '{nearest}'"):
-        place(graphs, backbone, name)
+        path_at(graphs, backbone, name)
 
 
 def test_an_unknown_layer_is_answered_with_near_ones(graphs):
     with pytest.raises(UnknownName, match="'mixed7'"):
-        place(graphs, "inception_v3", "mixed77")
+        path_at(graphs, "inception_v3", "mixed77")
 
 
 # The blocks of each resolution, as the papers' tables have them.
@@ -120,14 +120,14 @@ def test_an_unknown_layer_is_answered_with_near_ones(graphs):
     ],
 )
 def test_depth_counts_stages_from_the_top(graphs, backbone, name, path):
-    found = place(graphs, backbone, name)
-    assert found == path or graphs(backbone).places[found] == graphs(backbone).places[path]
+    found = path_at(graphs, backbone, name)
+    assert found == path or graphs(backbone).outputs[found] == graphs(backbone).outputs[path]
 
 
 @pytest.mark.parametrize("name", ["top-0-stages", "top-6-stages"])
 def test_more_stages_than_there_are_are_refused(graphs, name):
     with pytest.raises(UsageError, match="top-1-stage to top-5-stages"):
-        place(graphs, "resnet50", name)
+        path_at(graphs, "resnet50", name)
 
 
 def test_the_listing_tells_names_shape_and_what_is_above():
@@ -143,6 +143,6 @@ def test_the_listing_tells_names_shape_and_what_is_above():
     # He et al. 2015, table 1: three blocks of 1x1, 3x3, 1x1 and a projection, each with its batch normalisation
     blocks = 3 * (512 * 512 * 9 + 512 * 2048 + 2 * (512 + 512 + 2048)) + 1024 * 512 + 2 * 2048 * 512
     assert third["parameters_above"] == pytest.approx((blocks + 1024 * 2048 + 2 * 2048) / 23_508_032)
-    places = 7 * 7 * (3 * (512 * 512 * 9 + 512 * 2048) + 2 * 2048 * 512 + 1024 * 2048) + 14 * 14 * 1024 * 512
-    assert third["computation_above"] == pytest.approx(places / 4.0873e9, rel=1e-2)  # timm's count: 4.1 G
+    multiplications = 7 * 7 * (3 * (512 * 512 * 9 + 512 * 2048) + 2 * 2048 * 512 + 1024 * 2048) + 14 * 14 * 1024 * 512
+    assert third["computation_above"] == pytest.approx(multiplications / 4.0873e9, rel=1e-2)  # timm's count: 4.1 G
     assert "conv4_block6_out" in cut.text(cuts)

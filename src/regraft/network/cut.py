@@ -1,10 +1,10 @@
-"""The cut: a network is divided at a named place into a trunk below and a tail above.
+"""The cut: a network is divided at a named layer into a trunk below and a tail above.
 
 A network enters, whose output is its pooled features (timm's `num_classes=0`);
 two modules leave that share its weights, and `tail(trunk(x))` is `network(x)`,
-bit for bit. A place is where a module of the network ends (see `places` for its
-names); it is a cut only if every path from the image to the output passes
-through it. What is frozen, stored or trained is left to `trunk` and `graft/`.
+bit for bit. A layer is where a module of the network ends (see `layer_names`);
+it is a cut only if every path from the image to the output passes through it.
+What is frozen or stored is left to `trunk`, what is trained to training/.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regraft.core.errors import UsageError
 from regraft.network import catalog, layer_names
-from regraft.network.backbones import Backbone, Layer
+from regraft.network.backbones import INPUT, POOLED, Backbone, Layer
 from regraft.network.graph import Graph, ancestors, first_line, trace
-from regraft.network.keras.layers import NOTHING, WHOLE
 from regraft.network.workaround_torchvision_nms import import_timm
 
 __all__ = ["Cut", "find_cut", "first_line", "list_cuts", "named_cuts", "take_mean", "text"]
@@ -29,7 +28,7 @@ __all__ = ["Cut", "find_cut", "first_line", "list_cuts", "named_cuts", "take_mea
 
 @dataclass(frozen=True)
 class Cut:
-    """A single passage of a network, and what is below and above it."""
+    """A divided network: what is below the cut and what is above it."""
 
     name: str  # a module's path, "pooled" or "input"
     trunk: nn.Module
@@ -38,40 +37,41 @@ class Cut:
 
 
 def find_cut(network: nn.Module, name: str, layers: Sequence[Layer] = (), end: str | None = None) -> Cut:
-    """Divide `network` at the place called `name`; its modules are shared, not copied.
+    """Divide `network` at the layer called `name`; its modules are shared, not copied.
 
     network: in eval mode, its output the pooled features.
-    name:    as `places.find` takes it.
+    name:    as `layer_names.path_of` takes it.
     layers:  Keras's layers of the network, in Keras's order.
-    end:     a place above, by any such name, where the tail ends; None: where the network does.
+    end:     a layer above, by any such name, where the tail ends; None: where the network does.
 
-    Raises UnknownName if there is no such place, UsageError if it is not the single passage, or not below the end.
+    Raises UnknownName if there is no such layer, UsageError if the signal does not all pass through it, or if it is
+    not below the end.
     """
-    if end not in (None, WHOLE):
+    if end not in (None, POOLED):
         return _up_to(trace(network), name, layers, str(end))
-    graph = None if name in (WHOLE, NOTHING) else trace(network)
-    path = name if graph is None else layer_names.find(graph, name, layers)
-    if graph is None or path in (WHOLE, NOTHING):
-        whole = path == WHOLE
-        return Cut(path, network if whole else nn.Identity(), nn.Identity() if whole else network)
-    node = graph.places[path][0]
-    return Cut(_shortest(graph).get(node, path), _below(graph, node), _above(graph, node))
+    graph = None if name in (POOLED, INPUT) else trace(network)
+    path = name if graph is None else layer_names.path_of(graph, name, layers)
+    if path == POOLED:
+        return Cut(path, network, nn.Identity())
+    if graph is None or path == INPUT:
+        return Cut(path, nn.Identity(), network)
+    node = graph.node(path)
+    return Cut(graph.shortest_paths.get(node, path), _below(graph, node), _above(graph, node))
 
 
 def _up_to(graph: Graph, name: str, layers: Sequence[Layer], end: str) -> Cut:
     """Divide a network that ends before its own end."""
-    at = {NOTHING: next(iter(graph.graph.nodes)), WHOLE: graph.graph.output_node()}
-    path, above = (layer_names.find(graph, place, layers) for place in (name, end))
-    node, stop = (at[place] if place in at else graph.places[place][0] for place in (path, above))
-    if graph.order[node] >= graph.order[stop]:
+    path, end_path = (layer_names.path_of(graph, layer, layers) for layer in (name, end))
+    node, last = graph.node(path), graph.node(end_path)
+    if graph.order[node] >= graph.order[last]:
         raise UsageError(f"The cut {name!r} is not below the end {end!r}: nothing is left to train between them.")
-    trunk = nn.Identity() if path == NOTHING else _below(graph, node)
-    paths = _shortest(graph)
-    return Cut(paths.get(node, path), trunk, _above(graph, node, stop), paths.get(stop, above))
+    trunk = nn.Identity() if path == INPUT else _below(graph, node)
+    paths = graph.shortest_paths
+    return Cut(paths.get(node, path), trunk, _above(graph, node, last), paths.get(last, end_path))
 
 
 def take_mean(tail: fx.GraphModule, axes: tuple[int, ...]) -> None:
-    """Let a tail end with the mean over these axes of what it gave."""
+    """Make a tail end with the mean of its output over these axes."""
     output = tail.graph.output_node()
     with tail.graph.inserting_before(output):
         output.args = (tail.graph.call_method("mean", (output.args[0], axes)),)
@@ -79,37 +79,32 @@ def take_mean(tail: fx.GraphModule, axes: tuple[int, ...]) -> None:
 
 
 def list_cuts(network: nn.Module) -> list[str]:
-    """Return the paths at which `network` can be cut, from the input up; the shortest where several name one place."""
-    return list(_shortest(trace(network)).values())
+    """Return the paths at which `network` can be cut, from the input up; the shortest where several name one node."""
+    return list(trace(network).shortest_paths.values())
 
 
 def named_cuts(backbone: Backbone) -> dict[str, dict[str, Any]]:
     """Return the cuts of a backbone by path, from the input up, each with its other names and what is above it.
 
-    names:             what Keras calls the place, and its depth ("top-2-stages").
+    names:             Keras's names of the layer, and its depth ("top-2-stages").
     layers:            how many of Keras's layers are frozen by it, or None.
     shape:             of the features there of one image of the backbone's own size.
-    parameters_above:  the share of the parameters that are above it, in [0, 1].
-    computation_above: the share of the multiplications that are done above it, in [0, 1].
+    parameters_above:  the fraction of the parameters that is above it, in [0, 1].
+    computation_above: the fraction of the multiplications that is above it, in [0, 1].
     """
     with torch.device("meta"):  # nothing is computed, and no memory is taken for the weights
         graph = trace(catalog.build(backbone))
     costs = _Costs(graph, import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size)
-    at: dict[str, fx.Node] = {
-        NOTHING: next(iter(graph.graph.nodes)),
-        **{path: node for node, path in _shortest(graph).items()},
-        WHOLE: graph.graph.output_node(),
-    }
-    names = _names(graph, backbone.layers, at)
-    frozen = {path: count for count, path in sorted(layer_names.counts(graph, backbone.layers).items(), reverse=True)}
+    names = _names(graph, backbone.layers)
+    frozen = {path: n for n, path in sorted(layer_names.paths_by_count(graph, backbone.layers).items(), reverse=True)}
     exact = {layer.name: count for count, layer in enumerate(backbone.layers, start=1)}
     return {
         path: {
             "names": names[path],
             "layers": next((exact[name] for name in names[path] if name in exact), frozen.get(path)),
-            **costs.above(node),
+            **costs.above(graph.node(path)),
         }
-        for path, node in at.items()
+        for path in names
     }
 
 
@@ -117,14 +112,14 @@ def text(cuts: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the cuts of a backbone as aligned lines for the terminal."""
     lines = [["cut", "also", "Keras's layers", "features", "parameters above", "computation above"]]
     for path, row in cuts.items():
-        shares = [f"{row[share]:.1%}" for share in ("parameters_above", "computation_above")]
+        fractions = [f"{row[name]:.1%}" for name in ("parameters_above", "computation_above")]
         count = "" if row["layers"] is None else str(row["layers"])
-        lines.append([path, ", ".join(row["names"]), count, "x".join(map(str, row["shape"])), *shares])
+        lines.append([path, ", ".join(row["names"]), count, "x".join(map(str, row["shape"])), *fractions])
     return catalog.table(lines)
 
 
 class _Costs(fx.Interpreter):  # type: ignore[misc, unused-ignore]
-    """What each node of a graph gives and costs, for one image of no content."""
+    """The shape of each node's value and its multiplications, for one image without content."""
 
     def __init__(self, graph: Graph, shape: tuple[int, int, int]) -> None:
         super().__init__(fx.GraphModule(graph.network, graph.graph))
@@ -136,7 +131,7 @@ class _Costs(fx.Interpreter):  # type: ignore[misc, unused-ignore]
             self.run(torch.empty(1, *shape, device="meta"))
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node, and note the shape of its value and the multiplications that it took."""
+        """Run a node, and record the shape of its value and the multiplications that it took."""
         before = self.counter.get_total_flops()
         value = super().run_node(n)
         self.work[n] = self.counter.get_total_flops() - before
@@ -144,37 +139,30 @@ class _Costs(fx.Interpreter):  # type: ignore[misc, unused-ignore]
         return value
 
     def above(self, node: fx.Node) -> dict[str, Any]:
-        """Return the shape at a node, and the shares of parameters and of computation that are above it."""
-        below, learned = ancestors([node]), self.traced.learned[node]
+        """Return the shape at a node, and the fractions of parameters and of computation that are above it."""
+        below, parameters = ancestors([node]), self.traced.parameters_below[node]
         return {
             "shape": list(self.shapes[node]),
-            "parameters_above": 1 - sum(self.parameters[n] for n in learned) / sum(self.parameters.values()),
+            "parameters_above": 1 - sum(self.parameters[n] for n in parameters) / sum(self.parameters.values()),
             "computation_above": 1 - sum(self.work[n] for n in below) / sum(self.work.values()),
         }
 
 
-def _names(graph: Graph, layers: Sequence[Layer], at: Mapping[str, fx.Node]) -> dict[str, list[str]]:
-    """Return for each cut the names that Keras has for it, and its depth."""
-    paths = {node: path for path, node in at.items()}
-    names: dict[str, list[str]] = {path: [] for path in at}
+def _names(graph: Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:
+    """Return the paths of the cuts, from the input up, each with Keras's names of it and its depth."""
+    names: dict[str, list[str]] = {path: [] for path in (INPUT, *graph.shortest_paths.values(), POOLED)}
     for layer in layers:
-        if layer_names.is_cut(graph, layer):
-            place = layer.place if layer.place in at else paths[graph.places[layer.place][0]]
-            names[place].append(layer.name)
-    for count in range(len(layer_names.stages(graph)), 0, -1):
-        place = layer_names.below_stages(graph, count)
-        names[place if place in at else paths[graph.places[place][0]]].append(f"top-{count}-stage{'s' * (count > 1)}")
+        if layer_names.layer_is_cut(graph, layer):
+            names[_shortest(graph, layer.path)].append(layer.name)
+    for count in range(len(layer_names.stage_ends(graph)), 0, -1):
+        path = _shortest(graph, layer_names.path_below_stages(graph, count))
+        names[path].append(f"top-{count}-stage{'s' * (count > 1)}")
     return names
 
 
-def _shortest(graph: Graph) -> dict[fx.Node, str]:
-    """Return the nodes at which the network can be cut, from the input up, with the shortest path of each."""
-    found: dict[fx.Node, str] = {}
-    for path in sorted(graph.cuts, key=graph.position):
-        node = graph.places[path][0]
-        found[node] = min(found.get(node, path), path, key=len)
-    # an identity, as timm leaves where a classifier was, ends where it begins: no place of its own
-    return {n: path for n, path in found.items() if not isinstance(graph.network.get_submodule(path), nn.Identity)}
+def _shortest(graph: Graph, path: str) -> str:
+    """Return the shortest path that names the same node as a cut's path."""
+    return graph.shortest_paths.get(graph.node(path), path)
 
 
 def _below(graph: Graph, node: fx.Node) -> fx.GraphModule:

@@ -86,7 +86,7 @@ def test_every_known_place_is_a_module_of_the_network_and_every_weight_one_of_it
     with torch.device("meta"):
         network = catalog.build(entry, {"keras": "top"}, num_classes=10)
     paths = {path for path, _ in network.named_modules()} | {"input", "pooled", ""}
-    assert {layer.place for layer in entry.layers} <= paths
+    assert {layer.path for layer in entry.layers} <= paths
     told = [name for layer in entry.layers for name in layer.tensors]
     gammas = (
         {name for name in network.state_dict() if name.endswith("bn.weight")} if "inception" in entry.name else set()
@@ -124,7 +124,7 @@ def test_there_are_as_many_layers_as_in_keras(name):
 
 def test_inceptions_known_layers_have_the_shapes_that_keras_prints():
     shapes, layers = output_shapes("inception_v3", 299), layers_of("inception_v3")
-    assert {name: shapes[layers[name].place] for name in INCEPTION_V3} == {
+    assert {name: shapes[layers[name].path] for name in INCEPTION_V3} == {
         name: (1, channels, side, side) for name, (channels, side) in INCEPTION_V3.items()
     }
 
@@ -132,18 +132,18 @@ def test_inceptions_known_layers_have_the_shapes_that_keras_prints():
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_vggs_known_layers_have_the_shapes_that_keras_prints(name):
     shapes, layers = output_shapes(name, 224), layers_of(name)
-    pools = {layer: shapes[layers[layer].place] for layer in VGG_POOLS}
+    pools = {layer: shapes[layers[layer].path] for layer in VGG_POOLS}
     assert pools == {layer: (1, channels, side, side) for layer, (channels, side) in VGG_POOLS.items()}
     for layer in VGG_CONVOLUTIONS[name]:
         channels, side = VGG_POOLS[layer.partition("_")[0] + "_pool"]
-        assert shapes[layers[layer].place] == (1, channels, 2 * side, 2 * side)
+        assert shapes[layers[layer].path] == (1, channels, 2 * side, 2 * side)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_vggs_convolutions_are_taken_after_their_relu_as_in_keras(name):
     network = network_on_meta(name)
     for layer in VGG_CONVOLUTIONS[name]:
-        place = int(layers_of(name)[layer].place.removeprefix("features."))
+        place = int(layers_of(name)[layer].path.removeprefix("features."))
         assert isinstance(network.features[place], torch.nn.ReLU)
         assert isinstance(network.features[place - 1], torch.nn.Conv2d)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import nn
 
+POOLED, INPUT = "pooled", "input"  # the two cuts that every network has: all of it is frozen, or nothing
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -18,7 +20,7 @@ class Layer:
     kind:    Keras's class of it.
     inputs:  the names of the layers that it takes.
     tensors: the network's tensors that Keras's weights of it are, in Keras's order.
-    place:   the path of the module whose output is the layer's; "" if no module ends there.
+    path:    the path of the module whose output is the layer's; "" if no module ends there.
     top:     whether it is only there with `include_top`.
     """
 
@@ -26,7 +28,7 @@ class Layer:
     kind: str = ""
     inputs: tuple[str, ...] = ()
     tensors: tuple[str, ...] = ()
-    place: str = ""
+    path: str = ""
     top: bool = False
 
 

@@ -43,10 +43,10 @@ def _layers() -> tuple[Layer, ...]:
     x = keras.input
     for path in ("1a_3x3", "2a_3x3", "2b_3x3", "Pool1", "3b_1x1", "4a_3x3", "Pool2"):
         is_pool = path.startswith("Pool")
-        x = keras.add("MaxPooling2D", x, place=path) if is_pool else _convolution(keras, x, f"Conv2d_{path}")
+        x = keras.add("MaxPooling2D", x, path=path) if is_pool else _convolution(keras, x, f"Conv2d_{path}")
     for number, (block, branches) in enumerate(_BLOCKS.items()):
         ends = [_branch(keras, x, f"Mixed_{block}", branch, number) for branch in branches]
-        x = keras.add("Concatenate", *ends, name=f"mixed{number}", place=f"Mixed_{block}")
+        x = keras.add("Concatenate", *ends, name=f"mixed{number}", path=f"Mixed_{block}")
     return keras.finish(x, "fc", "avg_pool")
 
 
@@ -66,7 +66,7 @@ def _branch(keras: Layers, x: str, block: str, parts: tuple[str | tuple[str, str
 def _convolution(keras: Layers, x: str, path: str) -> str:
     x = keras.convolution(x, f"{path}.conv")
     x = keras.norm(x, f"{path}.bn", scale=False)
-    return keras.add("Activation", x, place=path)
+    return keras.add("Activation", x, path=path)
 
 
 def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone, Keras, Layer
-from regraft.network.keras.layers import WHOLE, Layers, become, set_epsilon
+from regraft.network.backbones import POOLED, Backbone, Keras, Layer
+from regraft.network.keras.layers import Layers, become, set_epsilon
 
 _STAGES = (1, 2, 2, 6, 2)
 
@@ -14,14 +14,14 @@ def _layers() -> tuple[Layer, ...]:
     keras = Layers()
     x = keras.convolution(keras.input, "conv_stem", "conv1")
     x = keras.norm(x, "bn1", "conv1_bn")
-    x = keras.add("ReLU", x, name="conv1_relu", place="bn1")
+    x = keras.add("ReLU", x, name="conv1_relu", path="bn1")
     paths = [f"blocks.{stage}.{block}" for stage, count in enumerate(_STAGES) for block in range(count)]
     for number, path in enumerate(paths, start=1):
         x = _block(keras, x, number, path)
     keras.top = True
-    x = keras.add("GlobalAveragePooling2D", x, place=WHOLE)
+    x = keras.add("GlobalAveragePooling2D", x, path=POOLED)
     x = keras.add("Dropout", x, name="dropout")
-    x = keras.convolution(x, "classifier", "conv_preds", bias=True, place="")
+    x = keras.convolution(x, "classifier", "conv_preds", bias=True, path="")
     x = keras.add("Reshape", x, name="reshape_2")
     keras.add("Activation", x, name="predictions")
     return keras.in_order()
@@ -32,10 +32,10 @@ def _block(keras: Layers, x: str, number: int, path: str) -> str:
         x = keras.add("ZeroPadding2D", x, name=f"conv_pad_{number}")
     x = keras.depthwise(x, f"{path}.conv_dw", f"conv_dw_{number}")
     x = keras.norm(x, f"{path}.bn1", f"conv_dw_{number}_bn")
-    x = keras.add("ReLU", x, name=f"conv_dw_{number}_relu", place=f"{path}.bn1")
+    x = keras.add("ReLU", x, name=f"conv_dw_{number}_relu", path=f"{path}.bn1")
     x = keras.convolution(x, f"{path}.conv_pw", f"conv_pw_{number}")
     x = keras.norm(x, f"{path}.bn2", f"conv_pw_{number}_bn")
-    return keras.add("ReLU", x, name=f"conv_pw_{number}_relu", place=path)
+    return keras.add("ReLU", x, name=f"conv_pw_{number}_relu", path=path)
 
 
 def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all

@@ -15,13 +15,13 @@ def _layers() -> tuple[Layer, ...]:
     keras = Layers()
     x = keras.convolution(keras.input, "conv_stem", "Conv1")
     x = keras.norm(x, "bn1", "bn_Conv1")
-    x = keras.add("ReLU", x, name="Conv1_relu", place="bn1")
+    x = keras.add("ReLU", x, name="Conv1_relu", path="bn1")
     blocks = [(stage, block) for stage, count in enumerate(_STAGES) for block in range(count)]
     for number, (stage, block) in enumerate(blocks):
         x = _block(keras, x, number, stage, block)
     x = keras.convolution(x, "conv_head", "Conv_1")
     x = keras.norm(x, "bn2", "Conv_1_bn")
-    x = keras.add("ReLU", x, name="out_relu", place="bn2")
+    x = keras.add("ReLU", x, name="out_relu", path="bn2")
     return keras.finish(x, "classifier")
 
 
@@ -32,16 +32,16 @@ def _block(keras: Layers, x: str, number: int, stage: int, block: int) -> str:
     if number:  # the first block does not expand, and has one convolution fewer
         x = keras.convolution(x, f"{path}.conv_pw", f"{name}_expand")
         x = keras.norm(x, f"{path}.bn1", f"{name}_expand_BN")
-        x = keras.add("ReLU", x, name=f"{name}_expand_relu", place=f"{path}.bn1")
+        x = keras.add("ReLU", x, name=f"{name}_expand_relu", path=f"{path}.bn1")
         first = 2
     if block == 0 and stage in _SHRINKING:
         x = keras.add("ZeroPadding2D", x, name=f"{name}_pad")
     x = keras.depthwise(x, f"{path}.conv_dw", f"{name}_depthwise")
     x = keras.norm(x, f"{path}.bn{first}", f"{name}_depthwise_BN")
-    x = keras.add("ReLU", x, name=f"{name}_depthwise_relu", place=f"{path}.bn{first}")
+    x = keras.add("ReLU", x, name=f"{name}_depthwise_relu", path=f"{path}.bn{first}")
     x = keras.convolution(x, f"{path}.conv_pwl" if number else f"{path}.conv_pw", f"{name}_project")
-    x = keras.norm(x, f"{path}.bn{first + 1}", f"{name}_project_BN", place=f"{path}.bn{first + 1}")
-    return keras.add("Add", entered, x, name=f"{name}_add", place=path) if block else x
+    x = keras.norm(x, f"{path}.bn{first + 1}", f"{name}_project_BN", path=f"{path}.bn{first + 1}")
+    return keras.add("Add", entered, x, name=f"{name}_add", path=path) if block else x
 
 
 def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all

@@ -14,9 +14,9 @@ def _layers() -> tuple[Layer, ...]:
     keras = Layers()
     x = keras.add("ZeroPadding2D", keras.input, name="conv1_pad")
     x = _convolution(keras, x, "conv1", "conv1", "bn1")
-    x = keras.add("Activation", x, name="conv1_relu", place="act1")
+    x = keras.add("Activation", x, name="conv1_relu", path="act1")
     x = keras.add("ZeroPadding2D", x, name="pool1_pad")
-    x = keras.add("MaxPooling2D", x, name="pool1_pool", place="maxpool")
+    x = keras.add("MaxPooling2D", x, name="pool1_pool", path="maxpool")
     for stage, count in enumerate(_BLOCKS, start=1):
         for number in range(count):
             name, path = f"conv{stage + 1}_block{number + 1}", f"layer{stage}.{number}"
@@ -31,14 +31,14 @@ def _block(keras: Layers, x: str, name: str, path: str, *, projects: bool) -> st
     for number in (1, 2, 3):
         x = _convolution(keras, x, f"{name}_{number}", f"{path}.conv{number}", f"{path}.bn{number}")
         if number < 3:
-            x = keras.add("Activation", x, name=f"{name}_{number}_relu", place=f"{path}.act{number}")
+            x = keras.add("Activation", x, name=f"{name}_{number}_relu", path=f"{path}.act{number}")
     x = keras.add("Add", shortcut, x, name=f"{name}_add")
-    return keras.add("Activation", x, name=f"{name}_out", place=path)
+    return keras.add("Activation", x, name=f"{name}_out", path=path)
 
 
 def _convolution(keras: Layers, x: str, name: str, path: str, norm: str) -> str:
     x = keras.convolution(x, path, f"{name}_conv", bias=True)
-    return keras.norm(x, norm, f"{name}_bn", place=norm)
+    return keras.norm(x, norm, f"{name}_bn", path=norm)
 
 
 def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all

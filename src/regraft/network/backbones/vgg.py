@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone, Keras, Layer
-from regraft.network.keras.layers import WHOLE, Layers
+from regraft.network.backbones import POOLED, Backbone, Keras, Layer
+from regraft.network.keras.layers import Layers
 
 
 def _layers(convolutions: tuple[int, ...]) -> tuple[Layer, ...]:
     """Return Keras's layers, for so many convolutions a block, each with its ReLU."""
-    keras, place = Layers(), 0
+    keras, position = Layers(), 0
     x = keras.input
     for block, count in enumerate(convolutions, start=1):
         for number in range(1, count + 1):
             name = f"block{block}_conv{number}"
-            x = keras.convolution(x, f"features.{place}", name, bias=True, place=f"features.{place + 1}")
-            place += 2
-        x = keras.add("MaxPooling2D", x, name=f"block{block}_pool", place=f"features.{place}")
-        place += 1
+            x = keras.convolution(x, f"features.{position}", name, bias=True, path=f"features.{position + 1}")
+            position += 2
+        x = keras.add("MaxPooling2D", x, name=f"block{block}_pool", path=f"features.{position}")
+        position += 1
     keras.top = True
     x = keras.add("Flatten", x, name="flatten")
     x = keras.dense(x, "pre_logits.fc1", "fc1")
-    x = keras.dense(x, "pre_logits.fc2", "fc2", place=WHOLE)
+    x = keras.dense(x, "pre_logits.fc2", "fc2", path=POOLED)
     keras.dense(x, "head.fc", "predictions")
     return keras.in_order()
 

@@ -10,12 +10,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from regraft.network.backbones import Layer
+from regraft.network.backbones import INPUT, POOLED, Layer
 
 if TYPE_CHECKING:
     from torch import nn
-
-WHOLE, NOTHING = "pooled", "input"  # the two cuts that every network has: all of it is frozen, or none
 
 
 class Layers:
@@ -28,39 +26,40 @@ class Layers:
         self._made: dict[str, Layer] = {}
         self._counts: Counter[str] = Counter()
         self.top = False
-        self.input = self.add("InputLayer", name="input_layer", place=NOTHING)
+        self.input = self.add("InputLayer", name="input_layer", path=INPUT)
 
-    def add(self, kind: str, *inputs: str, name: str = "", tensors: tuple[str, ...] = (), place: str = "") -> str:
+    def add(self, kind: str, *inputs: str, name: str = "", tensors: tuple[str, ...] = (), path: str = "") -> str:
         """Add a layer, and return its name: the one that is given, or else the one that Keras counts up."""
         auto = snake_case(kind)
         if not name:
             name = f"{auto}_{self._counts[auto]}" if self._counts[auto] else auto
             self._counts[auto] += 1
-        self._made[name] = Layer(name=name, kind=kind, inputs=inputs, tensors=tensors, place=place, top=self.top)
+        self._made[name] = Layer(name=name, kind=kind, inputs=inputs, tensors=tensors, path=path, top=self.top)
         return name
 
-    def convolution(self, x: str, path: str, name: str = "", *, bias: bool = False, place: str | None = None) -> str:
-        """Add a convolution whose weights are those of the module at `path`."""
-        tensors = (f"{path}.weight", f"{path}.bias") if bias else (f"{path}.weight",)
-        return self.add("Conv2D", x, name=name, tensors=tensors, place=path if place is None else place)
+    def convolution(self, x: str, module: str, name: str = "", *, bias: bool = False, path: str | None = None) -> str:
+        """Add a convolution with the weights of the module at `module`, where it also ends, if not at `path`."""
+        tensors = (f"{module}.weight", f"{module}.bias") if bias else (f"{module}.weight",)
+        return self.add("Conv2D", x, name=name, tensors=tensors, path=module if path is None else path)
 
-    def depthwise(self, x: str, path: str, name: str) -> str:
+    def depthwise(self, x: str, module: str, name: str) -> str:
         """Add a convolution of each channel by itself."""
-        return self.add("DepthwiseConv2D", x, name=name, tensors=(f"{path}.weight",), place=path)
+        return self.add("DepthwiseConv2D", x, name=name, tensors=(f"{module}.weight",), path=module)
 
-    def norm(self, x: str, path: str, name: str = "", *, scale: bool = True, place: str = "") -> str:
+    def norm(self, x: str, module: str, name: str = "", *, scale: bool = True, path: str = "") -> str:
         """Add a batch normalisation; `scale` says whether Keras gives it a gamma."""
         parts = ("weight", "bias", "running_mean", "running_var")[not scale :]
-        return self.add("BatchNormalization", x, name=name, tensors=tuple(f"{path}.{p}" for p in parts), place=place)
+        tensors = tuple(f"{module}.{part}" for part in parts)
+        return self.add("BatchNormalization", x, name=name, tensors=tensors, path=path)
 
-    def dense(self, x: str, path: str, name: str, place: str = "") -> str:
-        """Add a dense layer whose weights are those of the module at `path`."""
-        return self.add("Dense", x, name=name, tensors=(f"{path}.weight", f"{path}.bias"), place=place)
+    def dense(self, x: str, module: str, name: str, path: str = "") -> str:
+        """Add a dense layer with the weights of the module at `module`."""
+        return self.add("Dense", x, name=name, tensors=(f"{module}.weight", f"{module}.bias"), path=path)
 
     def finish(self, x: str, classifier: str, pool: str = "") -> tuple[Layer, ...]:
         """Add the top that most networks have, the mean over places and the classes; return all in Keras's order."""
         self.top = True
-        x = self.add("GlobalAveragePooling2D", x, name=pool, place=WHOLE)
+        x = self.add("GlobalAveragePooling2D", x, name=pool, path=POOLED)
         self.dense(x, classifier, "predictions")
         return self.in_order()
 
