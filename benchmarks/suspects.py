@@ -5,7 +5,7 @@ a fault, as far as the truth is known: a fault that nobody knew of counts as a f
 
 - Near-copies made up: of 300 photographs of cats-dogs an altered copy each (compressed, resized, cropped, mirrored,
   framed, lightened, under a bar, tilted), among all 3,000.
-- Copies of Pokémon: files with equal bytes are the truth, and the finder is not told of them.
+- Duplicates of Pokémon: files with equal bytes are the truth, and the finder is not told of them.
 - Labels: the Pokémon pictures that stand under two labels; cats-dogs and Pokémon, one of each copy and without these,
   with 5 % of the labels changed by seed. Beside ours are cleanlab's rules on the same probabilities, if installed.
 - Outliers: 20 pictures each of Pokémon and CIFAR-10 planted in cats-dogs.
@@ -99,7 +99,7 @@ def made_up(arguments: argparse.Namespace) -> Found:
 
 
 def near(features: Features) -> list[tuple[int, int]]:
-    return audit.near_copies(features.rows, *suspects.neighbours(features[:]))
+    return audit.near_duplicates(features.rows, *suspects.neighbours(features[:]))
 
 
 def _crop(image: Picture, rng: np.random.Generator, most: float) -> Picture:
@@ -158,7 +158,7 @@ def pokemon(arguments: argparse.Namespace) -> Found:
         rows = features.rows
         numbers, cosines = suspects.neighbours(features[:])
         blind = [dataclasses.replace(row, id=str(at)) for at, row in enumerate(rows)]
-        groups = suspects.tied(len(rows), audit.near_copies(blind, numbers, cosines))
+        groups = suspects.tied(len(rows), audit.near_duplicates(blind, numbers, cosines))
         equal = together(range(len(rows)), [row.id for row in rows])
         found = together(range(len(rows)), groups.tolist())
         yield "pokemon, equal files found as pairs without knowing their bytes", scores(found, equal)
@@ -167,20 +167,20 @@ def pokemon(arguments: argparse.Namespace) -> Found:
             "pokemon, one file of each",
             {
                 "distinct pictures": len({row.id for row in rows}),
-                "groups of near-copies": len(result.near_copies),
-                "pictures in them": sum(len({row.id for row in copies.rows}) for copies in result.near_copies),
-                "of them under several labels": sum(len(copies.labels) > 1 for copies in result.near_copies),
+                "groups of near-copies": len(result.near_duplicates),
+                "pictures in them": sum(len({row.id for row in copies.rows}) for copies in result.near_duplicates),
+                "of them under several labels": sum(len(copies.labels) > 1 for copies in result.near_duplicates),
             },
         )
         labels = defaultdict(set)
         for row in rows:
             labels[row.id].add(row.label)
         conflicts = {id for id, several in labels.items() if len(several) > 1}
-        doubted = {row.id for suspect in result.suspects for row in suspect.rows}
+        doubted = {row.id for suspect in result.label_errors for row in suspect.rows}
         yield "pokemon, pictures under two labels found by a label in doubt", scores(doubted, conflicts)
-        first = [suspect.rows[0].id in conflicts for suspect in result.suspects[: len(conflicts)]]
+        first = [suspect.rows[0].id in conflicts for suspect in result.label_errors[: len(conflicts)]]
         yield f"pokemon, of the {len(first)} surest", {"under two labels": sum(first)}
-        names = [f"{it.rows[0].path} as {it.suggested}" for it in result.suspects if it.rows[0].id not in conflicts]
+        names = [f"{it.rows[0].path} as {it.suggested}" for it in result.label_errors if it.rows[0].id not in conflicts]
         yield "pokemon, other labels in doubt", {"count": len(names), "first": names[:15]}
         yield "pokemon, outliers", {"files": [it.rows[0].path for it in result.outliers]}
 

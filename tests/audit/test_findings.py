@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.cells import cell_len
 
-from regraft.audit.findings import COLUMNS, Copies, DeepInspection, Outlier, Suspect
+from regraft.audit.findings import COLUMNS, Audit, Duplicates, LabelError, Outlier
 from regraft.core.errors import UsageError
 from regraft.data.index import Index, Row
 from regraft.data.inspect import Inspection
@@ -18,19 +18,19 @@ def row(path, label="cat", id="", part=None, size=(10, 10)):
     return Row(path=path, location=None, id=id or path, label=label, part=part, format="PNG", size=size)
 
 
-EQUAL = Copies.of([row("b.png", id="1"), row("a.png", id="1")])
-NEAR = Copies.of([row("small.png", size=(5, 5)), row("large.png", size=(9, 9)), row("again.png", size=(5, 5))])
-CONFLICT = Copies.of([row("x/p.png", "cat"), row("y/p.png", "dog")])
-ACROSS = Copies.of(
+EQUAL = Duplicates.of([row("b.png", id="1"), row("a.png", id="1")])
+NEAR = Duplicates.of([row("small.png", size=(5, 5)), row("large.png", size=(9, 9)), row("again.png", size=(5, 5))])
+CONFLICT = Duplicates.of([row("x/p.png", "cat"), row("y/p.png", "dog")])
+ACROSS = Duplicates.of(
     [row("t.png", part="train", size=(90, 90)), row("v.png", part="validation"), row("z.png", part="test")]
 )
-SUSPECT = Suspect((row("odd.png"), row("odd copy.png", id="odd.png")), "dog", 0.875, 0.125, (row("n.png", "dog"),))
+SUSPECT = LabelError((row("odd.png"), row("odd copy.png", id="odd.png")), "dog", 0.875, 0.125, (row("n.png", "dog"),))
 OUTLIER = Outlier((row("far.png", "dog", part="test"),), 0.75, (row("near.png"),))
 
 
-def found(*copies, suspects=(SUSPECT,), outliers=(OUTLIER,), notes=()):
-    rows = [row for it in (*copies, *suspects, *outliers) for row in it.rows]
-    return DeepInspection(Inspection(Index(tuple(rows), "photos")), copies, suspects, outliers, notes)
+def found(*copies, label_errors=(SUSPECT,), outliers=(OUTLIER,), notes=()):
+    rows = [row for it in (*copies, *label_errors, *outliers) for row in it.rows]
+    return Audit(Inspection(Index(tuple(rows), "photos")), copies, label_errors, outliers, notes)
 
 
 def test_the_largest_of_the_last_part_is_kept():
@@ -50,15 +50,15 @@ def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
     assert [
         tuple(record[name] for name in ("finding", "number", "path", "action", "beside")) for record in records
     ] == [
-        ("near-copy", "1", "x/p.png", "decide the label", ""),
-        ("near-copy", "1", "y/p.png", "decide the label", "x/p.png"),
-        ("near-copy", "2", "z.png", "keep", ""),
-        ("near-copy", "2", "v.png", "remove", "z.png"),
-        ("near-copy", "2", "t.png", "remove", "z.png"),
-        ("copy", "3", "a.png", "keep", ""),
-        ("copy", "3", "b.png", "remove", "a.png"),
-        ("label", "1", "odd.png", "check the label", "n.png"),
-        ("label", "1", "odd copy.png", "check the label", "n.png"),
+        ("near-duplicate", "1", "x/p.png", "decide the label", ""),
+        ("near-duplicate", "1", "y/p.png", "decide the label", "x/p.png"),
+        ("near-duplicate", "2", "z.png", "keep", ""),
+        ("near-duplicate", "2", "v.png", "remove", "z.png"),
+        ("near-duplicate", "2", "t.png", "remove", "z.png"),
+        ("duplicate", "3", "a.png", "keep", ""),
+        ("duplicate", "3", "b.png", "remove", "a.png"),
+        ("label error", "1", "odd.png", "check the label", "n.png"),
+        ("label error", "1", "odd copy.png", "check the label", "n.png"),
         ("outlier", "1", "far.png", "look", "near.png"),
     ]
     assert (records[-1]["label"], records[-1]["part"], records[-1]["score"]) == ("dog", "test", "0.7500")
@@ -67,7 +67,7 @@ def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
 
 def test_paths_of_every_kind_come_back_from_the_csv(tmp_path):
     names = ["comma, name.png", 'quote".png', "写真.png", "line\nbreak.png", "not \udcff text.png"]
-    found(Copies.of([row(name) for name in names])).write_csv(tmp_path / "found.csv")
+    found(Duplicates.of([row(name) for name in names])).write_csv(tmp_path / "found.csv")
     with (tmp_path / "found.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert {record["path"] for record in csv.DictReader(file)} >= set(names)
 
@@ -75,7 +75,7 @@ def test_paths_of_every_kind_come_back_from_the_csv(tmp_path):
 def test_an_earlier_csv_of_findings_is_replaced_and_another_file_is_not(tmp_path):
     path = tmp_path / "found.csv"
     found(EQUAL).write_csv(path)
-    found(suspects=(), outliers=()).write_csv(path)
+    found(label_errors=(), outliers=()).write_csv(path)
     assert path.read_text() == ",".join(COLUMNS) + "\n"
     path.write_text("path,label\na.png,cat\n")
     with pytest.raises(UsageError, match="holds no findings"):
@@ -85,23 +85,23 @@ def test_an_earlier_csv_of_findings_is_replaced_and_another_file_is_not(tmp_path
 
 def test_the_json_has_the_plain_inspection_and_the_findings():
     plain = Inspection(Index((*EQUAL.rows, *NEAR.rows, *SUSPECT.rows, *OUTLIER.rows), "photos"))
-    told = DeepInspection(plain, (NEAR, EQUAL), (SUSPECT,), (OUTLIER,), ("a note",)).to_dict()
+    told = Audit(plain, (NEAR, EQUAL), (SUSPECT,), (OUTLIER,), ("a note",)).to_dict()
     assert json.loads(json.dumps(told)) == told
     assert told["used"] == 8
-    assert {name: told[name] for name in ("copies", "near_copies", "label_suspects", "outliers")} == {
+    assert {name: told[name] for name in ("copies", "near_duplicates", "label_errors", "outliers")} == {
         "copies": 2,
-        "near_copies": 1,
-        "label_suspects": 1,
+        "near_duplicates": 1,
+        "label_errors": 1,
         "outliers": 1,
     }
-    assert told["files"]["near_copies"] == [
+    assert told["files"]["near_duplicates"] == [
         [
             {"path": "large.png", "label": "cat", "part": None, "action": "keep"},
             {"path": "again.png", "label": "cat", "part": None, "action": "remove"},
             {"path": "small.png", "label": "cat", "part": None, "action": "remove"},
         ]
     ]
-    assert [file["path"] for file in told["files"]["label_suspects"]] == ["odd.png", "odd copy.png"]
+    assert [file["path"] for file in told["files"]["label_errors"]] == ["odd.png", "odd copy.png"]
     assert told["files"]["outliers"] == [{"path": "far.png", "label": "dog", "part": "test", "distance": 0.75}]
     assert told["notes"] == ["a note"]
 
@@ -121,7 +121,7 @@ def test_the_text_says_what_was_found():
 
 
 def test_nothing_found_is_said_too():
-    shown = found(suspects=(), outliers=()).text()
+    shown = found(label_errors=(), outliers=()).text()
     assert "0 pictures in more than one version" in shown
     assert "0 labels in doubt" in shown
     assert "0 pictures far from all others" in shown
@@ -131,9 +131,11 @@ def test_nothing_found_is_said_too():
 def test_no_line_is_wider_than_the_terminal_and_none_holds_a_control_character(width):
     names = ["a long folder name/" * 9, "写真" * 40, "\x1b[2J\r\n\u202e\udcff" * 9]
     rows = [row(f"{name}{number}.png", f"{name}{number % 2}") for name in names for number in range(12)]
-    copies = [Copies.of(rows[at : at + 3]) for at in range(0, len(rows), 3)]
-    suspects = [Suspect((row,), names[1], 0.5, 0.25) for row in rows]
-    shown = found(*copies, suspects=suspects, outliers=[Outlier((row,), 1.0) for row in rows], notes=names).text(width)
+    copies = [Duplicates.of(rows[at : at + 3]) for at in range(0, len(rows), 3)]
+    suspects = [LabelError((row,), names[1], 0.5, 0.25) for row in rows]
+    shown = found(*copies, label_errors=suspects, outliers=[Outlier((row,), 1.0) for row in rows], notes=names).text(
+        width
+    )
     assert max(cell_len(line) for line in shown.splitlines()) <= width
     assert all(character.isprintable() or character == "\n" for character in shown)
     assert "and 26 more; --json lists all" in shown
@@ -141,4 +143,4 @@ def test_no_line_is_wider_than_the_terminal_and_none_holds_a_control_character(w
 
 def test_the_repr_is_one_line():
     counts = "1 picture in more than one version; 1 label in doubt; 1 picture far from all others"
-    assert repr(found(NEAR)) == f"<DeepInspection of photos: {counts}>"
+    assert repr(found(NEAR)) == f"<Audit of photos: {counts}>"

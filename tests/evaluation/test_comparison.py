@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.evaluation.comparison import Candidate, Comparison
-from regraft.evaluation.learning_curve import Growth
+from regraft.evaluation.learning_curve import LearningCurve
 from regraft.evaluation.significance import paired_repeats
 
 
@@ -55,7 +55,7 @@ def test_more_than_a_standard_error_is_not_given_up_for_speed():
     quick = candidate("quick", 0.90, 5)
     slow = Candidate(**{**vars(candidate("slow", 0.945, 10)), "scores": tuple(0.90 + scores)})
     pair = comparison(quick, slow).against_best[0]
-    assert pair.verdict == "undecided" and -pair.difference > (pair.high - pair.low) / 4
+    assert pair.outcome == "undecided" and -pair.difference > (pair.high - pair.low) / 4
     assert comparison(quick, slow).recommendation() == (
         "Take slow. quick did 4.5 points worse and is 2.0 times as quick. "
         "Not distinguishable from slow with this many images: quick."
@@ -85,12 +85,12 @@ def test_the_table_has_a_row_for_each_and_the_dictionary_is_json():
     assert "\N{MINUS SIGN}3.0" in lines[4] and "worse" in lines[4]
     values = json.loads(json.dumps(found.to_dict()))
     assert values["recommended"] == "large at blocks.5"
-    assert values["candidates"][1]["against_best"]["verdict"] == "worse"
+    assert values["candidates"][1]["against_best"]["outcome"] == "worse"
     assert values["candidates"][0]["against_best"] is None
 
 
 def test_the_page_has_the_table_the_picture_and_names_as_they_are():
-    grown = Growth(
+    grown = LearningCurve(
         sizes=(10, 20, 40),
         accuracy=(0.7, 0.8, 0.9),
         low=(0.6, 0.7, 0.8),
@@ -100,7 +100,9 @@ def test_the_page_has_the_table_the_picture_and_names_as_they_are():
         gain=paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2),
         gains={"a": paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2)},
     )
-    found = comparison(candidate("a<b", 0.9, 5), candidate("large", 0.93, 9), notes=("left & out",), growth=grown)
+    found = comparison(
+        candidate("a<b", 0.9, 5), candidate("large", 0.93, 9), notes=("left & out",), learning_curve=grown
+    )
     page = found.html()
     assert "a&lt;b" in page and "left &amp; out" in page and '<th scope="row"><bdi>large</bdi></th>' in page
     assert "data:image/svg+xml;base64," in page and "Would more photographs help? Yes" in page

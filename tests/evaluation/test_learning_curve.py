@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from regraft.evaluation.learning_curve import Growth, growth
+from regraft.evaluation.learning_curve import LearningCurve, summarise
 from regraft.evaluation.significance import Paired, paired_repeats
 from regraft.training.cross_validation import CurvePoints
 
@@ -21,10 +21,10 @@ def curve(*shares, spread=0.02):
 
 
 def test_it_says_yes_and_for_which_class_where_the_last_doubling_helped():
-    found = growth(curve((0.5, 0.2), (0.8, 0.3), (0.81, 0.95)), ("cat", "dog"), 100)
-    assert found.halved == 20 and found.gain.verdict == "better"
+    found = summarise(curve((0.5, 0.2), (0.8, 0.3), (0.81, 0.95)), ("cat", "dog"), 100)
+    assert found.halved == 20 and found.gain.outcome == "better"
     assert list(found.gains) == ["dog", "cat"]
-    assert [pair.verdict for pair in found.gains.values()] == ["better", "undecided"]
+    assert [pair.outcome for pair in found.gains.values()] == ["better", "undecided"]
     assert found.text().startswith("Would more photographs help? Yes: learning from 40 photographs instead of 20 ")
     assert "Recall rose most for dog (+" in found.text() and "cat (" not in found.text()
     assert "The lowest recall is that of cat" in found.text()
@@ -36,7 +36,7 @@ def paired(difference, p_value):
 
 def grown(**gains):
     """Errors of a half, then a quarter."""
-    return Growth(
+    return LearningCurve(
         sizes=(10, 20),
         accuracy=(0.5, 0.75),
         low=(0.4, 0.7),
@@ -64,22 +64,22 @@ def test_the_gain_is_that_of_the_same_rounds():
         [right[repeat][FOLDS[repeat] == fold].mean() for repeat in range(4) for fold in range(5)]
         for right in made.correct
     ]
-    assert growth(made, ("cat", "dog"), 100).gain == paired_repeats(*rounds, 0.2)
+    assert summarise(made, ("cat", "dog"), 100).gain == paired_repeats(*rounds, 0.2)
 
 
 def test_it_says_hardly_where_nothing_is_left_to_gain():
-    found = growth(curve((1, 1), (1, 1), spread=0), ("cat", "dog"), 100)
+    found = summarise(curve((1, 1), (1, 1), spread=0), ("cat", "dog"), 100)
     assert found.text().startswith("Would more photographs help? Hardly: ")
     assert {pair.difference for pair in found.gains.values()} == {0}
 
 
 def test_it_says_that_it_can_not_be_told_where_noise_would_hide_it():
-    found = growth(curve((0.80, 0.80), (0.81, 0.81), spread=0.05), ("cat", "dog"), 100)
+    found = summarise(curve((0.80, 0.80), (0.81, 0.81), spread=0.05), ("cat", "dog"), 100)
     assert "These are too few to tell" in found.text()
 
 
 def test_with_a_single_size_there_is_nothing_to_compare():
-    found = growth(curve((0.8, 0.8)), ("cat", "dog"), 100)
+    found = summarise(curve((0.8, 0.8)), ("cat", "dog"), 100)
     assert found.gain is None and "too few to leave half of them out" in found.text()
 
 
@@ -87,11 +87,11 @@ def test_bands_are_those_of_the_separate_images():
     """Wilson's interval of 25 of 50, as statsmodels.stats.proportion.proportion_confint gives it."""
     right = np.zeros((1, 4, 100), bool)
     right[:, :, ::2] = True
-    found = growth(CurvePoints((80,), LABELS, FOLDS, right), ("cat", "dog"), 50)
+    found = summarise(CurvePoints((80,), LABELS, FOLDS, right), ("cat", "dog"), 50)
     assert (found.low[0], found.high[0]) == pytest.approx((0.36645, 0.63355), abs=1e-4)
 
 
 def test_the_dictionary_is_json():
-    values = json.loads(json.dumps(growth(curve((0.5, 0.2), (0.8, 0.3)), ("cat", "dog"), 100).to_dict()))
+    values = json.loads(json.dumps(summarise(curve((0.5, 0.2), (0.8, 0.3)), ("cat", "dog"), 100).to_dict()))
     assert values["sizes"] == [10, 20] and set(values["recalls"]) == {"cat", "dog"}
-    assert values["gain"]["verdict"] == "better"
+    assert values["gain"]["outcome"] == "better"

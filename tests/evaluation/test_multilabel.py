@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from regraft.core.errors import DataError
 from regraft.evaluation.intervals import wilson
-from regraft.evaluation.multilabel import LabelsEvaluation, choose_thresholds, evaluate_labels
+from regraft.evaluation.multilabel import MultilabelEvaluation, choose_thresholds, evaluate
 
 NAMES = ["beach", "猫", "sunset", "tree"]
 
@@ -23,7 +23,7 @@ def random_answers(n, n_labels=4, seed=0):
 def test_every_measure_of_a_label_is_that_of_scikit_learn():
     shares, truth = random_answers(200)
     cuts = np.array([0.3, 0.5, 0.6, 0.9])
-    found, said = evaluate_labels(shares, truth, NAMES, cuts), shares >= cuts
+    found, said = evaluate(shares, truth, NAMES, cuts), shares >= cuts
     for at, name in enumerate(NAMES):
         scores, pair = found.per_label[name], (truth[:, at], said[:, at])
         assert (scores["n"], scores["n_predicted"]) == (truth[:, at].sum(), said[:, at].sum())
@@ -44,12 +44,10 @@ def test_every_measure_of_a_label_is_that_of_scikit_learn():
 def test_an_image_is_exact_only_if_every_label_is_right():
     shares = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
     truth = np.array([[1, 0], [1, 0], [0, 0], [0, 1]])
-    found = evaluate_labels(shares, truth, ["a", "b"])
+    found = evaluate(shares, truth, ["a", "b"])
     assert (found.n, found.exact_match) == (4, 0.75)
     assert found.exact_match_interval == wilson(3, 4)
-    assert (
-        evaluate_labels(shares, truth, ["a", "b"], [0.5, 0.95]).exact_match == 0.75
-    )  # the second is right now, the last not
+    assert evaluate(shares, truth, ["a", "b"], [0.5, 0.95]).exact_match == 0.75  # the second is right now, the last not
 
 
 def best_f1(shares, truth):
@@ -83,7 +81,7 @@ def test_equal_probabilities_are_all_taken_where_most_have_the_label(equal):
 def test_a_label_that_no_image_has_is_left_out_of_the_means_and_says_nothing():
     shares, truth = random_answers(60)
     shares[:, 2], truth[:, 2] = 0.1, 0
-    found = evaluate_labels(shares, truth, NAMES, choose_thresholds(shares, truth))
+    found = evaluate(shares, truth, NAMES, choose_thresholds(shares, truth))
     nowhere = found.per_label["sunset"]
     assert (nowhere["n"], nowhere["n_predicted"], nowhere["threshold"]) == (0, 0, 0.5)
     assert (nowhere["average_precision"], nowhere["recall_interval"]) == (None, (0, 1))
@@ -95,7 +93,7 @@ def test_a_label_that_no_image_has_is_left_out_of_the_means_and_says_nothing():
 
 
 def test_images_without_any_label_that_are_said_to_have_none_are_all_right():
-    found = evaluate_labels(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"])
+    found = evaluate(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"])
     assert (found.exact_match, found.mean_average_precision) == (1, None)
     assert found.macro == found.micro == {"precision": 0, "recall": 0, "f1": 0}
     json.dumps(found.to_dict(), allow_nan=False)
@@ -103,23 +101,23 @@ def test_images_without_any_label_that_are_said_to_have_none_are_all_right():
 
 
 def test_one_label_is_enough():
-    found = evaluate_labels(np.array([[0.9], [0.1]]), np.array([[1], [0]]), ["a"])
+    found = evaluate(np.array([[0.9], [0.1]]), np.array([[1], [0]]), ["a"])
     assert (found.exact_match, found.macro["f1"], found.mean_average_precision) == (1, 1, 1)
 
 
 def test_the_dictionary_survives_json():
-    found = evaluate_labels(*random_answers(50), NAMES)
-    back = LabelsEvaluation.from_dict({**json.loads(json.dumps(found.to_dict(), allow_nan=False)), "part": "test"})
+    found = evaluate(*random_answers(50), NAMES)
+    back = MultilabelEvaluation.from_dict({**json.loads(json.dumps(found.to_dict(), allow_nan=False)), "part": "test"})
     assert back.text() == found.text()
     assert back.per_label["tree"]["f1"] == found.per_label["tree"]["f1"]
 
 
 def test_the_text_has_the_exact_share_with_its_interval_and_a_line_for_each_label():
     shares = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
-    text = evaluate_labels(shares, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
+    text = evaluate(shares, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
     assert "exact     75.0 % of the images have all labels right (95 %: 30.1\N{EN DASH}95.4, 3 of 4)" in text
     assert ["a", "2", "100.0", "100.0", "100.0", "100.0", "0.500"] in [line.split() for line in text.splitlines()]
-    many = evaluate_labels(*random_answers(90, 50), [f"label {at}" for at in range(50)]).text().splitlines()
+    many = evaluate(*random_answers(90, 50), [f"label {at}" for at in range(50)]).text().splitlines()
     assert many[-1] == "and 20 labels with a higher F1; --json lists all"
     assert len({cell_len(line) for line in many[5:-1]}) == 1
 
@@ -141,4 +139,4 @@ GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])
 )
 def test_what_cannot_be_meant_is_refused_with_words(shares, truth, labels, words):
     with pytest.raises(DataError, match=words):
-        evaluate_labels(np.asarray(shares), np.asarray(truth), labels)
+        evaluate(np.asarray(shares), np.asarray(truth), labels)

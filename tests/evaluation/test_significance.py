@@ -46,7 +46,7 @@ def test_the_other_way_round_is_the_mirror_image():
     one, other = paired(a, b), paired(b, a)
     assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
     assert one.p_value == other.p_value
-    assert (one.verdict, other.verdict) == ("better", "worse")
+    assert (one.outcome, other.outcome) == ("better", "worse")
 
 
 def test_the_interval_holds_the_truth_about_95_times_in_100():
@@ -59,13 +59,13 @@ def test_the_interval_holds_the_truth_about_95_times_in_100():
 
 def test_equal_models_are_called_different_at_most_5_times_in_100():
     tables = np.random.default_rng(4).multinomial(160, [0.8, 0.06, 0.06, 0.08], 400)
-    assert np.mean([paired(*answers(*table)).verdict != "undecided" for table in tables]) <= 0.05
+    assert np.mean([paired(*answers(*table)).outcome != "undecided" for table in tables]) <= 0.05
 
 
 @pytest.mark.parametrize("table", [(5, 0, 0, 0), (0, 0, 0, 5), (3, 0, 0, 4), (1, 0, 0, 0), (0, 1, 0, 0)])
 def test_few_or_equal_answers_decide_nothing(table):
     found = paired(*answers(*table))
-    assert found.verdict == "undecided"
+    assert found.outcome == "undecided"
     assert found.p_value == 1
     assert -1 <= found.low <= found.difference <= found.high <= 1
     assert found.low < found.high
@@ -73,7 +73,7 @@ def test_few_or_equal_answers_decide_nothing(table):
 
 def test_all_against_nothing_is_decided():
     found = paired([False] * 10, [True] * 10)
-    assert (found.difference, found.verdict) == (1, "better")
+    assert (found.difference, found.outcome) == (1, "better")
     assert found.p_value == pytest.approx(2 / 2**10)
     assert found.high == pytest.approx(1)
 
@@ -91,11 +91,11 @@ def test_the_sentence_says_it_in_percentage_points_with_names():
     )
 
 
-def test_the_dictionary_survives_json_and_has_the_verdict():
+def test_the_dictionary_survives_json_and_has_the_outcome():
     found = paired(*answers(20, 9, 1, 3))
     back = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert Paired(**{name: value for name, value in back.items() if name != "verdict"}) == found
-    assert back["verdict"] == "better"
+    assert Paired(**{name: value for name, value in back.items() if name != "outcome"}) == found
+    assert back["outcome"] == "better"
 
 
 @pytest.mark.parametrize(("a", "b"), [([], []), ([True], [True, False]), ([[True]], [[True]])])
@@ -125,16 +125,16 @@ def test_models_that_differ_by_chance_of_the_split_alone_are_seldom_called_diffe
         right_a, right_b = rng.random((2, 100)) < 0.8  # what each model gets right, whatever it was trained on
         folds = np.concatenate([rng.permutation(100).reshape(5, 20) for _ in range(10)])
         found = paired_repeats(right_a[folds].mean(axis=1), right_b[folds].mean(axis=1), test_share=0.2)
-        decided.append(found.verdict != "undecided")
+        decided.append(found.outcome != "undecided")
     assert np.mean(decided) <= 0.1
 
 
 def test_scores_that_never_differ_are_undecided_and_those_that_always_do_are_not():
     scores = [0.1 + 0.2, 0.7, 0.9]
     same = paired_repeats(scores, [0.3, 0.7, 0.9], test_share=0.2)
-    assert (same.verdict, same.p_value) == ("undecided", 1)
+    assert (same.outcome, same.p_value) == ("undecided", 1)
     less = paired_repeats([score - 0.1 for score in scores], scores, test_share=0.2)
-    assert (less.verdict, less.p_value) == ("better", 0)
+    assert (less.outcome, less.p_value) == ("better", 0)
     assert less.low == pytest.approx(0.1)
 
 

@@ -13,7 +13,7 @@ from tests.conftest import PLAIN
 
 from regraft.core.errors import DataError, UsageError
 from regraft.data.read import read
-from regraft.pipeline.audit import DeepOptions, inspect, near_copies
+from regraft.pipeline.audit import DeepOptions, inspect, near_duplicates
 
 OPTIONS = DeepOptions(**PLAIN, size=64)
 BICUBIC = Image.Resampling.BICUBIC
@@ -60,15 +60,15 @@ def hashes(folder):
 def test_every_fault_is_found_and_no_file_is_touched(source):
     before = hashes(source)
     found = inspect(source, OPTIONS)
-    groups = [{row.path for row in copies.rows} for copies in found.copies]
+    groups = [{row.path for row in copies.rows} for copies in found.duplicates]
     assert sorted(map(sorted, groups)) == [
         ["blue/03.png", "red/blue small.png"],
         ["blue/07.png", "green/blue 07.png"],
         ["green/01.png", "green/crop of 01.jpg"],
         ["red/05.png", "red/copy.png"],
     ]
-    assert [len(copies.labels) for copies in found.copies] == [2, 2, 1, 1], "what is under two labels comes first"
-    suspects = {row.path: suspect.suggested for suspect in found.suspects for row in suspect.rows}
+    assert [len(copies.labels) for copies in found.duplicates] == [2, 2, 1, 1], "what is under two labels comes first"
+    suspects = {row.path: suspect.suggested for suspect in found.label_errors for row in suspect.rows}
     assert suspects == {
         "green/wrong.png": "red",
         "green/blue 07.png": "blue",
@@ -80,7 +80,7 @@ def test_every_fault_is_found_and_no_file_is_touched(source):
 
 def test_what_is_shown_beside_a_finding_is_no_copy_of_it(source):
     found = inspect(source, OPTIONS)
-    suspect = next(it for it in found.suspects if it.rows[0].path == "green/blue 07.png")
+    suspect = next(it for it in found.label_errors if it.rows[0].path == "green/blue 07.png")
     beside = [row.path for row in suspect.nearest]
     assert len(beside) == 3
     assert "blue/07.png" not in beside
@@ -102,9 +102,9 @@ def test_copies_across_parts_come_before_other_copies(source, tmp_path):
         save_as.parent.mkdir(parents=True, exist_ok=True)
         save_as.write_bytes(path.read_bytes())
     found = inspect(parts, OPTIONS)
-    across = [copies for copies in found.copies if len(copies.parts) > 1]
+    across = [copies for copies in found.duplicates if len(copies.parts) > 1]
     assert [[row.path for row in copies.rows] for copies in across] == [["test/red/copy.png", "train/red/05.png"]]
-    assert found.copies.index(across[0]) == 2, "after the two that stand under two labels"
+    assert found.duplicates.index(across[0]) == 2, "after the two that stand under two labels"
 
 
 def test_the_second_inspection_says_the_same_as_the_first(source, tmp_path):
@@ -112,13 +112,13 @@ def test_the_second_inspection_says_the_same_as_the_first(source, tmp_path):
         inspect(source, OPTIONS).write_csv(tmp_path / name)
     assert (tmp_path / "first.csv").read_text() == (tmp_path / "second.csv").read_text()
     with (tmp_path / "first.csv").open(newline="") as file:
-        assert {record["finding"] for record in csv.DictReader(file)} >= {"copy", "near-copy", "label"}
+        assert {record["finding"] for record in csv.DictReader(file)} >= {"duplicate", "near-duplicate", "label error"}
 
 
 def test_an_index_that_was_read_already_is_taken_as_it_is(source):
     found = inspect(read(source), OPTIONS)
-    assert "green/blue 07.png" not in [row.path for copies in found.copies for row in copies.rows], "it was ignored"
-    assert len(found.copies) == 3
+    assert "green/blue 07.png" not in [row.path for copies in found.duplicates for row in copies.rows], "it was ignored"
+    assert len(found.duplicates) == 3
 
 
 def test_conflicts_are_refused_if_they_are_to_be(source):
@@ -138,7 +138,7 @@ def test_few_pictures_or_classes_are_looked_at_as_far_as_they_go(tmp_path, count
         for number in range(count):
             save(scene(kind, number), tmp_path / "photos" / kind / f"{number}.png")
     found = inspect(tmp_path / "photos", OPTIONS)
-    assert found.suspects == ()
+    assert found.label_errors == ()
     assert found.notes == ("No label was judged: that takes two classes of 5 separate pictures or more each.",)
 
 
@@ -147,7 +147,7 @@ def test_a_class_that_is_too_small_is_named_and_the_others_are_judged(source):
         save(scene("grey", number), source / "rare" / f"{number}.png")
     found = inspect(source, OPTIONS)
     assert found.notes == ("Not judged, with fewer than 5 separate pictures each: rare.",)
-    assert "green/wrong.png" in [row.path for suspect in found.suspects for row in suspect.rows]
+    assert "green/wrong.png" in [row.path for suspect in found.label_errors for row in suspect.rows]
 
 
 def test_a_source_of_broken_images_alone_is_told_and_fails_nothing(tmp_path):
@@ -157,7 +157,7 @@ def test_a_source_of_broken_images_alone_is_told_and_fails_nothing(tmp_path):
         path.write_bytes(path.read_bytes()[:-40])
     found = inspect(tmp_path / "photos", OPTIONS)
     assert len(found.inspection.index.broken) == 3
-    assert found.copies == found.suspects == found.outliers == ()
+    assert found.duplicates == found.label_errors == found.outliers == ()
     assert "3 broken" in found.text()
 
 
@@ -166,4 +166,4 @@ def test_pictures_that_vanish_while_they_are_compared_are_like_no_other(source):
     numbers = np.array([[other for other in range(6) if other != at] for at in range(6)])
     gone = [replace(row, id=str(at), path="gone") for at, row in enumerate(rows)]
     (source / rows[0].path).unlink()
-    assert near_copies(gone, numbers, np.ones(numbers.shape, np.float32)) == []
+    assert near_duplicates(gone, numbers, np.ones(numbers.shape, np.float32)) == []

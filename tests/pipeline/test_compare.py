@@ -31,7 +31,7 @@ def test_candidates_are_compared_on_the_same_rounds(photos):
     assert (found.images, found.separate, found.folds, found.repeats) == (36, 36, 5, 10)
     assert all(len(candidate.scores) == 50 for candidate in found.candidates)
     assert all(candidate.milliseconds > 0 and candidate.megabytes > 1 for candidate in found.candidates)
-    assert found.growth.sizes[-1] == 29 and set(found.growth.recalls) == {"blue", "green", "red"}
+    assert found.learning_curve.sizes[-1] == 29 and set(found.learning_curve.recalls) == {"blue", "green", "red"}
     json.dumps(found.to_dict())
 
 
@@ -120,7 +120,7 @@ def test_pokemon_is_told_apart_as_well_as_by_hand_and_wants_more_photographs():
     source = Path(os.environ["REGRAFT_DATA"]) / "pokemon.zip"
     found = compare(source, CompareOptions(backbones="efficientnet_lite0"))
     assert found.best.accuracy == pytest.approx(0.905, abs=0.015)
-    assert found.growth.gain.difference > 0.01 and found.growth.accuracy[0] < 0.75
+    assert found.learning_curve.gain.difference > 0.01 and found.learning_curve.accuracy[0] < 0.75
 
 
 def test_names_are_divided_by_commas_and_each_counts_once():

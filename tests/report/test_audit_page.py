@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from regraft.audit.findings import Copies, DeepInspection, Outlier, Suspect
+from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
 from regraft.data.index import Index, Row
 from regraft.data.inspect import Inspection
 from regraft.report import audit_page
@@ -65,9 +65,9 @@ def row(path, label="cat", part=None, colour="red"):
     return Row(path=path, location=Painted(colour), id=path, label=label, part=part, format="PNG", size=(300, 200))
 
 
-def inspection(copies=(), suspects=(), outliers=(), notes=(), name="photos"):
-    rows = [row for it in (*copies, *suspects, *outliers) for row in it.rows]
-    return DeepInspection(Inspection(Index(tuple(rows), name)), copies, suspects, outliers, notes)
+def inspection(copies=(), label_errors=(), outliers=(), notes=(), name="photos"):
+    rows = [row for it in (*copies, *label_errors, *outliers) for row in it.rows]
+    return Audit(Inspection(Index(tuple(rows), name)), copies, label_errors, outliers, notes)
 
 
 def colour(address):
@@ -78,11 +78,11 @@ def colour(address):
 @pytest.fixture
 def full():
     copies = [
-        Copies.of([row("x/a.png", "cat"), row("y/a.png", "dog")]),
-        Copies.of([row("train/b.png", part="train"), row("test/b.png", part="test")]),
-        Copies.of([row(f"c{number}.png") for number in range(9)]),
+        Duplicates.of([row("x/a.png", "cat"), row("y/a.png", "dog")]),
+        Duplicates.of([row("train/b.png", part="train"), row("test/b.png", part="test")]),
+        Duplicates.of([row(f"c{number}.png") for number in range(9)]),
     ]
-    suspect = Suspect((row("odd.png", colour="blue"),), "dog", 0.97, 0.02, (row("like odd.png", "dog"),))
+    suspect = LabelError((row("odd.png", colour="blue"),), "dog", 0.97, 0.02, (row("like odd.png", "dog"),))
     outlier = Outlier((row("far.png", colour="lime"),), 0.61, (row("near far.png"),))
     return inspection(copies, [suspect], [outlier], ["A note."])
 
@@ -107,8 +107,8 @@ def test_the_page_needs_nothing_beside_it(full):
 
 
 def test_a_long_section_shows_its_first_cards_and_says_how_many_more():
-    suspects = [Suspect((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
-    page = Page(audit_page.render(inspection(suspects=suspects)))
+    suspects = [LabelError((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
+    page = Page(audit_page.render(inspection(label_errors=suspects)))
     assert page.text.count("seen as dog") == audit_page.SHOWN_CARDS == 60
     assert "and 15 more" in page.text
 
@@ -126,7 +126,7 @@ def test_nothing_found_makes_a_page_too():
 
 def test_names_are_shown_and_never_become_markup():
     evil = "<script>alert(1)</script>\udcff.png"
-    copies = [Copies.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
+    copies = [Duplicates.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
     text = audit_page.render(inspection(copies, notes=["<i>"], name="<u>photos"))
     assert "<script" not in text
     assert all(name in Page(text).text for name in ("<b>cat", "<i>", "<u>photos", "<script>alert(1)</script>"))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from regraft.evaluation.metrics import evaluate
-from regraft.evaluation.multilabel import evaluate_labels
+from regraft.evaluation.multilabel import evaluate as evaluate_multilabel
 from regraft.report import pages as report
 from regraft.report import plots
 from regraft.report.grids import Tile
@@ -245,7 +245,7 @@ def test_where_images_have_several_labels_the_page_is_of_labels():
     rng = np.random.default_rng(0)
     shares = rng.random((200, 3))
     truth = (rng.random((200, 3)) < shares) * [1, 1, 0]
-    found = evaluate_labels(shares, truth, ["beach", "<tree>", "nowhere"], [0.5, 0.25, 0.99])
+    found = evaluate_multilabel(shares, truth, ["beach", "<tree>", "nowhere"], [0.5, 0.25, 0.99])
     labels = dataclasses.replace(
         full_page(), evaluation=found, answers=[Answer("a.jpg", None, "beach, <tree>", "beach", None)], mistakes=()
     )

@@ -228,8 +228,8 @@ def test_the_picture_names_no_address_but_those_of_the_svg_format():
 
 def test_drawing_never_imports_pyplot():
     program = (
-        "import sys; from regraft.evaluation import curves; "
-        "curves.svg(curves.class_counts({'train': {'a': 1}})); print('matplotlib.pyplot' in sys.modules)"
+        "import sys; from regraft.report import plots; "
+        "plots.svg(plots.class_counts({'train': {'a': 1}})); print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,7 +1,7 @@
 """What a deep inspection found: pictures that are there twice, labels in doubt, pictures that are like no other.
 
 Rows of an index enter; JSON, lines for a terminal and a CSV to act on leave. Finding
-them is left to `suspects` and `near_copies`, the page with the pictures to `report/deep`.
+them is left to `suspects` and `near_duplicates`, the page with the pictures to `report/deep`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LISTED = 10  # of each finding on a terminal
 
 
 @dataclass(frozen=True)
-class Copies:
+class Duplicates:
     """Files that show one picture; the one to keep stands first, see `of`."""
 
     rows: tuple[Row, ...]
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Copies:
+    def of(cls, rows: Sequence[Row]) -> Duplicates:
         """Return them in order: those of the test part first, then the largest, then by path."""
         later = (None, *PARTS).index
         return cls(tuple(sorted(rows, key=lambda row: (-later(row.part), -row.size[0] * row.size[1], row.path))))
@@ -57,7 +57,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelError:
     """A picture whose label the others contradict.
 
     rows:        its files under this label.
@@ -89,58 +89,58 @@ class Outlier:
 
 
 @dataclass(frozen=True, repr=False)
-class DeepInspection:
+class Audit:
     """What there is to say about labelled images once a frozen network has looked at them.
 
-    inspection: what there is to say without it.
-    copies:     those under several labels first, then those in several parts, then in the source's order.
-    suspects:   the surest first.
-    outliers:   the farthest first.
-    notes:      what was not looked at, and why.
+    inspection:   what there is to say without it.
+    duplicates:   those under several labels first, then those in several parts, then in the source's order.
+    label_errors: the surest first.
+    outliers:     the farthest first.
+    notes:        what was not looked at, and why.
     """
 
     inspection: Inspection
-    copies: tuple[Copies, ...] = ()
-    suspects: tuple[Suspect, ...] = ()
+    duplicates: tuple[Duplicates, ...] = ()
+    label_errors: tuple[LabelError, ...] = ()
     outliers: tuple[Outlier, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
-        return f"<DeepInspection of {self.inspection.index.name}: {'; '.join(self.counts)}>"
+        return f"<Audit of {self.inspection.index.name}: {'; '.join(self.counts)}>"
 
     @property
-    def near_copies(self) -> tuple[Copies, ...]:
+    def near_duplicates(self) -> tuple[Duplicates, ...]:
         """The copies that do not all have equal bytes."""
-        return tuple(copies for copies in self.copies if not copies.equal)
+        return tuple(copies for copies in self.duplicates if not copies.equal)
 
     @property
     def counts(self) -> tuple[str, str, str]:
         """How many there are of each finding, in words."""
         return (
-            _count(self.near_copies, "picture") + " in more than one version",
-            _count(self.suspects, "label") + " in doubt",
+            _count(self.near_duplicates, "picture") + " in more than one version",
+            _count(self.label_errors, "label") + " in doubt",
             _count(self.outliers, "picture") + " far from all others",
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the plain inspection gives, and the counts and files of these findings, as JSON-able data.
 
-        Copies that all have equal bytes stand under "copies" alone.
+        Files that all have equal bytes stand under "copies" alone.
         """
         found = self.inspection.to_dict()
         lists = {
-            "near_copies": [
-                [{**_file(row), "action": copies.action(row)} for row in copies.rows] for copies in self.near_copies
+            "near_duplicates": [
+                [{**_file(row), "action": copies.action(row)} for row in copies.rows] for copies in self.near_duplicates
             ],
-            "label_suspects": [
+            "label_errors": [
                 {**_file(row), "suggested": it.suggested, "probability": it.probability, "of_label": it.of_label}
-                for it in self.suspects
+                for it in self.label_errors
                 for row in it.rows
             ],
             "outliers": [{**_file(row), "distance": it.distance} for it in self.outliers for row in it.rows],
         }
-        counts = (self.near_copies, self.suspects, self.outliers)
+        counts = (self.near_duplicates, self.label_errors, self.outliers)
         return {
             **found,
             **{name: len(things) for name, things in zip(lists, counts, strict=True)},
@@ -152,13 +152,13 @@ class DeepInspection:
         """Return all findings as plain text, no line wider than `width` columns (40 at least)."""
         width = max(width, 40)
         lines = (
-            [line for copies in self.near_copies[:LISTED] for line in _copies_lines(copies, width)],
-            [line for suspect in self.suspects[:LISTED] for line in _suspect_lines(suspect, width)],
+            [line for copies in self.near_duplicates[:LISTED] for line in _copies_lines(copies, width)],
+            [line for suspect in self.label_errors[:LISTED] for line in _suspect_lines(suspect, width)],
             [f"  {shorten(outlier.rows[0].path, width - 2)}" for outlier in self.outliers[:LISTED]],
         )
         blocks = [inspection.text(self.inspection, width).rstrip("\n")]
         for title, some, things in zip(
-            self.counts, lines, (self.near_copies, self.suspects, self.outliers), strict=True
+            self.counts, lines, (self.near_duplicates, self.label_errors, self.outliers), strict=True
         ):
             more = [f"  and {len(things) - LISTED:,} more; --json lists all"] if len(things) > LISTED else []
             blocks.append("\n".join([title, *some, *more]))
@@ -178,20 +178,20 @@ class DeepInspection:
         files.write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
     def _records(self) -> Iterator[tuple[object, ...]]:
-        for number, copies in enumerate(self.copies, start=1):
-            kind, first = "copy" if copies.equal else "near-copy", copies.rows[0]
+        for number, copies in enumerate(self.duplicates, start=1):
+            kind, first = "duplicate" if copies.equal else "near-duplicate", copies.rows[0]
             for row in copies.rows:
                 yield kind, number, *_where(row), copies.action(row), "", "", "" if row is first else first.path
-        for number, it in enumerate(self.suspects, start=1):
+        for number, it in enumerate(self.label_errors, start=1):
             for row in it.rows:
                 score = f"{it.probability:.4f}"
-                yield "label", number, *_where(row), "check the label", it.suggested, score, _first(it.nearest)
+                yield "label error", number, *_where(row), "check the label", it.suggested, score, _first(it.nearest)
         for number, far in enumerate(self.outliers, start=1):
             for row in far.rows:
                 yield "outlier", number, *_where(row), "look", "", f"{far.distance:.4f}", _first(far.nearest)
 
 
-def _copies_lines(copies: Copies, width: int) -> list[str]:
+def _copies_lines(copies: Duplicates, width: int) -> list[str]:
     """Return what they are, and below it the first two files."""
     several = [*(copies.labels if len(copies.labels) > 1 else ()), *(copies.parts if len(copies.parts) > 1 else ())]
     more = f" and {len(copies.rows) - 2} more" if len(copies.rows) > 2 else ""
@@ -200,7 +200,7 @@ def _copies_lines(copies: Copies, width: int) -> list[str]:
     return [line, *(["      in " + shorten(", ".join(several), width - 9)] if several else [])]
 
 
-def _suspect_lines(suspect: Suspect, width: int) -> list[str]:
+def _suspect_lines(suspect: LabelError, width: int) -> list[str]:
     seen = f"{suspect.rows[0].label}, seen as {suspect.suggested} ({100 * suspect.probability:.0f} %)"
     return ["  " + shorten(suspect.rows[0].path, width - 2), "      " + shorten(seen, width - 6)]
 

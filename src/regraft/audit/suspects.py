@@ -2,7 +2,7 @@
 
 Features and cross-validated probabilities enter, row numbers leave: which
 pictures are near which, whose label the others contradict, which are far from
-all. Nothing here reads a picture; `near_copies` compares the pixels.
+all. Nothing here reads a picture; `near_duplicates` compares the pixels.
 """
 
 from __future__ import annotations

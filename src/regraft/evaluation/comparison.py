@@ -2,7 +2,7 @@
 
 Each candidate's scores in the same rounds of a cross-validation enter, with its
 cost; a `Comparison` leaves, as lines for the terminal, as JSON-able data and,
-by `report/compare.html`, as a page. Probing and timing are left to the pipeline.
+by `report/comparison.html`, as a page. Probing and timing are left to the pipeline.
 
 The rule. Each candidate is tested against the most accurate one, in pairs, by
 the corrected resampled t-test, and as there are several tests by Holm's steps.
@@ -20,7 +20,7 @@ from typing import Any
 
 from regraft.evaluation.holm import holm
 from regraft.evaluation.intervals import wilson
-from regraft.evaluation.learning_curve import Growth
+from regraft.evaluation.learning_curve import LearningCurve
 from regraft.evaluation.metrics import DASH, percent, table
 from regraft.evaluation.significance import Paired, paired_repeats
 
@@ -63,7 +63,7 @@ class Comparison:
     classes:  their names.
     folds:    of the cross-validation, repeated `repeats` times.
     notes:    what a reader must know, e.g. which images were left out.
-    growth:   how the recommended one does by the number of photographs.
+    learning_curve:  how the recommended one does by the number of photographs.
     """
 
     source: str
@@ -74,7 +74,7 @@ class Comparison:
     repeats: int
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
-    growth: Growth | None = None
+    learning_curve: LearningCurve | None = None
 
     def __post_init__(self) -> None:
         ordered = sorted(self.candidates, key=lambda found: (-found.accuracy, found.log_loss))
@@ -121,24 +121,24 @@ class Comparison:
             "candidates": [{**row, "scores": list(row["scores"])} for row in rows],
             "recommended": self.recommended.name,
             "recommendation": self.recommendation(),
-            "growth": self.growth.to_dict() if self.growth else None,
+            "learning_curve": self.learning_curve.to_dict() if self.learning_curve else None,
         }
 
     def text(self) -> str:
         """Return the comparison as lines for the terminal."""
         lines = [self.about(), *(f"Note: {note}" for note in self.notes), "", *table(self.rows()), ""]
-        growth = ["", self.growth.text()] if self.growth else []
-        return "\n".join([*lines, self.recommendation(), *growth])
+        curve = ["", self.learning_curve.text()] if self.learning_curve else []
+        return "\n".join([*lines, self.recommendation(), *curve])
 
     def html(self) -> str:
         """Return the comparison as the text of one HTML file."""
         from regraft.report import pages, plots
 
-        grown, picture = self.growth, ""
+        grown, picture = self.learning_curve, ""
         if grown and len(grown.sizes) > 1:
             figure = plots.photos_needed(grown.sizes, grown.accuracy, grown.low, grown.high, grown.recalls)
             picture = pages.picture(figure)
-        return pages.page("compare.html", found=self, rows=self.rows(), picture=picture)
+        return pages.page("comparison.html", found=self, rows=self.rows(), picture=picture)
 
     def about(self) -> str:
         """Return what was measured, in one sentence."""
@@ -172,7 +172,7 @@ class Comparison:
         undecided = [
             found
             for found, pair in zip(self.candidates[1:], self.against_best, strict=True)
-            if pair.verdict == "undecided"
+            if pair.outcome == "undecided"
         ]
         alike = [found.name for found in undecided if found is not self.recommended]
         sentences = [f"Take {self.recommended.name}.", *self._reasons(undecided)]
@@ -201,13 +201,13 @@ class Comparison:
 
 def _is_near(pair: Paired) -> bool:
     """Whether one is no more than a standard error, a quarter of the interval's width, behind."""
-    return pair.verdict == "undecided" and -pair.difference <= (pair.high - pair.low) / 4
+    return pair.outcome == "undecided" and -pair.difference <= (pair.high - pair.low) / 4
 
 
 def _against(pair: Paired) -> str:
     shares = (pair.difference, pair.low, pair.high)
     points, low, high = (f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") for share in shares)
-    return f"{points} ({low} to {high}) {pair.verdict}"
+    return f"{points} ({low} to {high}) {pair.outcome}"
 
 
 def _times(repeats: int) -> str:

@@ -22,7 +22,7 @@ NAMED = 3  # classes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growth:
+class LearningCurve:
     """How accuracy grows with the number of training photographs.
 
     sizes:     photographs learnt from, rising.
@@ -66,7 +66,7 @@ class Growth:
 
     def _outlook(self, gain: Paired) -> list[str]:
         """Return what as many again may bring, if the error goes on falling as fast, and of which classes."""
-        if gain.verdict != "better":
+        if gain.outcome != "better":
             return []
         error = 1 - self.accuracy[-1]
         more = error * gain.difference / (error + gain.difference)
@@ -79,14 +79,14 @@ class Growth:
 
     def _most_gained(self) -> str:
         """Return which classes the photographs helped most."""
-        sure = [name for name, pair in self.gains.items() if pair.verdict == "better"]
+        sure = [name for name, pair in self.gains.items() if pair.outcome == "better"]
         named = [f"{name} ({_points(self.gains[name].difference)})" for name in (sure or list(self.gains))[:NAMED]]
         if sure:
             return f"Recall rose most for {', '.join(named)}."
         return f"Recall rose most for {named[0]}, but of a single class that may be chance."
 
 
-def growth(curve: CurvePoints, classes: Sequence[str], separate: int) -> Growth:
+def summarise(curve: CurvePoints, classes: Sequence[str], separate: int) -> LearningCurve:
     """Return what a learning curve says.
 
     classes:  their names, in the order of the labels.
@@ -97,7 +97,7 @@ def growth(curve: CurvePoints, classes: Sequence[str], separate: int) -> Growth:
     recalls = {name: tuple(map(float, curve.recalls[:, code])) for code, name in enumerate(classes)}
     half = min(range(len(curve.sizes)), key=lambda at: abs(2 * curve.sizes[at] - curve.sizes[-1]))
     single = half == len(curve.sizes) - 1
-    return Growth(
+    return LearningCurve(
         sizes=curve.sizes,
         accuracy=accuracy,
         low=tuple(low for low, _ in bands),
@@ -110,7 +110,7 @@ def growth(curve: CurvePoints, classes: Sequence[str], separate: int) -> Growth:
 
 
 def _answer(gain: Paired) -> str:
-    if gain.verdict == "better":
+    if gain.outcome == "better":
         return "Yes"
     return "Hardly" if gain.high < SMALL else "These are too few to tell"
 

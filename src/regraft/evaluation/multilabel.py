@@ -1,6 +1,6 @@
 """Measures where an image has several labels, each of which is right or wrong by itself.
 
-Probabilities and truths of every label enter, a `LabelsEvaluation` leaves: as a
+Probabilities and truths of every label enter, a `MultilabelEvaluation` leaves: as a
 dictionary for machines, as lines for the terminal. A label is said to be there
 from its threshold on; thresholds are chosen on rows that the model was neither
 trained on nor is measured by.
@@ -35,8 +35,8 @@ class LabelScores(Scores):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelsEvaluation:
-    """What `evaluate_labels` found.
+class MultilabelEvaluation:
+    """What `evaluate` found.
 
     exact_match:            share of images all of whose labels are right, with its 95 % interval (Wilson).
     mean_average_precision: plain mean over the labels that an image has; None if there is no such label.
@@ -57,7 +57,7 @@ class LabelsEvaluation:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LabelsEvaluation:
+    def from_dict(cls, values: Mapping[str, Any]) -> MultilabelEvaluation:
         """Return the evaluation that `to_dict` gave; what else is in `values` is left."""
         return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
 
@@ -66,9 +66,9 @@ class LabelsEvaluation:
         return "\n".join([*_headline(self), "", *_label_lines(self)])
 
 
-def evaluate_labels(
+def evaluate(
     probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], thresholds: NDArray[Any] | float = EVEN
-) -> LabelsEvaluation:
+) -> MultilabelEvaluation:
     """Return the measures of a model's answers; a label is said to be there where it is as probable as its threshold.
 
     probabilities: (n_images, n_labels) float, each in [0, 1].
@@ -86,7 +86,7 @@ def evaluate_labels(
     precisions = _average_precisions(shares, there)
     per_label = _per_label(there, said, cuts, precisions, labels)
     known = [precision for precision in precisions if precision is not None]
-    return LabelsEvaluation(
+    return MultilabelEvaluation(
         n=len(there),
         exact_match=exact / len(there),
         exact_match_interval=wilson(exact, len(there)),
@@ -177,7 +177,7 @@ def _counted(n: int, called: int, right: int) -> Scores:
     }
 
 
-def _headline(evaluation: LabelsEvaluation) -> list[str]:
+def _headline(evaluation: MultilabelEvaluation) -> list[str]:
     low, high = map(percent, evaluation.exact_match_interval)
     exact, precision = round(evaluation.exact_match * evaluation.n), evaluation.mean_average_precision
     return [
@@ -194,7 +194,7 @@ def _in_words(scores: Mapping[str, Any]) -> str:
     return f"precision {precision} %, recall {recall} %, F1 {f1} %"
 
 
-def _label_lines(evaluation: LabelsEvaluation) -> list[str]:
+def _label_lines(evaluation: MultilabelEvaluation) -> list[str]:
     ranked = sorted(evaluation.per_label, key=lambda name: evaluation.per_label[name]["f1"])
     shown = set(ranked[:LISTED_LABELS])
     rows = [_label_row(name, scores) for name, scores in evaluation.per_label.items() if name in shown]

@@ -24,7 +24,7 @@ from regraft.evaluation.intervals import wilson
 LEVEL = 0.95
 NO_SPREAD = 1e-12  # scores whose differences differ by less than this differ by rounding alone
 
-Verdict = Literal["better", "worse", "undecided"]
+Outcome = Literal["better", "worse", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Paired:
     basis: str
 
     @property
-    def verdict(self) -> Verdict:
+    def outcome(self) -> Outcome:
         """What B is, compared with A; decided only where the test and the interval agree."""
         if self.p_value >= 1 - LEVEL or self.low <= 0 <= self.high:
             return "undecided"
@@ -54,14 +54,14 @@ class Paired:
         """Return the comparison as one sentence, in percentage points, with the names of the two."""
         points, low, high = (_points(share) for share in (self.difference, self.low, self.high))
         numbers = f"{points} percentage points on {self.basis} (95 %: {low} to {high}; p {_p(self.p_value)})"
-        if self.verdict == "undecided":
+        if self.outcome == "undecided":
             return f"Undecided whether {b} is better than {a}: {numbers}."
-        sentence = f"{b} is {self.verdict} than {a}: {numbers}."
+        sentence = f"{b} is {self.outcome} than {a}: {numbers}."
         return sentence[0].upper() + sentence[1:]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers and the verdict as JSON-able data."""
-        return {**dataclasses.asdict(self), "verdict": self.verdict}
+        """Return the numbers and the outcome as JSON-able data."""
+        return {**dataclasses.asdict(self), "outcome": self.outcome}
 
 
 def paired(right_a: NDArray[np.bool_] | Sequence[bool], right_b: NDArray[np.bool_] | Sequence[bool]) -> Paired:

@@ -27,7 +27,7 @@ from regraft.network.options import FeatureOptions
 if TYPE_CHECKING:
     import numpy as np
 
-    from regraft.audit.findings import Copies, DeepInspection, Outlier, Suspect
+    from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
     from regraft.features.extract import Features
 
 FEWEST = 5  # pictures of a class, copies counted once, from which its labels are judged
@@ -42,7 +42,7 @@ class DeepOptions(FeatureOptions, SourceOptions):
     """The choices of `regraft inspect --deep`."""
 
 
-def inspect(source: Any, options: DeepOptions) -> DeepInspection:
+def inspect(source: Any, options: DeepOptions) -> Audit:
     """Return what needs a second look in labelled images: near-copies, labels in doubt, pictures like no other.
 
     source: an Index, or a source as for `read`. Pictures under two labels are kept, to be judged: with `conflicts`
@@ -59,19 +59,19 @@ def inspect(source: Any, options: DeepOptions) -> DeepInspection:
     return examine(extraction.extract(index, options), options.seed)
 
 
-def examine(features: Features, seed: int = 0) -> DeepInspection:
+def examine(features: Features, seed: int = 0) -> Audit:
     """Return the findings among the used rows of pooled features."""
     from regraft.audit import suspects
-    from regraft.audit.findings import DeepInspection
+    from regraft.audit.findings import Audit
     from regraft.data.inspect import Inspection
 
     pictures = _Pictures.of(features)
     numbers, cosines = suspects.neighbours(pictures.features[:])
-    pairs = near_copies(pictures.rows, numbers, cosines)
+    pairs = near_duplicates(pictures.rows, numbers, cosines)
     near = _Neighbours(numbers, cosines, _groups(pictures, pairs))
     found, notes = _suspects(pictures, near, seed)
     copies, outliers = _copies(pictures, pairs), _outliers(pictures, near)
-    return DeepInspection(Inspection(features.index), tuple(copies), tuple(found), tuple(outliers), tuple(notes))
+    return Audit(Inspection(features.index), tuple(copies), tuple(found), tuple(outliers), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class _Neighbours:
 # Near-copies
 
 
-def near_copies(rows: Sequence[Row], numbers: np.ndarray, cosines: np.ndarray) -> list[tuple[int, int]]:
+def near_duplicates(rows: Sequence[Row], numbers: np.ndarray, cosines: np.ndarray) -> list[tuple[int, int]]:
     """Return pairs of rows that show one picture, by their bytes or their pixels, as many as tie all such together.
 
     numbers, cosines: of each row's neighbours, see `suspects.neighbours`.
@@ -177,24 +177,24 @@ def _squares(rows: Sequence[Row], numbers: Sequence[int]) -> dict[int, np.ndarra
 
 
 def _square(row: Row) -> np.ndarray | None:
-    from regraft.audit import near_duplicates as near_copies
+    from regraft.audit import near_duplicates as pixels
     from regraft.data.decode import BrokenImage, decode
 
     try:
-        return near_copies.grey(decode(row.location.read(), least=near_copies.SIDE))
+        return pixels.grey(decode(row.location.read(), least=pixels.SIDE))
     except (OSError, ValueError, BrokenImage):
         return None
 
 
-def _copies(pictures: _Pictures, pairs: Sequence[tuple[int, int]]) -> list[Copies]:
+def _copies(pictures: _Pictures, pairs: Sequence[tuple[int, int]]) -> list[Duplicates]:
     """Return the files that show one picture together; those under several labels first, then in several parts."""
     from regraft.audit import suspects
-    from regraft.audit.findings import Copies
+    from regraft.audit.findings import Duplicates
 
     found: defaultdict[int, list[Row]] = defaultdict(list)
     for group, files in zip(suspects.tied(len(pictures), pairs).tolist(), pictures.files, strict=True):
         found[group] += files
-    groups = [Copies.of(files) for files in found.values() if len(files) > 1]
+    groups = [Duplicates.of(files) for files in found.values() if len(files) > 1]
     return sorted(groups, key=lambda copies: (len(copies.labels) == 1, len(copies.parts) <= 1))
 
 
@@ -210,10 +210,10 @@ def _groups(pictures: _Pictures, pairs: Sequence[tuple[int, int]]) -> np.ndarray
 # Labels and outliers
 
 
-def _suspects(pictures: _Pictures, near: _Neighbours, seed: int) -> tuple[list[Suspect], list[str]]:
+def _suspects(pictures: _Pictures, near: _Neighbours, seed: int) -> tuple[list[LabelError], list[str]]:
     """Return the pictures whose label is in doubt, and in words what could not be judged."""
     from regraft.audit import suspects
-    from regraft.audit.findings import Suspect
+    from regraft.audit.findings import LabelError
     from regraft.training import cross_validation
     from regraft.training.examples import Examples
 
@@ -228,7 +228,9 @@ def _suspects(pictures: _Pictures, near: _Neighbours, seed: int) -> tuple[list[S
     for at, seen in zip(*suspects.contradicted(shares, examples.labels), strict=True):
         of_label, number = shares[at, examples.labels[at]], judged[at]
         beside = tuple(pictures.rows[other] for other in near.beside(number))
-        found.append(Suspect(pictures.files[number], classes[seen], float(shares[at, seen]), float(of_label), beside))
+        found.append(
+            LabelError(pictures.files[number], classes[seen], float(shares[at, seen]), float(of_label), beside)
+        )
     return found, notes
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from regraft.evaluation.comparison import Candidate, Comparison
-    from regraft.evaluation.learning_curve import Growth
+    from regraft.evaluation.learning_curve import LearningCurve
     from regraft.features.extract import Features
     from regraft.training.examples import Examples
 
@@ -90,7 +90,7 @@ def compare(source: Any, options: CompareOptions) -> Comparison:
         notes=notes,
     )
     chosen = choices[compared.recommended.backbone, compared.recommended.cut]
-    return dataclasses.replace(compared, growth=_growth(features.index, chosen, compared))
+    return dataclasses.replace(compared, learning_curve=_learning_curve(features.index, chosen, compared))
 
 
 def names(listed: str) -> list[str]:
@@ -228,16 +228,16 @@ def _milliseconds(features: Features, options: CompareOptions) -> float:
     return 1000 * min(seconds) / len(some)
 
 
-def _growth(index: Index, chosen: FeatureOptions, compared: Comparison) -> Growth:
+def _learning_curve(index: Index, chosen: FeatureOptions, compared: Comparison) -> LearningCurve:
     """Return how the recommended features do by the number of photographs."""
-    from regraft.evaluation.learning_curve import growth
+    from regraft.evaluation.learning_curve import summarise
     from regraft.pipeline.extract import extract
     from regraft.training import cross_validation
 
     examples = labelled(extract(index, chosen))
     repeats = max(1, compared.repeats // 2)
     curve = cross_validation.learning_curve(examples, len(compared.classes), repeats=repeats, seed=chosen.seed)
-    return growth(curve, compared.classes, compared.separate)
+    return summarise(curve, compared.classes, compared.separate)
 
 
 def _repeats(images: int) -> int:

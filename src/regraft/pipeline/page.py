@@ -20,7 +20,7 @@ from regraft.data.index import PARTS, Index, Row
 from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import metrics
 from regraft.evaluation.metrics import Evaluation
-from regraft.evaluation.multilabel import LabelsEvaluation
+from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features import augmentation
 from regraft.model.model import Model
 from regraft.pipeline.report import CROSS_VALIDATION, SHOWN_ANSWERS, Report, measured
@@ -59,7 +59,7 @@ def grid(found: Report, count: int) -> Figure:
 def _page(
     model: Model,
     part: str,
-    evaluation: Evaluation | LabelsEvaluation,
+    evaluation: Evaluation | MultilabelEvaluation,
     notes: Sequence[str],
     found: Report | None = None,
 ) -> Page:

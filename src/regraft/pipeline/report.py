@@ -18,7 +18,7 @@ from regraft.core.errors import DataError
 from regraft.data.index import Index, Row
 from regraft.evaluation import diagnosis, metrics, multilabel
 from regraft.evaluation.metrics import Evaluation, percent
-from regraft.evaluation.multilabel import LabelsEvaluation
+from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model.model import Model
 
@@ -43,7 +43,7 @@ class Report:
     part: str
     index: Index
     probabilities: np.ndarray
-    evaluation: Evaluation | LabelsEvaluation
+    evaluation: Evaluation | MultilabelEvaluation
     notes: tuple[str, ...]
     source: Index
 
@@ -107,19 +107,19 @@ def judged(
     )
 
 
-def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | LabelsEvaluation:
+def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
     if not model.loss.multilabel:
         return metrics.evaluate(shares, truth, model.classes)
-    return multilabel.evaluate_labels(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
+    return multilabel.evaluate(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
 
 
-def _accuracy(evaluation: Evaluation | LabelsEvaluation) -> float:
+def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:
     return evaluation.accuracy if isinstance(evaluation, Evaluation) else evaluation.exact_match
 
 
-def measured(model: Model, part: str) -> Evaluation | LabelsEvaluation:
+def measured(model: Model, part: str) -> Evaluation | MultilabelEvaluation:
     """Return what was measured when the model was trained."""
-    kind = LabelsEvaluation if model.loss.multilabel else Evaluation
+    kind = MultilabelEvaluation if model.loss.multilabel else Evaluation
     return kind.from_dict(model.measures[part])
 
 

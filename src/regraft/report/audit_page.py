@@ -1,7 +1,7 @@
 """The page of a deep inspection: one HTML file with the pictures side by side.
 
-A `DeepInspection` enters, the text of the file leaves. The layout is in
-`deep.html`. Pictures are read here, those that are shown, one after the other.
+A `Audit` enters, the text of the file leaves. The layout is in
+`audit.html`. Pictures are read here, those that are shown, one after the other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
-from regraft.audit.findings import Copies, DeepInspection, Outlier, Suspect
+from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
 from regraft.audit.near_duplicates import ALIKE
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
@@ -73,18 +73,18 @@ class Section(NamedTuple):
     cards: Sequence[Card]
 
 
-def render(found: DeepInspection) -> str:
+def render(found: Audit) -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
-    return pages.page("deep.html", found=found, sections=[it for it in _sections(found) if it.total], alike=ALIKE)
+    return pages.page("audit.html", found=found, sections=[it for it in _sections(found) if it.total], alike=ALIKE)
 
 
-def _sections(found: DeepInspection) -> Iterator[Section]:
-    conflicts = [copies for copies in found.copies if len(copies.labels) > 1]
-    across = [copies for copies in found.copies if len(copies.labels) == 1 and len(copies.parts) > 1]
-    others = [copies for copies in found.copies if len(copies.labels) == 1 and len(copies.parts) <= 1]
+def _sections(found: Audit) -> Iterator[Section]:
+    conflicts = [copies for copies in found.duplicates if len(copies.labels) > 1]
+    across = [copies for copies in found.duplicates if len(copies.labels) == 1 and len(copies.parts) > 1]
+    others = [copies for copies in found.duplicates if len(copies.labels) == 1 and len(copies.parts) <= 1]
     yield _section("One picture, several labels", CONFLICTS, conflicts, _copies_card)
     yield _section("One picture, several parts", ACROSS, across, _copies_card)
-    yield _section("Labels in doubt", SUSPECTS, found.suspects, _suspect_card)
+    yield _section("Labels in doubt", SUSPECTS, found.label_errors, _suspect_card)
     yield _section("Far from all others", OUTLIERS, found.outliers, _outlier_card)
     yield _section("Other copies", COPIES, others, _copies_card)
 
@@ -93,7 +93,7 @@ def _section(title: str, about: str, things: Sequence[T], card: Callable[[T], Ca
     return Section(title, about, len(things), [card(thing) for thing in things[:SHOWN_CARDS]])
 
 
-def _copies_card(copies: Copies) -> Card:
+def _copies_card(copies: Duplicates) -> Card:
     return Card(
         "equal files" if copies.equal else "nearly equal files",
         _shown(copies.rows[:SHOWN_PICTURES]),
@@ -102,7 +102,7 @@ def _copies_card(copies: Copies) -> Card:
     )
 
 
-def _suspect_card(suspect: Suspect) -> Card:
+def _suspect_card(suspect: LabelError) -> Card:
     title = f"seen as {suspect.suggested}, {_percent(suspect.probability)}; as labelled, {_percent(suspect.of_label)}"
     return Card(title, _shown(suspect.rows[:1]), _shown(suspect.nearest), 0)
 

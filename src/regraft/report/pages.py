@@ -2,7 +2,7 @@
 
 A `Page` enters (what is to be shown, read and counted already), the text of
 the file leaves. The layout is in `report.html`, and for images of several
-labels in `labels.html`; the look of all pages is in `base.html`. The pictures
+labels in `multilabel.html`; the look of all pages is in `base.html`. The pictures
 are drawn in `curves`, the course of the training is judged in `verdict`.
 Choosing the images is left to `serve/page`.
 """
@@ -23,7 +23,7 @@ from PIL import Image
 
 from regraft.evaluation import diagnosis as verdict
 from regraft.evaluation.metrics import Evaluation, most_confused, percent
-from regraft.evaluation.multilabel import LabelsEvaluation
+from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.report import plots
 from regraft.report.grids import Tile
 from regraft.training.history import History
@@ -83,7 +83,7 @@ class Page:
     """What a report shows; what is empty is left out of it."""
 
     title: str
-    evaluation: Evaluation | LabelsEvaluation
+    evaluation: Evaluation | MultilabelEvaluation
     part: str  # what was evaluated, e.g. "test part"
     notes: Sequence[str] = ()  # what a reader of the number must know, e.g. that the model was trained on these images
     made: Mapping[str, str] = field(default_factory=dict)  # how the model was made: name → value, in order
@@ -103,7 +103,7 @@ def render(found: Page) -> str:
     learning = plots.learning_curves(found.history, found.watch)
     classes = found.evaluation if isinstance(found.evaluation, Evaluation) else None
     return page(
-        "report.html" if classes else "labels.html",
+        "report.html" if classes else "multilabel.html",
         page=found,
         evaluation=found.evaluation,
         seen=[(tile.caption, thumbnail(Image.fromarray(tile.image))) for tile in found.seen],
