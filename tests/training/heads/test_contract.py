@@ -94,6 +94,21 @@ def test_name_options_and_tensors_are_enough_to_have_it_back(name, shape):
 
 
 @every_head
+@every_shape
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_logits_without_torch_are_those_of_the_module(name, shape, precision):
+    head = plugins.load(heads, name)
+    options = FitOptions(head=name, epochs=3)
+    module = head.fit(blobs(0, shape), None, 3, options.head_settings, options).module.to(precision)
+    inputs = blobs(1, shape).inputs
+    weights = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    found = head.logits(weights, inputs, options.head_settings)
+    expected = loop.logits(module, inputs)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+@every_head
 @pytest.mark.parametrize("validation", [None, blobs(1)], ids=["train only", "validation"])
 def test_it_leaves_eval_mode_a_history_of_each_part_and_says_what_it_chose(name, validation):
     result = fitted(name, blobs(0), validation)

@@ -56,6 +56,15 @@ def test_it_is_dense_layers_with_relu_between_on_standardised_features(hidden):
     assert [layer.shape for layer in layers[::2]] == list(zip(widths[1:], widths[:-1], strict=True))
 
 
+@pytest.mark.parametrize("hidden", [None, 5, (7, 5, 3)])
+def test_logits_without_torch_are_those_of_the_module_for_any_hidden_layers(hidden):
+    options, train = mlp.Options(hidden=hidden), moons(0)
+    module = mlp.fit(train, None, 2, options, FitOptions(head="mlp", epochs=1)).module
+    weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    found = mlp.logits(weights, train.inputs, options)
+    np.testing.assert_allclose(found, loop.logits(module, train.inputs), rtol=0, atol=1e-6 * np.abs(found).max())
+
+
 def test_it_stops_by_the_validation_part():
     train = moons(0)
     contrary = Examples(train.inputs, 1 - train.labels)

@@ -6,6 +6,9 @@ A head's file has
     NEEDS_HELD_OUT    whether `fit` should be given rows that it does not learn from, to choose by
     build(shape, n_outputs, options)
                       the untrained torch module: inputs (n, *shape) → logits (n, n_outputs), as many as `Loss.outputs`
+    logits(weights, inputs, options)
+                      the same in eval mode in NumPy, for prediction without PyTorch: `weights` is the module's
+                      state_dict as arrays
     fit(train, validation, n_classes, options, fit_options, *, checkpoint=None)
                       the trained one, as `Fitted`; its state_dict fits the module that `build` gives
 

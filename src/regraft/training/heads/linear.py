@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,6 +68,13 @@ def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequen
     from torch import nn
 
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), n_outputs))
+
+
+def logits(weights: Mapping[str, np.ndarray], inputs: np.ndarray, options: Options) -> np.ndarray:  # noqa: ARG001
+    """Return the logits (n, n_outputs) of inputs (n, *shape) without PyTorch; `weights` is the head's state_dict."""
+    flat = inputs.reshape(len(inputs), -1).astype(weights["1.weight"].dtype, copy=False)
+    result: np.ndarray = flat @ weights["1.weight"].T + weights["1.bias"]
+    return result
 
 
 def fit(

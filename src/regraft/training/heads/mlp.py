@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from regraft.core.options import option, require
 from regraft.training.history import Fitted
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from regraft.training.examples import Examples
@@ -61,6 +63,20 @@ def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequen
         layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(options.dropout)]
         width = hidden
     return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+
+
+def logits(weights: Mapping[str, np.ndarray], inputs: np.ndarray, options: Options) -> np.ndarray:
+    """Return the logits (n, n_outputs) of inputs (n, *shape) without PyTorch; `weights` is the head's state_dict."""
+    import numpy as np
+
+    flat = inputs.reshape(len(inputs), -1).astype(weights["0.mean"].dtype, copy=False)
+    values: np.ndarray = (flat - weights["0.mean"]) / weights["0.scale"]
+    layers = [1 + 3 * number for number in range(len(options.widths) + 1)]  # each with its ReLU and dropout
+    for layer in layers:
+        values = values @ weights[f"{layer}.weight"].T + weights[f"{layer}.bias"]
+        if layer != layers[-1]:
+            values = np.maximum(values, 0)
+    return values
 
 
 def fit(
