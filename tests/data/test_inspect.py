@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from regraft.data.index import Index, Row
-from regraft.data.inspect import Inspection, inspect, shorten, text
+from regraft.data.inspect import Inspection, inspect, text
 from regraft.data.read import read
 
 RNG = np.random.default_rng(0)
@@ -177,13 +177,3 @@ def test_control_characters_never_reach_the_terminal(evil):
     assert all(character.isprintable() or character == "\n" for character in shown)
     assert evil == "\n" or evil not in shown
     shown.encode()
-
-
-@pytest.mark.parametrize("width", range(10, 40))
-def test_a_shortened_path_keeps_its_beginning_and_its_end(width):
-    path = "photos/a/very/long/way/down/to/the/picture.jpeg"
-    short = shorten(path, width)
-    head, tail = short.split("...")
-    assert len(short) == width
-    assert path.startswith(head) and path.endswith(tail) and len(tail) > len(head)
-    assert shorten(path, 80) == path

@@ -16,9 +16,10 @@ from typing import Any
 
 from regraft.core import files
 from regraft.core.errors import UsageError
+from regraft.core.text import count, shorten
 from regraft.data import inspect as inspection
 from regraft.data.index import PARTS, Row
-from regraft.data.inspect import Inspection, shorten
+from regraft.data.inspect import Inspection
 
 COLUMNS = ("finding", "number", "path", "label", "part", "action", "suggested", "score", "beside")
 LISTED = 10  # of each finding on a terminal
@@ -118,9 +119,9 @@ class Audit:
     def counts(self) -> tuple[str, str, str]:
         """How many there are of each finding, in words."""
         return (
-            _count(self.near_duplicates, "picture") + " in more than one version",
-            _count(self.label_errors, "label") + " in doubt",
-            _count(self.outliers, "picture") + " far from all others",
+            count(self.near_duplicates, "picture") + " in more than one version",
+            count(self.label_errors, "label") + " in doubt",
+            count(self.outliers, "picture") + " far from all others",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -215,7 +216,3 @@ def _file(row: Row) -> dict[str, str | None]:
 
 def _first(rows: Sequence[Row]) -> str:
     return rows[0].path if rows else ""
-
-
-def _count(things: Sequence[object], one: str) -> str:
-    return f"{len(things):,} {one if len(things) == 1 else one + 's'}"

@@ -16,10 +16,11 @@ from statistics import median_low
 from textwrap import wrap
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from regraft.core.errors import RegraftError
 from regraft.core.progress import progress
+from regraft.core.text import count, shorten, table
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 
@@ -122,7 +123,7 @@ def _blocks(found: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     yield [shorten(f"{found['source'] or 'images'}", width)]
     yield [f"  {found['used']:,} used, {found['ignored']:,} ignored, {found['broken']:,} broken"]
     if found["classes"]:
-        yield ["", f"{_count(found['classes'], 'class', 'classes')}", *_bars(found["classes"], width)]
+        yield ["", count(found["classes"], "class", "classes"), *_bars(found["classes"], width)]
     if found["parts"]:
         yield ["", "parts", *_bars(found["parts"], width)]
     if found["sizes"]:
@@ -130,19 +131,14 @@ def _blocks(found: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     yield from _lists(found["files"], width)
 
 
-def _count(things: Sized, one: str, many: str) -> str:
-    return f"{len(things):,} {one if len(things) == 1 else many}"
-
-
 def _bars(counts: Mapping[str, int], width: int) -> list[str]:
     """Return a line for each name: the name, its count, and a bar; the longest bar fills the line."""
-    shown = [(shorten(name, width // 3), count) for name, count in list(counts.items())[:_BARS]]
-    most = max(counts.values())
-    name_width, digits = max(cell_len(name) for name, _ in shown), len(f"{most:,}")
-    room = width - name_width - digits - 6
+    shown = list(counts.items())[:_BARS]
+    labels = table([[shorten(name, width // 3), f"{number:,}"] for name, number in shown])
+    room, largest = width - cell_len(labels[0]) - 4, max(counts.values())
     lines = [
-        f"  {set_cell_size(name, name_width)}  {count:>{digits},}  {'#' * max(1, round(room * count / most))}"
-        for name, count in shown
+        f"  {label}  {'#' * max(1, round(room * number / largest))}"
+        for label, (_, number) in zip(labels, shown, strict=True)
     ]
     return lines + _rest(counts, _BARS)
 
@@ -151,7 +147,7 @@ def _measures(found: Mapping[str, Any], width: int) -> Iterator[str]:
     sides = found["sizes"]
     sizes = (f"{sides['width'][kind]} x {sides['height'][kind]} {kind}" for kind in ("min", "median", "max"))
     yield shorten("sizes    " + ", ".join(sizes), width)
-    yield shorten("formats  " + ", ".join(f"{count:,} {name}" for name, count in found["formats"].items()), width)
+    yield shorten("formats  " + ", ".join(f"{number:,} {name}" for name, number in found["formats"].items()), width)
 
 
 def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
@@ -159,14 +155,14 @@ def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     shown_below = {file["path"] for group in conflicts for file in group}
     ignored = [file for file in files["ignored"] if file["path"] not in shown_below]
     broken = [line for file in files["broken"][:_LISTED] for line in _with_reason(file, width)]
-    yield _list(files["broken"], _count(files["broken"], "file", "files") + " broken", broken)
+    yield _list(files["broken"], count(files["broken"], "file") + " broken", broken)
     yield _by_reason(ignored, width)
     lines = [line for group in conflicts[:_LISTED] for line in _conflict(group, width)]
     left_out = len(files["ignored"]) - len(ignored)
     title = " under more than one label" + (f"; their {left_out:,} files are ignored" if left_out else "")
-    yield _list(conflicts, _count(conflicts, "picture", "pictures") + title, lines)
+    yield _list(conflicts, count(conflicts, "picture") + title, lines)
     lines = ["  " + _together(group, width - 2) for group in copies[:_LISTED]]
-    yield _list(copies, _count(copies, "picture", "pictures") + " in more than one file", lines)
+    yield _list(copies, count(copies, "picture") + " in more than one file", lines)
 
 
 def _list(things: Sequence[Any], title: str, lines: Sequence[str]) -> list[str]:
@@ -187,10 +183,10 @@ def _by_reason(files: Sequence[Mapping[str, str]], width: int) -> list[str]:
     counts = Counter(file["reason"] for file in files)
     firsts = {file["reason"]: file["path"] for file in reversed(files)}
     lines = []
-    for reason, count in counts.most_common(_LISTED):
-        lines.append("  " + shorten(f"{count:,} x {reason}", width - 2))
+    for reason, number in counts.most_common(_LISTED):
+        lines.append("  " + shorten(f"{number:,} x {reason}", width - 2))
         lines.append("      such as " + shorten(firsts[reason], width - 14))
-    title = _count(files, "file", "files") + " ignored"
+    title = count(files, "file") + " ignored"
     return ["", title, *lines, *_rest(counts, _LISTED)] if files else []
 
 
@@ -207,12 +203,3 @@ def _together(paths: Sequence[str], width: int) -> str:
     more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
     room = (width - 3 - len(more)) // 2
     return " = ".join(shorten(path, room) for path in paths[:2]) + more
-
-
-def shorten(text: str, width: int) -> str:
-    """Return `text` in at most `width` columns: control characters are escaped, what is too long loses its middle."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if cell_len(text) <= width:
-        return text
-    tail = (width - 3) * 2 // 3  # the end of a path says more than its beginning
-    return f"{set_cell_size(text, width - 3 - tail)}...{set_cell_size(text[::-1], tail)[::-1]}"

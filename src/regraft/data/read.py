@@ -27,14 +27,14 @@ from typing import Any, Literal
 from regraft.core.errors import DataError
 from regraft.core.options import option, require, require_choice
 from regraft.core.progress import progress
-from regraft.core.text import printable
+from regraft.core.text import listed_lines, printable
 from regraft.data.index import Index, Row
 from regraft.data.sources import archive, folder, memory, table
 from regraft.data.sources._layout import WORKING_LAYOUTS, has_image_name
 
-Source = str | os.PathLike[str]
-
 SHOWN_FILES = 20
+
+Source = str | os.PathLike[str]
 
 _BATCH = 64  # rows looked at at once
 _QUICK = 0.0003  # seconds for a file: up to there, handing it to a thread takes longer than that saves
@@ -99,10 +99,10 @@ def check_broken(index: Index, max_broken: float) -> None:
     if len(broken) > max_broken * total:
         raise DataError(
             f"{len(broken)} of {total} images in {index.name} are broken ({len(broken) / total:.1%}, and at most "
-            f"{max_broken:.1%} may be); mend or remove them, or raise --max-broken:{_listed(broken)}"
+            f"{max_broken:.1%} may be); fix or remove them, or raise --max-broken:{_reasons(broken)}"
         )
     if not used:
-        raise DataError(f"No image of {index.name} is left to use:{_listed(index)}")
+        raise DataError(f"No image of {index.name} is left to use:{_reasons(index)}")
 
 
 def _rows(source: Any, labels: Iterable[object] | None, outside: bool) -> tuple[Iterator[Row], bool, str]:
@@ -210,7 +210,7 @@ def _settle_conflicts(index: Index, rule: str) -> Index:
         clashing = settled.where(lambda row: row.id in conflicts)
         raise DataError(
             f"{len(clashing)} files in {index.name} show a picture that also stands under another label. Remove the "
-            f"wrong ones, or choose --conflicts ignore or keep:{_listed(clashing)}"
+            f"wrong ones, or choose --conflicts ignore or keep:{_reasons(clashing)}"
         )
     return settled
 
@@ -227,8 +227,5 @@ def _other_label(row: Row, copies: Sequence[Row]) -> str:
     return f"the same picture is labelled {other.label!r} in {other.path}"
 
 
-def _listed(index: Index) -> str:
-    lines = [f"{row.path}: {row.reason}" for row in index.rows[:SHOWN_FILES]]
-    if len(index) > SHOWN_FILES:
-        lines.append(f"and {len(index) - SHOWN_FILES} more")
-    return "".join(f"\n  {line}" for line in lines)
+def _reasons(index: Index) -> str:
+    return listed_lines([f"{row.path}: {row.reason}" for row in index], SHOWN_FILES)

@@ -34,6 +34,7 @@ from math import floor
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import option, require
 from regraft.core.rng import SeedOptions, derive
+from regraft.core.text import listed
 from regraft.data.index import PARTS, Index, Row
 
 _CUT_ORDER = ("test", "validation", "train")
@@ -258,11 +259,10 @@ def _check_sizes(found: Iterable[_Bundle], parts: Sequence[str]) -> None:
     small = sorted(label for label, count in counts.items() if count < len(parts))
     if not small:
         return
-    what = "; ".join(f"class {label!r} has {counts[label]}" for label in small[:10])
-    more = f"; and {len(small) - 10} more" if len(small) > 10 else ""
+    sizes = listed([f"class {label!r} has {counts[label]}" for label in small], 10, "; ")
     less = " use --split 0.8/0.2," if len(parts) == 3 and min(counts.values()) == 2 else ""
     raise DataError(
-        f"Too few separate images (copies and groups count once): {what}{more}. "
+        f"Too few separate images (copies and groups count once): {sizes}. "
         f"{len(parts)} parts ({', '.join(parts)}) need at least {len(parts)} of each class. "
         f"Add photographs,{less} or leave the class out."
     )

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from regraft.core.text import percent, table
 from regraft.evaluation.holm import holm
 from regraft.evaluation.intervals import wilson
 from regraft.evaluation.learning_curve import LearningCurve
-from regraft.evaluation.metrics import DASH, percent, table
+from regraft.evaluation.metrics import DASH
 from regraft.evaluation.significance import Paired, paired_repeats
 
 AS_QUICK = 1.2  # times as long a photo counts as nearly as quick: no timing is sharper

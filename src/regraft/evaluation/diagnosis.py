@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from regraft.evaluation.metrics import percent
+from regraft.core.text import percent
 from regraft.training.history import History, Measured
 
 LEAST_EPOCHS = 4

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regraft.core.text import percent
 from regraft.evaluation.holm import holm
 from regraft.evaluation.intervals import wilson
-from regraft.evaluation.metrics import percent
 from regraft.evaluation.significance import Paired, paired_repeats
 from regraft.training.cross_validation import CurvePoints
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.cells import cell_len, set_cell_size
 
 from regraft.core.errors import DataError
+from regraft.core.text import percent, shorten, table
 from regraft.evaluation.intervals import wilson
 
 MATRIX_CLASSES = 12  # the terminal shows the confusion matrix up to here …
@@ -184,16 +184,6 @@ def most_confused(evaluation: Evaluation, limit: int) -> list[Confusion]:
     ]
 
 
-def printable(text: str) -> str:
-    """Return the text without characters that steer a terminal or can't be written to a file."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def percent(share: float) -> str:
-    """Return a share in percent with one decimal; "100.0" is kept for all of them, so 0.9999 gives "99.9"."""
-    return f"{100 * share if share >= 1 else min(100 * share, 99.9):.1f}"
-
-
 def _checked(
     probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int], classes: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -300,7 +290,7 @@ def _class_lines(evaluation: Evaluation) -> list[str]:
     ranked = sorted(evaluation.classes, key=lambda name: evaluation.per_class[name]["f1"])
     shown = set(ranked[:LISTED_CLASSES])
     rows = [
-        [shortened(name), f"{scores['n']:,}", *_shares(scores)]
+        [shorten(name, NAME_WIDTH), f"{scores['n']:,}", *_shares(scores)]
         for name, scores in evaluation.per_class.items()
         if name in shown
     ]
@@ -320,23 +310,8 @@ def _shares(scores: ClassScores) -> list[str]:
 
 def _confusion_lines(evaluation: Evaluation) -> list[str]:
     letters = [chr(ord("a") + code) for code in range(len(evaluation.classes))]
-    names = [f"{letter} = {shortened(name)}" for letter, name in zip(letters, evaluation.classes, strict=True)]
+    names = [
+        f"{letter} = {shorten(name, NAME_WIDTH)}" for letter, name in zip(letters, evaluation.classes, strict=True)
+    ]
     rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, evaluation.confusion, strict=True)]
     return table([["true \\ predicted", *letters], *rows])
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines with aligned columns: names to the left, numbers to the right."""
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_padded(*cell) for cell in zip(row, widths, range(len(row)), strict=True)) for row in rows]
-
-
-def _padded(cell: str, width: int, column: int) -> str:
-    space = " " * (width - cell_len(cell))  # a Chinese letter is two cells wide
-    return space + cell if column else cell + space
-
-
-def shortened(name: str) -> str:
-    """Return a name that fits a column of the terminal."""
-    name = printable(name)
-    return name if cell_len(name) <= NAME_WIDTH else set_cell_size(name, NAME_WIDTH - 1) + "…"

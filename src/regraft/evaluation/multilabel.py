@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
+from regraft.core.text import percent, shorten, table
 from regraft.evaluation.intervals import wilson
-from regraft.evaluation.metrics import DASH, Scores, means, percent, shortened, table
+from regraft.evaluation.metrics import DASH, NAME_WIDTH, Scores, means
 
 LISTED_LABELS = 30
 EVEN = 0.5  # the threshold of a label that no row has
@@ -206,7 +207,7 @@ def _label_lines(evaluation: MultilabelEvaluation) -> list[str]:
 def _label_row(name: str, scores: LabelScores) -> list[str]:
     precision = scores["average_precision"]
     return [
-        shortened(name),
+        shorten(name, NAME_WIDTH),
         f"{scores['n']:,}",
         percent(scores["precision"]) if scores["n_predicted"] else DASH,
         percent(scores["recall"]) if scores["n"] else DASH,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
 from regraft.core.errors import RefusedFile, UnknownName
+from regraft.core.text import table
 from regraft.network import backbones
 from regraft.network.backbones import Backbone, Keras
 from regraft.network.workaround_torchvision_nms import import_timm
@@ -121,16 +122,10 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    lines = table([["name", "parameters", "input", "features", "licence", "on this disk"], *cells])
+    titles = ["name", "parameters", "input", "features", "licence", "on this disk"]
+    lines = "\n".join(table([titles, *cells], left=len(titles)))
     hint = f"{len(rows)} shown. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
     return f"{lines}\n\n{hint} `regraft backbones NAME --cuts` lists where one can be cut."
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells, the first their titles, as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _matching(pattern: str | None) -> list[Backbone]:

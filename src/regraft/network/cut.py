@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from regraft.core.errors import UsageError
+from regraft.core.text import table
 from regraft.network import catalog, layer_names
 from regraft.network.backbones import INPUT, POOLED, Backbone, Layer
 from regraft.network.graph import Graph, ancestors, first_line, trace
@@ -115,7 +116,7 @@ def text(cuts: Mapping[str, Mapping[str, Any]]) -> str:
         fractions = [f"{row[name]:.1%}" for name in ("parameters_above", "computation_above")]
         count = "" if row["layers"] is None else str(row["layers"])
         lines.append([path, ", ".join(row["names"]), count, "x".join(map(str, row["shape"])), *fractions])
-    return catalog.table(lines)
+    return "\n".join(table(lines, left=len(lines[0])))
 
 
 class _Costs(fx.Interpreter):  # type: ignore[misc, unused-ignore]

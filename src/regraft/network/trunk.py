@@ -28,6 +28,7 @@ from torch import fx, nn
 from regraft.core.errors import RefusedFile, RegraftError, UsageError
 from regraft.core.options import require_choice
 from regraft.core.progress import log
+from regraft.core.text import listed
 from regraft.data.decode import DECODE_RULES
 from regraft.features.store import Stored
 from regraft.network import agreement, catalog, input_size, weights
@@ -307,10 +308,9 @@ def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tai
         reached = bisect.bisect_left(cuts, True, key=lambda at: bool(lacking & {*_names(find_cut(network, at).trunk)}))
         hint = f"They reach up to `--cut {cuts[reached - 1]}`." if reached else "They reach up to no cut."
         hint += f" Leave out --tail, or let it end there: --end {cuts[reached - 1]}." if tail and reached else ""
-        more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
         raise RefusedFile(
             f"{found.path} lacks {len(absent)} of the {len(needed)} tensors that the cut {cut.name!r}"
-            f"{' with its tail' if tail else ''} needs: {', '.join(absent[:4])}{more}. {hint}"
+            f"{' with its tail' if tail else ''} needs: {listed(absent, 4)}. {hint}"
         )
 
 

@@ -19,6 +19,7 @@ from regraft.core.errors import UsageError
 from regraft.core.machine import cores
 from regraft.core.options import merged
 from regraft.core.progress import progress
+from regraft.core.text import listed
 from regraft.data import read as reading
 from regraft.data.index import Index, Row
 from regraft.data.read import SourceOptions
@@ -243,8 +244,9 @@ def _judged_classes(pictures: _Pictures, groups: np.ndarray) -> tuple[list[str],
     few = sorted(separate.keys() - set(classes))
     if len(classes) < 2:
         return classes, [f"No label was judged: that takes two classes of {FEWEST} separate pictures or more each."]
-    named = ", ".join(few[:NAMED]) + (f" and {len(few) - NAMED} more" if len(few) > NAMED else "")
-    return classes, [f"Not judged, with fewer than {FEWEST} separate pictures each: {named}."] if few else []
+    return classes, [
+        f"Not judged, with fewer than {FEWEST} separate pictures each: {listed(few, NAMED)}."
+    ] if few else []
 
 
 def _outliers(pictures: _Pictures, near: _Neighbours) -> list[Outlier]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.core.errors import DataError
+from regraft.core.text import percent
 from regraft.data.index import Index, Row
 from regraft.evaluation import diagnosis, metrics, multilabel
-from regraft.evaluation.metrics import Evaluation, percent
+from regraft.evaluation.metrics import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model.model import Model

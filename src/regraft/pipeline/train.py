@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from regraft.core.errors import DataError, Diverged, RefusedFile
 from regraft.core.progress import log
+from regraft.core.text import percent
 from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
@@ -121,7 +122,7 @@ def _report(model: Model, features: Features, options: TrainOptions) -> Report:
 
 def _recalls(report: Report, other: Report) -> str:
     """Return both recalls of each class in per cent; of many classes those that changed the most."""
-    from regraft.evaluation.metrics import Evaluation, percent
+    from regraft.evaluation.metrics import Evaluation
 
     found, without = (cast(Evaluation, each.evaluation).per_class for each in (report, other))
     pairs = {name: (scores["recall"], without[name]["recall"]) for name, scores in found.items()}

@@ -13,6 +13,7 @@ from PIL import Image
 
 from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
 from regraft.audit.near_duplicates import ALIKE
+from regraft.core.text import percent
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
 from regraft.report import pages
@@ -103,16 +104,13 @@ def _copies_card(copies: Duplicates) -> Card:
 
 
 def _suspect_card(suspect: LabelError) -> Card:
-    title = f"seen as {suspect.suggested}, {_percent(suspect.probability)}; as labelled, {_percent(suspect.of_label)}"
+    suggested, labelled = percent(suspect.probability, 0), percent(suspect.of_label, 0)
+    title = f"seen as {suspect.suggested}, {suggested} %; as labelled, {labelled} %"
     return Card(title, _shown(suspect.rows[:1]), _shown(suspect.nearest), 0)
 
 
 def _outlier_card(outlier: Outlier) -> Card:
     return Card(f"distance {outlier.distance:.2f}", _shown(outlier.rows[:1]), _shown(outlier.nearest), 0)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _shown(rows: Sequence[Row]) -> list[Shown]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.rng import generator
-from regraft.evaluation.metrics import percent, printable
+from regraft.core.text import percent, printable
 from regraft.features.augmentation import squares
 from regraft.report.plots import INK, STYLE
 

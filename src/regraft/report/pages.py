@@ -21,8 +21,9 @@ import jinja2
 from matplotlib.figure import Figure
 from PIL import Image
 
+from regraft.core.text import percent
 from regraft.evaluation import diagnosis as verdict
-from regraft.evaluation.metrics import Evaluation, most_confused, percent
+from regraft.evaluation.metrics import Evaluation, most_confused
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.report import plots
 from regraft.report.grids import Tile

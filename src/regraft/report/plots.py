@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
-from regraft.evaluation.metrics import Evaluation, printable
+from regraft.core.text import shorten
+from regraft.evaluation.metrics import Evaluation
 from regraft.training.history import History
 
 Watch = Literal["loss", "accuracy"]
@@ -110,7 +111,7 @@ def photos_needed(
     lowest = sorted(recalls, key=lambda name: float(recalls[name][-1]))[:NAMED_LINES]
     for place, name in enumerate(lowest):
         colour = mpl.colormaps["tab10"]((place + 1) % 10)
-        axes.plot(sizes, recalls[name], color=colour, linewidth=1, label=f"recall of {_short(name)}")
+        axes.plot(sizes, recalls[name], color=colour, linewidth=1, label=f"recall of {shorten(name, NAME_LENGTH)}")
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -148,7 +149,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     """Return the confusion matrix: the counts in figures, the share of each true class as colour."""
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [_short(name) for name in evaluation.classes]
+    names = [shorten(name, NAME_LENGTH) for name in evaluation.classes]
     side = max(3.0, 1.4 + 0.42 * len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
@@ -259,7 +260,7 @@ def _draw_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping[st
         left += widths
     for place, total in zip(places, left, strict=True):
         axes.annotate(f"{total:,}", (total, place), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
-    axes.set_yticks(places, [_short(name) for name in names])
+    axes.set_yticks(places, [shorten(name, NAME_LENGTH) for name in names])
     axes.set(xlabel="images", ylim=(len(names) - 0.4, -0.6))
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -274,9 +275,3 @@ def _draw_profile(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping
         bottom = top
     axes.set(xlabel=f"{len(names):,} classes, the largest first", ylabel="images", xlim=(0, len(names)), ylim=(0, None))
     axes.set_xticks([])
-
-
-def _short(name: str) -> str:
-    """Return a class name that fits a picture, without characters that SVG can't hold."""
-    name = printable(name)
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"

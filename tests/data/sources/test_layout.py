@@ -1,7 +1,6 @@
 import pytest
 
 from regraft.core.errors import DataError
-from regraft.core.text import printable
 from regraft.data.index import Row
 from regraft.data.labels import as_label
 from regraft.data.sources._layout import has_image_name, is_hidden, label_rows
@@ -83,17 +82,6 @@ def test_a_source_without_files_is_refused():
 
 def test_the_two_spellings_of_an_accent_are_one_label():
     assert as_label("cafe\u0301") == as_label("caf\u00e9") == "caf\u00e9"
-
-
-@pytest.mark.parametrize("text", ["bad\udcff.jpg", "line\nbreak", "\x1b[31mred", "\ud800"])
-def test_display_text_can_be_encoded_and_holds_no_control_characters(text):
-    shown = printable(text)
-    assert shown.encode("utf-8").decode("utf-8") == shown
-    assert shown.isprintable()
-
-
-def test_display_text_leaves_other_scripts_and_emoji_alone():
-    assert printable("кошка 猫 👩‍🔬.jpg") == "кошка 猫 👩‍🔬.jpg"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from regraft.core.errors import DataError
+from regraft.core.text import listed
 from regraft.data.index import Row
 from regraft.data.labels import PART_NAMES, as_label
 
@@ -101,15 +102,11 @@ def _has_parts(paths: Sequence[tuple[str, ...]], name: str) -> bool:
     others = sorted({path[0] for path in paths if len(path) > 1 and has_image_name(path[-1])}.difference(parts))
     if parts and others:
         raise DataError(
-            f"{name} holds folders named as parts ({_names(parts)}) beside other folders with images "
-            f"({_names(others)}). Move every class folder into a part's folder, or move {_names(parts)} elsewhere; "
+            f"{name} holds folders named as parts ({listed(parts)}) beside other folders with images "
+            f"({listed(others)}). Move every class folder into a part's folder, or move {listed(parts)} elsewhere; "
             "if it is the name of a class, rename it, or list the images in a CSV file with the columns path and label."
         )
     return bool(parts)
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _some(paths: Sequence[tuple[str, ...]]) -> str:

@@ -16,14 +16,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from regraft.core.errors import DataError
-from regraft.core.text import printable
+from regraft.core.text import listed_lines, printable
 from regraft.data.index import PARTS, Row
 from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_label, as_labels
 from regraft.data.sources.folder import FileLocation
 
 COLUMNS = ("path", "label", "labels", "part", "group")
-
-SHOWN_FAULTS = 20
 
 
 class _Fault(Exception):
@@ -44,17 +42,10 @@ def rows(path: Path, *, outside: bool) -> Iterator[Row]:
         except _Fault as fault:
             faults.append(f"line {line}: {fault}")
     if faults:
-        raise DataError(_faults_text(path, faults))
+        raise DataError(f"{path} can't be used as it is; fix or remove these lines:{listed_lines(faults)}")
     if not found:
         raise DataError(f"{path} has a header and no lines below it; expected one line per image.")
     yield from found
-
-
-def _faults_text(path: Path, faults: list[str]) -> str:
-    shown = faults[:SHOWN_FAULTS]
-    if len(faults) > len(shown):
-        shown.append(f"and {len(faults) - len(shown)} more")
-    return "\n  ".join([f"{path} can't be used as it is; set these lines right, or take them out:", *shown])
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, str] | None]]:

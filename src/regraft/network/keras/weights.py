@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import RefusedFile, UsageError
+from regraft.core.text import listed
 from regraft.network import catalog
 from regraft.network.backbones import Backbone, Layer
 from regraft.network.keras.hdf5 import SUFFIXES, File, opened
@@ -188,9 +189,8 @@ def _check_settings(
 
 
 def _refused(file: File, backbone: Backbone, expected: str, found: Sequence[str]) -> RefusedFile:
-    shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
     return RefusedFile(
-        f"{file.path} holds {shown or 'other layers'}; Keras's {backbone.name} has {expected}. "
+        f"{file.path} holds {listed(found, 3) or 'other layers'}; Keras's {backbone.name} has {expected}. "
         "Give the --backbone that the file is for; of a network with layers of your own, save the base alone."
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
 from regraft.core.errors import RefusedFile, UnknownName, WeightsMissing
+from regraft.core.text import listed
 from regraft.network.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], needed: Collec
     fitting = {name: tensor for name, tensor in tensors.items() if name in state}
     if not fitting:
         raise RefusedFile(
-            f"None of the {len(tensors)} tensors belongs to {type(network).__name__}: "
-            f"they are named like {_few(tensors)}, expected {_few(state)}. Choose the backbone they were made for."
+            f"None of the {len(tensors)} tensors belongs to {type(network).__name__}: they are named "
+            f"like {listed(tensors, 4)}, expected {listed(state, 4)}. Choose the backbone they were made for."
         )
     for name, tensor in fitting.items():
         _check_tensor(name, tensor, state[name])
@@ -133,11 +134,4 @@ def _check_absent(absent: Collection[str], *, partly: bool) -> None:
     absent = [name for name in absent if not name.endswith("num_batches_tracked")]
     if absent:
         hint = " The file may be enough for a lower cut." if partly else ""
-        raise RefusedFile(f"The weights lack {len(absent)} tensors that the network needs: {_few(absent)}.{hint}")
-
-
-def _few(names: Collection[str]) -> str:
-    """Return the first few names, and how many more there are."""
-    shown = list(names)[:4]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+        raise RefusedFile(f"The weights lack {len(absent)} tensors that the network needs: {listed(absent, 4)}.{hint}")
