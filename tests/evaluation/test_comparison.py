@@ -5,7 +5,7 @@ import pytest
 
 from regraft.evaluation.comparison import Candidate, Comparison
 from regraft.evaluation.learning_curve import LearningCurve
-from regraft.evaluation.significance import paired_repeats
+from regraft.evaluation.significance import corrected_t_test
 
 
 def candidate(name, accuracy, milliseconds, spread=0.0, cut="pooled"):
@@ -32,7 +32,7 @@ def test_the_most_accurate_stands_first_and_the_others_are_tested_against_it():
     small, large = candidate("small", 0.90, 5, 0.01), candidate("larger", 0.93, 9, 0.02)
     found = comparison(small, large)
     assert found.best is large
-    assert found.against_best == (paired_repeats(large.scores, small.scores, 0.2),)
+    assert found.against_best == (corrected_t_test(large.scores, small.scores, 0.2),)
 
 
 def test_one_that_beats_all_others_is_taken_however_slow():
@@ -97,8 +97,8 @@ def test_the_page_has_the_table_the_picture_and_names_as_they_are():
         high=(0.8, 0.9, 0.95),
         recalls={"a": (0.7, 0.8, 0.9), "<b>": (0.6, 0.7, 0.8)},
         halved=20,
-        gain=paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2),
-        gains={"a": paired_repeats([0.8, 0.81], [0.9, 0.91], 0.2)},
+        gain=corrected_t_test([0.8, 0.81], [0.9, 0.91], 0.2),
+        gains={"a": corrected_t_test([0.8, 0.81], [0.9, 0.91], 0.2)},
     )
     found = comparison(
         candidate("a<b", 0.9, 5), candidate("large", 0.93, 9), notes=("left & out",), learning_curve=grown

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.evaluation.learning_curve import LearningCurve, summarise
-from regraft.evaluation.significance import Paired, paired_repeats
+from regraft.evaluation.significance import Paired, corrected_t_test
 from regraft.training.cross_validation import CurvePoints
 
 LABELS = np.repeat([0, 1], [60, 40])
@@ -64,7 +64,7 @@ def test_the_gain_is_that_of_the_same_rounds():
         [right[repeat][FOLDS[repeat] == fold].mean() for repeat in range(4) for fold in range(5)]
         for right in made.correct
     ]
-    assert summarise(made, ("cat", "dog"), 100).gain == paired_repeats(*rounds, 0.2)
+    assert summarise(made, ("cat", "dog"), 100).gain == corrected_t_test(*rounds, 0.2)
 
 
 def test_it_says_hardly_where_nothing_is_left_to_gain():

@@ -10,7 +10,6 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from regraft.core.errors import DataError
-from regraft.evaluation.intervals import wilson
 from regraft.evaluation.metrics import (
     Evaluation,
     calibration_error,
@@ -19,6 +18,7 @@ from regraft.evaluation.metrics import (
     most_confused,
     percent,
 )
+from regraft.evaluation.significance import wilson
 
 
 def random_answers(n_classes, n, seed=0):

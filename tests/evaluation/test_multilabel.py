@@ -8,8 +8,8 @@ from rich.cells import cell_len
 from sklearn import metrics
 
 from regraft.core.errors import DataError
-from regraft.evaluation.intervals import wilson
 from regraft.evaluation.multilabel import MultilabelEvaluation, choose_thresholds, evaluate
+from regraft.evaluation.significance import wilson
 
 NAMES = ["beach", "猫", "sunset", "tree"]
 

@@ -19,11 +19,9 @@ from functools import cached_property
 from typing import Any
 
 from regraft.core.text import percent, table
-from regraft.evaluation.holm import holm
-from regraft.evaluation.intervals import wilson
 from regraft.evaluation.learning_curve import LearningCurve
 from regraft.evaluation.metrics import DASH
-from regraft.evaluation.significance import Paired, paired_repeats
+from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, wilson
 
 AS_QUICK = 1.2  # times as long a photo counts as nearly as quick: no timing is sharper
 
@@ -93,8 +91,8 @@ class Comparison:
     @cached_property
     def against_best(self) -> tuple[Paired, ...]:
         """How each of the others compares with the most accurate, in order; p-values by Holm's steps."""
-        pairs = [paired_repeats(self.best.scores, other.scores, 1 / self.folds) for other in self.candidates[1:]]
-        return tuple(holm(pairs))
+        pairs = [corrected_t_test(self.best.scores, other.scores, 1 / self.folds) for other in self.candidates[1:]]
+        return tuple(holm_bonferroni(pairs))
 
     @property
     def recommended(self) -> Candidate:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.core.text import percent
-from regraft.evaluation.holm import holm
-from regraft.evaluation.intervals import wilson
-from regraft.evaluation.significance import Paired, paired_repeats
+from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, points, wilson
 from regraft.training.cross_validation import CurvePoints
 
 SMALL = 0.01  # a gain of less than one point by twice the photographs is hardly worth taking them
@@ -57,10 +55,10 @@ class LearningCurve:
         """Return the answer in a few sentences."""
         if self.gain is None or self.halved is None:
             return "Would more photographs help? There are too few to leave half of them out and see."
-        points, low, high = (_points(share) for share in (self.gain.difference, self.gain.low, self.gain.high))
+        gain, low, high = (points(share) for share in (self.gain.difference, self.gain.low, self.gain.high))
         compared = (
             f"learning from {self.sizes[-1]:,} photographs instead of {self.halved:,} changed the accuracy by "
-            f"{points} points (95 %: {low} to {high}), to {percent(self.accuracy[-1])} %"
+            f"{gain} points (95 %: {low} to {high}), to {percent(self.accuracy[-1])} %"
         )
         return " ".join([f"Would more photographs help? {_answer(self.gain)}: {compared}.", *self._outlook(self.gain)])
 
@@ -80,7 +78,7 @@ class LearningCurve:
     def _most_gained(self) -> str:
         """Return which classes the photographs helped most."""
         sure = [name for name, pair in self.gains.items() if pair.outcome == "better"]
-        named = [f"{name} ({_points(self.gains[name].difference)})" for name in (sure or list(self.gains))[:NAMED]]
+        named = [f"{name} ({points(self.gains[name].difference)})" for name in (sure or list(self.gains))[:NAMED]]
         if sure:
             return f"Recall rose most for {', '.join(named)}."
         return f"Recall rose most for {named[0]}, but of a single class that may be chance."
@@ -117,13 +115,9 @@ def _answer(gain: Paired) -> str:
 
 def _gain(curve: CurvePoints, half: int, label: int | None = None) -> Paired:
     test_share = 1 / (int(curve.folds.max()) + 1)
-    return paired_repeats(curve.scores(half, label).tolist(), curve.scores(-1, label).tolist(), test_share)
+    return corrected_t_test(curve.scores(half, label).tolist(), curve.scores(-1, label).tolist(), test_share)
 
 
 def _gains(curve: CurvePoints, half: int, classes: Sequence[str]) -> dict[str, Paired]:
-    pairs = holm([_gain(curve, half, code) for code in range(len(classes))])
+    pairs = holm_bonferroni([_gain(curve, half, code) for code in range(len(classes))])
     return dict(sorted(zip(classes, pairs, strict=True), key=lambda found: -found[1].difference))
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")

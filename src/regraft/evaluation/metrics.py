@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
-from regraft.evaluation.intervals import wilson
+from regraft.evaluation.significance import wilson
 
 MATRIX_CLASSES = 12  # the terminal shows the confusion matrix up to here …
 LISTED_CLASSES = 30  # … and every class up to here

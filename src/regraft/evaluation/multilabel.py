@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
-from regraft.evaluation.intervals import wilson
 from regraft.evaluation.metrics import DASH, NAME_WIDTH, Scores, means
+from regraft.evaluation.significance import wilson
 
 LISTED_LABELS = 30
 EVEN = 0.5  # the threshold of a label that no row has

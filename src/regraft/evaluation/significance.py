@@ -1,9 +1,10 @@
-"""Paired comparison: did B do better than A on the same images?
+"""How far a measured number can be trusted: intervals of an accuracy, and tests of whether B did better than A.
 
-Which images each got right enters, or their scores in the same rounds of a
-cross-validation; a `Paired` leaves: the difference with its interval, a p-value
-and one of three words. "undecided" is an answer too, and with few images the
-usual one.
+Counts enter `wilson`, which images each of two models classified correctly enters
+`mcnemar`, their scores in the same rounds of a cross-validation enter
+`corrected_t_test`. The two tests return a `Paired`: the difference with its
+interval, a p-value and one of three outcomes. "undecided" is an outcome too, and
+with few images the usual one. Several tests together go through `holm_bonferroni`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +21,9 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.options import require
-from regraft.evaluation.intervals import wilson
 
 LEVEL = 0.95
-NO_SPREAD = 1e-12  # scores whose differences differ by less than this differ by rounding alone
+ROUNDING = 1e-12  # differences of scores that vary by less than this are all equal
 
 Outcome = Literal["better", "worse", "undecided"]
 
@@ -31,9 +32,9 @@ Outcome = Literal["better", "worse", "undecided"]
 class Paired:
     """How B compares with A on the same images.
 
-    difference: accuracy of B less that of A, in [-1, 1].
+    difference: accuracy of B minus accuracy of A, in [-1, 1].
     low, high:  its 95 % interval.
-    p_value:    how often chance alone makes a difference at least as large.
+    p_value:    probability of a difference at least this large if A and B were equally good.
     basis:      what they were compared on, e.g. "the same 161 images".
     """
 
@@ -45,15 +46,15 @@ class Paired:
 
     @property
     def outcome(self) -> Outcome:
-        """What B is, compared with A; decided only where the test and the interval agree."""
+        """Whether B is better than A; decided only where the test and the interval agree."""
         if self.p_value >= 1 - LEVEL or self.low <= 0 <= self.high:
             return "undecided"
         return "better" if self.difference > 0 else "worse"
 
     def text(self, b: str = "the second", a: str = "the first") -> str:
-        """Return the comparison as one sentence, in percentage points, with the names of the two."""
-        points, low, high = (_points(share) for share in (self.difference, self.low, self.high))
-        numbers = f"{points} percentage points on {self.basis} (95 %: {low} to {high}; p {_p(self.p_value)})"
+        """Return the comparison as one sentence, in percentage points; `b` and `a` name the two."""
+        difference, low, high = (points(value) for value in (self.difference, self.low, self.high))
+        numbers = f"{difference} percentage points on {self.basis} (95 %: {low} to {high}; p {_p(self.p_value)})"
         if self.outcome == "undecided":
             return f"Undecided whether {b} is better than {a}: {numbers}."
         sentence = f"{b} is {self.outcome} than {a}: {numbers}."
@@ -64,76 +65,116 @@ class Paired:
         return {**dataclasses.asdict(self), "outcome": self.outcome}
 
 
-def paired(right_a: NDArray[np.bool_] | Sequence[bool], right_b: NDArray[np.bool_] | Sequence[bool]) -> Paired:
-    """Return how B compares with A, from which of the same images each got right.
+def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the score interval of a proportion, (low, high), both in [0, 1].
 
-    right_a, right_b: (n_images,) bool, in the same order.
-    Raises DataError if there are no images, or not one answer of each for every image.
+    correct: how many of the `n` images were classified correctly.
+    level:   the confidence level, in (0, 1).
+    Raises DataError if there are no images, or more correct ones than images.
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
+    """
+    if not 0 <= correct <= n or n == 0:
+        raise DataError(f"No interval for {correct} correct of {n}; expected at least one image, and 0 to n correct.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre = (correct + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
+    return (centre - half if correct else 0.0), (centre + half if correct < n else 1.0)
+
+
+def mcnemar(correct_a: NDArray[np.bool_] | Sequence[bool], correct_b: NDArray[np.bool_] | Sequence[bool]) -> Paired:
+    """Return how B compares with A, from which of the same images each classified correctly.
+
+    correct_a, correct_b: (n_images,) bool, in the same order.
+    Raises DataError if there are no images, or the shapes differ.
     Source: the p-value is McNemar's exact one (1947, doi:10.1007/BF02295996), the interval Newcombe's method 10
     (1998, Statistics in Medicine 17:2635).
     """
-    from scipy.stats import binomtest
-
-    a, b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise DataError(
-            f"Answers of the shapes {a.shape} and {b.shape} can't be paired; expected one of each for every image."
+            f"Predictions of shapes {a.shape} and {b.shape} can't be compared; expected one of each for every image."
         )
-    both, gained, lost = (int(np.count_nonzero(rows)) for rows in (a & b, b & ~a, a & ~b))
-    low, high = _newcombe(both, gained, lost, len(a) - both - gained - lost)
-    changed = gained + lost
+    both, only_b, only_a = (int(np.count_nonzero(rows)) for rows in (a & b, b & ~a, a & ~b))
+    low, high = _newcombe(both, only_b, only_a, len(a) - both - only_b - only_a)
     return Paired(
-        difference=(gained - lost) / len(a),
+        difference=(only_b - only_a) / len(a),
         low=low,
         high=high,
-        p_value=float(binomtest(gained, changed).pvalue) if changed else 1.0,
+        p_value=_sign_test(only_b, only_a),
         basis=f"the same {len(a):,} images",
     )
 
 
-def paired_repeats(scores_a: Sequence[float], scores_b: Sequence[float], test_share: float) -> Paired:
+def corrected_t_test(scores_a: Sequence[float], scores_b: Sequence[float], test_fraction: float) -> Paired:
     """Return how B compares with A, from their accuracies in the same rounds of a repeated cross-validation.
 
-    scores_a, scores_b: (rounds,) shares in [0, 1]; a round is one held-out fold of one repeat, in the same order.
-    test_share:         how much of the images a round holds out, in (0, 1): 1 / folds.
-    Raises DataError if there are fewer than two rounds, or not as many of each; UsageError for a share out of range.
+    scores_a, scores_b: (rounds,) in [0, 1]; a round is one held-out fold of one repeat, in the same order.
+    test_fraction:      fraction of the images that a round holds out, in (0, 1): 1 / folds.
+    Raises DataError if there are fewer than two rounds, or the shapes differ; UsageError for a fraction out of range.
 
     The rounds train on much the same images, so their scores are not independent, and a plain t-test finds
-    differences that are not there; the corrected resampled one allows for it.
+    differences that do not exist; the corrected resampled t-test allows for it.
     Source: Nadeau & Bengio 2003, doi:10.1023/A:1024068626366.
     """
-    require(0 < test_share < 1, "test_share", test_share, "a share above 0 and below 1")
+    require(0 < test_fraction < 1, "test_fraction", test_fraction, "a number above 0 and below 1")
     a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise DataError(
-            f"Scores of the shapes {a.shape} and {b.shape} can't be paired; expected at least two rounds of each."
+            f"Scores of shapes {a.shape} and {b.shape} can't be compared; expected at least two rounds of each."
         )
-    return _corrected_t(b - a, test_share / (1 - test_share))
+    return _t_test(b - a, test_fraction / (1 - test_fraction))
 
 
-def _corrected_t(differences: NDArray[np.float64], test_to_train: float) -> Paired:
-    from scipy.stats import t
+def holm_bonferroni(tests: Sequence[Paired]) -> list[Paired]:
+    """Return the comparisons, in order, with p-values corrected for their number.
+
+    At the 5 % level, a false "better" or "worse" anywhere among them then has a probability of 5 % at most.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65; equation as in Wright 1992, doi:10.2307/2532694.
+    """
+    corrected, largest = list(tests), 0.0
+    for smaller, at in enumerate(sorted(range(len(tests)), key=lambda at: tests[at].p_value)):
+        largest = max(largest, min(1.0, (len(tests) - smaller) * tests[at].p_value))
+        corrected[at] = dataclasses.replace(tests[at], p_value=largest)
+    return corrected
+
+
+def points(difference: float) -> str:
+    """Return a difference of two fractions in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _sign_test(gained: int, lost: int) -> float:
+    """Return the two-sided p-value of a binomial test: `gained` heads and `lost` tails of a fair coin."""
+    flips, count, ways = gained + lost, 0, 1  # ways: to get k heads, in whole numbers of any length
+    for k in range(min(gained, lost) + 1):
+        count += ways
+        ways = ways * (flips - k) // (k + 1)
+    return min(1.0, 2 * count / (1 << flips))
+
+
+def _t_test(differences: NDArray[np.float64], test_to_train: float) -> Paired:
+    from scipy.special import stdtr, stdtrit  # Student's t distribution and its inverse; scipy.stats loads for a second
 
     rounds, mean = len(differences), float(differences.mean())
-    spread = float(differences.std(ddof=1)) if np.ptp(differences) > NO_SPREAD else 0.0
+    spread = float(differences.std(ddof=1)) if np.ptp(differences) > ROUNDING else 0.0
     error = spread * math.sqrt(1 / rounds + test_to_train)
-    half = float(t.ppf((1 + LEVEL) / 2, rounds - 1)) * error
+    half = float(stdtrit(rounds - 1, (1 + LEVEL) / 2)) * error
     return Paired(
         difference=mean,
         low=max(mean - half, -1.0),
         high=min(mean + half, 1.0),
-        p_value=2 * float(t.sf(abs(mean) / error, rounds - 1)) if error else float(abs(mean) <= NO_SPREAD),
+        p_value=2 * float(stdtr(rounds - 1, -abs(mean) / error)) if error else float(abs(mean) <= ROUNDING),
         basis=f"{rounds} rounds of cross-validation",
     )
 
 
-def _newcombe(both: int, gained: int, lost: int, neither: int) -> tuple[float, float]:
-    """Return the interval of the difference of two paired shares; the four counts are those of the 2 by 2 table."""
-    n = both + gained + lost + neither
-    with_b, with_a = both + gained, both + lost
-    b, a = with_b / n, with_a / n
-    (b_low, b_high), (a_low, a_high) = wilson(with_b, n, LEVEL), wilson(with_a, n, LEVEL)
-    phi = _phi(both, gained, lost, neither)
+def _newcombe(both: int, only_b: int, only_a: int, neither: int) -> tuple[float, float]:
+    """Return the interval of the difference of two paired proportions, from the four counts of the 2 by 2 table."""
+    n = both + only_b + only_a + neither
+    correct_b, correct_a = both + only_b, both + only_a
+    b, a = correct_b / n, correct_a / n
+    (b_low, b_high), (a_low, a_high) = wilson(correct_b, n), wilson(correct_a, n)
+    phi = _phi(both, only_b, only_a, neither)
 
     def reach(one: float, other: float) -> float:
         return math.sqrt(one**2 - 2 * phi * one * other + other**2)
@@ -142,19 +183,14 @@ def _newcombe(both: int, gained: int, lost: int, neither: int) -> tuple[float, f
     return difference - reach(b - b_low, a_high - a), difference + reach(b_high - b, a - a_low)
 
 
-def _phi(both: int, gained: int, lost: int, neither: int) -> float:
-    """Return how the two go together, in [-1, 1], corrected for continuity as Newcombe has it."""
-    margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+def _phi(both: int, only_b: int, only_a: int, neither: int) -> float:
+    """Return the correlation of the two, in [-1, 1], with Newcombe's continuity correction."""
+    margins = (both + only_b) * (only_a + neither) * (both + only_a) * (only_b + neither)
     if not margins:
         return 0.0
-    together = both * neither - gained * lost
-    half = (both + gained + lost + neither) / 2
+    together = both * neither - only_b * only_a
+    half = (both + only_b + only_a + neither) / 2
     return (together if together < 0 else max(together - half, 0.0)) / math.sqrt(margins)
-
-
-def _points(share: float) -> str:
-    """Return a difference of shares in percentage points, with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _p(value: float) -> str:

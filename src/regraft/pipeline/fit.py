@@ -88,12 +88,12 @@ def _with_thresholds(made: Model, choosing: Features) -> Model:
 
 def _verdict(fitted: Fitted) -> dict[str, str]:
     """Return in words whether the last phase helped, by the same images before and after it."""
-    from regraft.evaluation.significance import paired
+    from regraft.evaluation.significance import mcnemar
 
     if len(fitted.correct) < 2:
         return {}
     before, after = list(fitted.correct)[-2:]
-    found = paired(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
+    found = mcnemar(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
     return {"verdict": f"{found} They also chose its epoch, which favours it."}
 
 
