@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from regraft.core.errors import UsageError
-from regraft.data.decode import MAX_PIXELS, BrokenImage, decode, look
+from regraft.data.decode import MAX_PIXELS, BrokenImage, decode, read_header
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -81,14 +81,14 @@ def tiff(width, height, data, **tags):
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_a_lossless_file_keeps_its_pixels_and_its_size(kind):
     data = encode(COLOURS, kind, **LOSSLESS[kind])
-    assert look(data) == (kind, (7, 5))
+    assert read_header(data) == (kind, (7, 5))
     np.testing.assert_array_equal(pixels(data), COLOURS)
 
 
 def test_a_jpeg_is_near_its_source():
     flat = np.full((16, 16, 3), (200, 50, 90), np.uint8)
     data = encode(flat, "JPEG", quality=95)
-    assert look(data) == ("JPEG", (16, 16))
+    assert read_header(data) == ("JPEG", (16, 16))
     np.testing.assert_allclose(pixels(data), flat, atol=3)
 
 
@@ -96,7 +96,7 @@ def test_a_jpeg_is_near_its_source():
 def test_of_several_frames_or_pages_the_first_is_taken(kind):
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert look(data)[0] == ("JPEG" if kind == "MPO" else kind)
+    assert read_header(data)[0] == ("JPEG" if kind == "MPO" else kind)
     np.testing.assert_allclose(pixels(data), np.full((16, 16, 3), (255, 0, 0)), atol=3)
 
 
@@ -118,7 +118,7 @@ def test_of_several_frames_or_pages_the_first_is_taken(kind):
         (b"any words", "not an image"),
     ],
 )
-@pytest.mark.parametrize("use", [look, decode])
+@pytest.mark.parametrize("use", [read_header, decode])
 def test_another_format_is_refused_by_its_name(use, start, named):
     with pytest.raises(BrokenImage, match=named):
         use(start + b" " * 100 if start else b"")
@@ -204,7 +204,7 @@ def test_damage_to_a_jpeg_is_judged_as_pillow_does_at_every_size(kind):
     rng = np.random.default_rng(2)
     for at in range(2, len(data), 5):
         changed = data[:at] + rng.bytes(rng.integers(0, 3)) + data[at + 1 :]
-        if at > 2 and look_size(changed) == (32, 16):
+        if at > 2 and stated_size(changed) == (32, 16):
             for damaged in (data[:at], changed):
                 expected = by_pillow(damaged)
                 assert same(pixels_or_none(damaged), expected)
@@ -212,9 +212,9 @@ def test_damage_to_a_jpeg_is_judged_as_pillow_does_at_every_size(kind):
                     assert (pixels_or_none(damaged, least) is None) == (expected is None)
 
 
-def look_size(data):
+def stated_size(data):
     try:
-        return look(data)[1]
+        return read_header(data)[1]
     except BrokenImage:
         return None
 
@@ -550,7 +550,7 @@ def test_noise_in_a_file_raises_nothing_but_broken_image(kind):
         for at in rng.integers(0, len(data), rng.integers(1, 6)):
             data[at] = rng.integers(0, 256)
         try:
-            _, (width, height) = look(bytes(data))
+            _, (width, height) = read_header(bytes(data))
             if width * height < 10**6:
                 decode(bytes(data))
         except BrokenImage as error:
@@ -577,13 +577,13 @@ def test_a_png_with_one_changed_pixel_is_broken():
 def test_an_image_without_pixels_is_refused(size):
     for data in (png(*size, 8, 2, []), tiff(*size, b"", t258=(8, 8, 8), t262=2, t277=3)):
         with pytest.raises(BrokenImage):
-            look(data)
+            read_header(data)
 
 
 def test_more_pixels_than_the_cap_are_refused_by_the_header_alone():
     width = MAX_PIXELS // 1000
-    assert look(png(width, 1000, 8, 2, [])) == ("PNG", (width, 1000))
-    for use in (look, decode):
+    assert read_header(png(width, 1000, 8, 2, [])) == ("PNG", (width, 1000))
+    for use in (read_header, decode):
         with pytest.raises(BrokenImage, match=r"178,957,000|178,956,970"):
             use(png(width + 1, 1000, 8, 2, []))
 
@@ -616,7 +616,7 @@ def test_the_file_that_warns_makes_pillow_warn():
 def test_no_warning_of_pillows_leaks_or_breaks_an_image(action):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(action)
-        assert look(WARNS) == ("PNG", (1, 1))
+        assert read_header(WARNS) == ("PNG", (1, 1))
         assert decode(WARNS).tolist() == [[[7, 7, 7]]]
     assert caught == []
 

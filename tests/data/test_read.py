@@ -102,7 +102,7 @@ def test_every_ignored_or_broken_row_says_why(photos):
     assert found["cat/b.jpg"][1].startswith("not an image that is read here")
     assert found["cat/c.txt"] == ("ignored", "not an image")
     assert found["cat/.d"] == ("ignored", "hidden or system file")
-    assert found["cat/e.jpg"] == ("broken", "EPS or PostScript is not read; convert it to JPEG or PNG")
+    assert found["cat/e.jpg"] == ("broken", "EPS is not read; convert it to JPEG or PNG")
     assert found["cat/gone.jpg"] == ("broken", "No such file or directory")
 
 

@@ -42,21 +42,20 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base as Tag
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from regraft.core.errors import UsageError
+from regraft.data import formats
 
 DECODE_RULES = 2  # part of the store's key: raise it whenever a pixel may come out differently
 
@@ -67,47 +66,11 @@ BACKGROUND = (255, 255, 255)
 Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
-def _patterns(*kinds: tuple[str, bytes]) -> tuple[tuple[str, re.Pattern[bytes]], ...]:
-    return tuple((kind, re.compile(pattern, re.DOTALL)) for kind, pattern in kinds)
-
-
-# Opened by their own class: Image.open would let other plug-ins see the bytes.
-_READ: tuple[tuple[str, re.Pattern[bytes], Opener], ...] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-    ("GIF", re.compile(rb"GIF8[79]a"), GifImageFile),
-    ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"), TiffImageFile),
-    ("BMP", re.compile(rb"BM"), BmpImageFile),
-)
-
-_PICTURES = _patterns(
-    ("EPS or PostScript", rb"%!PS|\xc5\xd0\xd3\xc6"),
-    ("PDF", rb"%PDF"),
-    ("Photoshop (PSD)", rb"8BPS"),
-    ("AVIF", rb"....ftypavi[fs]"),
-    ("HEIC", rb"....ftyp(hei|hev|mif1|msf1)"),
-    ("ICO or CUR", rb"\0\0[\x01\x02]\0"),
-    ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    ("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL "),
-    ("DirectDraw (DDS)", rb"DDS "),
-    ("PNM (PPM, PGM, PBM)", rb"P[1-7]\s"),
-    ("SVG", rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg"),
-)
-_NO_PICTURES = _patterns(
-    ("a web page (HTML)", rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)"),
-    ("a film (MP4 or QuickTime)", rb"....(ftyp|moov|mdat)"),
-    ("a film or a sound (RIFF)", rb"RIFF"),
-    ("a ZIP archive", rb"PK\x03\x04"),
-    ("a gzip archive", rb"\x1f\x8b"),
-)
-
-
 class BrokenImage(Exception):
     """The bytes are no image that is read here, or a damaged one; the text is the reason, on one line."""
 
 
-def look(data: bytes) -> tuple[str, tuple[int, int]]:
+def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Return the format and the (width, height) that the header states, upright or not; no pixel is decoded.
 
     Raises BrokenImage for a format that is not read, a damaged header, or more than MAX_PIXELS.
@@ -154,23 +117,17 @@ def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
 
 
 def _recognise(data: bytes) -> tuple[str, Opener]:
-    for kind, pattern, opener in _READ:
-        if pattern.match(data):
-            return kind, opener
-    raise BrokenImage(_refusal(data))
+    entry = formats.recognise(data)
+    if entry is None or not entry.reader:
+        raise BrokenImage(formats.refusal(data))
+    return entry.name, _opener(entry.reader)
 
 
-def _refusal(data: bytes) -> str:
-    if not data:
-        return "the file is empty"
-    start = data[:1024]
-    for kind, pattern in _PICTURES:
-        if pattern.match(start):
-            return f"{kind} is not read; convert it to JPEG or PNG"
-    for kind, pattern in _NO_PICTURES:
-        if pattern.match(start):
-            return f"{kind}, not an image"
-    return "not an image that is read here (JPEG, PNG, WebP, BMP, TIFF, GIF)"
+@cache
+def _opener(name: str) -> Opener:
+    """Return a format's own class: Image.open would let other plug-ins see the bytes."""
+    module, _, kind = name.rpartition(".")
+    return cast("Opener", getattr(import_module(module), kind))
 
 
 def _check_size(size: tuple[int, int]) -> None:

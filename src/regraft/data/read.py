@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +27,10 @@ from regraft.core.errors import DataError
 from regraft.core.options import option, require, require_choice
 from regraft.core.progress import progress
 from regraft.core.text import listed_lines, printable
+from regraft.data import formats
 from regraft.data.index import Index, Row
 from regraft.data.sources import archive, folder, memory, table
-from regraft.data.sources._layout import WORKING_LAYOUTS, has_image_name
+from regraft.data.sources._layout import WORKING_LAYOUTS
 
 SHOWN_FILES = 20
 
@@ -38,13 +38,6 @@ Source = str | os.PathLike[str]
 
 _BATCH = 64  # rows looked at at once
 _QUICK = 0.0003  # seconds for a file: up to there, handing it to a thread takes longer than that saves
-
-# The first bytes of image formats, read here or not.
-_IMAGE_START = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|GIF8|II[*+]\0|MM\0[*+]|BM....\0\0\0\0|8BPS|%!PS-Adobe.{1,8}EPSF|\xc5\xd0\xd3\xc6"
-    rb"|....ftyp(avi[fs]|hei|hev|mif1|msf1)|\0\0\0\x0c(jP  |JXL )|\xff\x4f\xff\x51|\xff\x0a|DDS |P[1-7]\s|\0\0[\1\2]\0",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +164,7 @@ def _look_at_all(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
 
 
 def _look_at(row: Row, named: bool) -> Row:
-    from regraft.data.decode import BrokenImage, look  # here, so that `regraft --help` waits for no Pillow
+    from regraft.data.decode import BrokenImage, read_header  # here, so that `regraft --help` waits for no Pillow
 
     if row.status != "used":
         return row
@@ -183,9 +176,9 @@ def _look_at(row: Row, named: bool) -> Row:
         return row.marked("ignored", f"not an image ({reason})") if foreign else row.marked("broken", reason)
     row = replace(row, id=hashlib.sha256(data).hexdigest())
     if not data:
-        return row.marked("broken", "empty file")
+        return row.marked("broken", formats.refusal(data))
     try:
-        kind, size = look(data)
+        kind, size = read_header(data)
     except BrokenImage as error:
         return (
             row.marked("broken", str(error)) if _is_meant(row, data, named) else row.marked("ignored", "not an image")
@@ -195,7 +188,8 @@ def _look_at(row: Row, named: bool) -> Row:
 
 def _is_meant(row: Row, data: bytes, named: bool) -> bool:
     """Tell whether a file is meant to be an image, readable or not."""
-    return named or has_image_name(row.path) or _IMAGE_START.match(data) is not None
+    entry = formats.recognise(data)
+    return named or formats.has_image_name(row.path) or (entry is not None and entry.kind == "image")
 
 
 def _settle_conflicts(index: Index, rule: str) -> Index:

@@ -3,7 +3,7 @@ import pytest
 from regraft.core.errors import DataError
 from regraft.data.index import Row
 from regraft.data.labels import as_label
-from regraft.data.sources._layout import has_image_name, is_hidden, label_rows
+from regraft.data.sources._layout import is_hidden, label_rows
 from regraft.data.sources.folder import FileLocation
 
 
@@ -94,13 +94,3 @@ def test_hidden_and_system_files_are_known(path):
 @pytest.mark.parametrize("path", ["cat/1.jpg", "cat.d/1.jpg", "cat/thumbs.jpg"])
 def test_other_files_are_not_hidden(path):
     assert not is_hidden(path)
-
-
-@pytest.mark.parametrize("path", ["1.jpg", "a/2.JPEG", "3.jpg?w=1200", "4.psd", "x.y.tiff", "5.heic"])
-def test_image_names_are_known_by_their_ending(path):
-    assert has_image_name(path)
-
-
-@pytest.mark.parametrize("path", ["jpg", "notes.txt", "a.jpg/notes", ".jpg", "1.jpg.txt", "cat/.png"])
-def test_other_names_are_not_image_names(path):
-    assert not has_image_name(path)

@@ -13,19 +13,13 @@ most archives. What is nested below a class folder belongs to the class.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 
 from regraft.core.errors import DataError
 from regraft.core.text import listed
+from regraft.data.formats import has_image_name
 from regraft.data.index import Row
 from regraft.data.labels import PART_NAMES, as_label
-
-IMAGE_NAME = re.compile(
-    r"[^/]\.(apng|avif|bmp|cr2|dib|dng|eps|gif|hei[cf]|j2k|jfif|jp2|jpe|jpe?g|jxl|nef|p[bgnp]m|png|psd|tga|tiff?|webp)"
-    r"(\?[^/]*)?$",  # as in a web address: 1.jpg?w=1200
-    re.IGNORECASE,
-)
 
 WORKING_LAYOUTS = (
     "Expected one folder per class (cat/1.jpg, dog/2.jpg), or such folders below train, validation and test "
@@ -40,11 +34,6 @@ _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$r
 def is_hidden(path: str) -> bool:
     """Tell whether a file, or a folder that it is in, is hidden or one of the system's own."""
     return any(name.startswith(".") or name.casefold() in _SYSTEM_NAMES for name in path.split("/"))
-
-
-def has_image_name(path: str) -> bool:
-    """Tell whether the name's ending is an image format's, read here or not."""
-    return IMAGE_NAME.search(path) is not None
 
 
 def label_rows(rows: Sequence[Row], name: str) -> Iterator[Row]:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from regraft.core.errors import DataError
 from regraft.core.text import printable
+from regraft.data import formats
 from regraft.data.index import Row
 from regraft.data.sources import _gzip
 from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
@@ -153,9 +154,10 @@ def _kind(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
-    if head.startswith((b"PK\3\4", b"PK\5\6")):
+    known = formats.recognise(head)
+    if known is formats.ZIP:
         return "zip"
-    if not head.startswith(b"\x1f\x8b"):
+    if known is not formats.GZIP:
         return "tar" if _is_tar_header(head) else None
     with contextlib.suppress(EOFError, zlib.error):
         return "gzip" if _is_tar_header(_gzip.reader(path).read(0, tarfile.BLOCKSIZE)) else None
