@@ -260,7 +260,7 @@ def test_inputs_to_predict_keep_their_order_and_each_has_a_row(photos, tmp_path)
 def test_inputs_that_can_not_be_looked_at_are_broken_and_never_wait(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     index = read_inputs([tmp_path / "pipe.jpg", "long" * 2000, "nul\0"])
-    assert [row.reason for row in index] == ["not a regular file", "File name too long", "embedded null byte"]
+    assert [row.reason for row in index] == ["not a regular file", "File name too long", "null byte in its path"]
     with pytest.raises(DataError, match="is no folder"):
         read(tmp_path / "pipe.jpg")
 

@@ -170,8 +170,9 @@ def _look_at(row: Row, named: bool) -> Row:
         return row
     try:
         data = row.location.read()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a path
+    except (OSError, ValueError) as error:  # ValueError itself: a NUL in a path, in other words in each Python
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        reason = "null byte in its path" if type(error) is ValueError else reason
         foreign = isinstance(error, OSError) and error.errno == errno.EFBIG and not _is_meant(row, b"", named)
         return row.marked("ignored", f"not an image ({reason})") if foreign else row.marked("broken", reason)
     row = replace(row, id=hashlib.sha256(data).hexdigest())
