@@ -267,14 +267,14 @@ def backbones(
     json: Json = False,
 ) -> None:
     """List networks: parameters, input, licence, features, whether the weights are on this disk."""
-    from regraft.network import catalog, cut
+    from regraft.network import catalog, cut, listing
 
     if cuts:
-        places = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
-        _result(places, json, cut.text(places))
+        cuts_by_path = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
+        _result(cuts_by_path, json, cut.text(cuts_by_path))
     else:
-        found = catalog.listing(pattern)
-        _result(found, json, catalog.text(found))
+        rows = listing.rows(pattern)
+        _result(rows, json, listing.text(rows))
 
 
 @app.command

@@ -78,3 +78,8 @@ class Diverged(RegraftError, ArithmeticError):
 
     exit_code = 7
     kept: Any = None
+
+
+def first_line(error: Exception) -> str:
+    """Return the start of a library's message, or the kind of the error if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,38 +1,31 @@
-"""The catalogue: a backbone by name, as a network or as a line of the listing.
+"""The catalogue: a backbone by name, as an entry or as a network.
 
-A name enters: a common one (see backbones/) or timm's. An entry, a network
-with random weights, or rows for the terminal leave. Real weights are left to
-weights/, and where the network is cut to `cut`.
+A name enters: a common one (see backbones/) or timm's. An entry, or a network
+with random weights, leaves. Real weights are left to weights/, where the
+network is cut to `cut`, the list for the terminal to `listing`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 import inspect
-import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
 from regraft.core.errors import RefusedFile, UnknownName
-from regraft.core.text import table
 from regraft.network import backbones
-from regraft.network.backbones import Backbone, Keras
+from regraft.network.backbones import Backbone
+from regraft.network.keras import adapt
+from regraft.network.keras.adapt import Keras
 from regraft.network.workaround_torchvision_nms import import_timm
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["KERAS", "Backbone", "build", "check_arguments", "families", "find", "listing", "table", "text"]
-
-# The model argument that asks for the network exactly as Keras has it: "top" or "notop" (without Keras's top).
-KERAS = "keras"
-
-# Listing more networks than this leaves out what only building them tells.
-_BUILT = 20
+__all__ = ["Backbone", "build", "check_arguments", "families", "find"]
 
 
 @functools.cache
@@ -83,7 +76,7 @@ def build(
     entry = find(backbone) if isinstance(backbone, str) else backbone
     arguments = {**entry.model_args, **(model_args or {}), "num_classes": num_classes}
     check_arguments(entry.architecture, arguments)
-    as_keras = arguments.pop(KERAS, None)
+    as_keras = arguments.pop(adapt.ARGUMENT, None)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of the classifier that is left out
         torch.default_generator.manual_seed(seed)
@@ -98,75 +91,6 @@ def build(
     return network.eval()  # type: ignore[no-any-return]
 
 
-def listing(pattern: str | None = None) -> list[dict[str, Any]]:
-    """Return a row per backbone: name, architecture, parameters, input, licence, width, weights.
-
-    pattern: a wildcard ("resnet*") or a part of the name ("vgg"); None lists the common names only.
-             Parameters (a count) and width are "" when more than 20 match.
-    Raises UnknownName if nothing matches.
-    """
-    entries = _matching(pattern)
-    return [_row(entry, built=len(entries) <= _BUILT) for entry in entries]
-
-
-def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a listing as aligned lines for the terminal."""
-    cells = [
-        [
-            row["name"],
-            f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else "",
-            row["input"],
-            str(row["width"]),
-            row["licence"],
-            "yes" if row["weights"] else "",
-        ]
-        for row in rows
-    ]
-    titles = ["name", "parameters", "input", "features", "licence", "on this disk"]
-    lines = "\n".join(table([titles, *cells], left=len(titles)))
-    hint = f"{len(rows)} shown. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
-    return f"{lines}\n\n{hint} `regraft backbones NAME --cuts` lists where one can be cut."
-
-
-def _matching(pattern: str | None) -> list[Backbone]:
-    if pattern is None:
-        return list(families())
-    common = {name for entry in families() for name in (entry.name, entry.architecture)}
-    names = import_timm().list_models()
-    entries = [*families(), *(Backbone(name=n, architecture=n) for n in names if n not in common)]
-    wildcard = pattern if re.search(r"[*?\[]", pattern) else f"*{pattern}*"
-    found = [e for e in entries if fnmatch.filter((e.name, e.architecture), wildcard)]
-    if not found:
-        raise UnknownName.of("backbone", pattern, [*names, *(entry.name for entry in families())])
-    return found
-
-
-def _row(entry: Backbone, *, built: bool) -> dict[str, Any]:
-    from regraft.network import weights
-
-    config = import_timm().models.get_pretrained_cfg(entry.timm_name)
-    parameters, width = _measured(entry) if built else ("", "")
-    return {
-        "name": entry.name,
-        "architecture": entry.architecture,
-        "parameters": parameters,
-        "input": "x".join(map(str, config.input_size[1:])),
-        "licence": config.license or "",
-        "width": width,
-        "weights": weights.on_disk(entry),
-    }
-
-
-def _measured(entry: Backbone) -> tuple[int, int]:
-    """Return the count of parameters and the width of the pooled features; no memory is taken for the weights."""
-    import torch
-
-    with torch.device("meta"):
-        network: Any = build(entry)
-    width = getattr(network, "head_hidden_size", None) or network.num_features
-    return sum(parameter.numel() for parameter in network.parameters()), width
-
-
 def _keras(architecture: str) -> Keras:
     """Return what makes an architecture Keras's network."""
     found = next((entry.keras for entry in families() if entry.architecture == architecture), None)
@@ -177,8 +101,9 @@ def _keras(architecture: str) -> Keras:
 
 def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
     """Raise RefusedFile if model arguments from a file would do more than shape the network."""
-    if arguments.get(KERAS, "top") not in ("top", "notop"):
-        raise RefusedFile(f"The model argument {KERAS!r} is {arguments[KERAS]!r}; expected 'top' or 'notop'.")
+    top = arguments.get(adapt.ARGUMENT, "top")
+    if top not in adapt.TOPS:
+        raise RefusedFile(f"The model argument {adapt.ARGUMENT!r} is {top!r}; expected 'top' or 'notop'.")
     for name in arguments:
         if name in _own_arguments():
             raise RefusedFile(

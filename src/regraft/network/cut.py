@@ -17,11 +17,13 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from regraft.core.errors import UsageError
+from regraft.core.errors import UsageError, first_line
 from regraft.core.text import table
-from regraft.network import catalog, layer_names
-from regraft.network.backbones import INPUT, POOLED, Backbone, Layer
-from regraft.network.graph import Graph, ancestors, first_line, trace
+from regraft.network import INPUT, POOLED, catalog, layer_names
+from regraft.network.backbones import Backbone
+from regraft.network.graph import Graph, ancestors, trace
+from regraft.network.keras import names as keras_names
+from regraft.network.keras.layers import Layer
 from regraft.network.workaround_torchvision_nms import import_timm
 
 __all__ = ["Cut", "find_cut", "first_line", "list_cuts", "named_cuts", "take_mean", "text"]
@@ -97,7 +99,7 @@ def named_cuts(backbone: Backbone) -> dict[str, dict[str, Any]]:
         graph = trace(catalog.build(backbone))
     costs = _Costs(graph, import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size)
     names = _names(graph, backbone.layers)
-    frozen = {path: n for n, path in sorted(layer_names.paths_by_count(graph, backbone.layers).items(), reverse=True)}
+    frozen = {path: n for n, path in sorted(keras_names.paths_by_count(graph, backbone.layers).items(), reverse=True)}
     exact = {layer.name: count for count, layer in enumerate(backbone.layers, start=1)}
     return {
         path: {
@@ -153,7 +155,7 @@ def _names(graph: Graph, layers: Sequence[Layer]) -> dict[str, list[str]]:
     """Return the paths of the cuts, from the input up, each with Keras's names of it and its depth."""
     names: dict[str, list[str]] = {path: [] for path in (INPUT, *graph.shortest_paths.values(), POOLED)}
     for layer in layers:
-        if layer_names.layer_is_cut(graph, layer):
+        if keras_names.is_cut(graph, layer):
             names[_shortest(graph, layer.path)].append(layer.name)
     for count in range(len(layer_names.stage_ends(graph)), 0, -1):
         path = _shortest(graph, layer_names.path_below_stages(graph, count))

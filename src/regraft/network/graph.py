@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from regraft.core.errors import UsageError
-from regraft.network.backbones import INPUT, POOLED
+from regraft.core.errors import UsageError, first_line
+from regraft.network import INPUT, POOLED
 from regraft.network.workaround_torchvision_nms import import_timm
 
 
@@ -124,6 +124,15 @@ class Graph:
             return "is inside a branch or beside a residual connection: part of the signal goes round it"
         return None
 
+    def refusal(self, cut: str, reason: str, nearest: str) -> UsageError:
+        """Return the error for a cut at which the network can't be divided."""
+        return UsageError(f"The cut {cut!r} {reason}. The nearest cut that works is {nearest!r}. {self.hint}")
+
+    @property
+    def hint(self) -> str:
+        """How the cuts are listed."""
+        return f"List them with `regraft backbones {name_of(self.network)} --cuts`."
+
 
 class _Tracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
     """Trace with timm's own lists of what to leave whole, and record what each module returns."""
@@ -185,8 +194,3 @@ def ancestors(nodes: Iterable[fx.Node], without: fx.Node | None = None) -> set[f
 def name_of(network: nn.Module) -> str:
     """Return timm's name of a network."""
     return str(getattr(network, "pretrained_cfg", {}).get("architecture") or type(network).__name__)
-
-
-def first_line(error: Exception) -> str:
-    """Return the start of an error's message, or its kind if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from regraft.core.errors import RefusedFile, UsageError
+from regraft.core.errors import RefusedFile, UsageError, first_line
 from regraft.network import catalog
 from regraft.network.backbones import Backbone
-from regraft.network.cut import first_line
 from regraft.network.weights import Weights
 from regraft.network.workaround_torchvision_nms import import_timm
 

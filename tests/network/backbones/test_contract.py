@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regraft.core import plugins
-from regraft.network import backbones, catalog
+from regraft.network import backbones, catalog, listing
 from regraft.network.keras import padding
 
 FAMILIES = plugins.names(backbones)
@@ -60,7 +60,7 @@ def test_the_common_name_and_timms_name_find_the_same_entry(entry):
 
 @pytest.fixture(scope="module")
 def listed():
-    return {row["name"]: row for row in catalog.listing()}
+    return {row["name"]: row for row in listing.rows()}
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)

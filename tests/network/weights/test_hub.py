@@ -16,7 +16,7 @@ import http.server, json, sys, threading
 from pathlib import Path
 from safetensors.torch import save_file
 from regraft.core.errors import WeightsMissing
-from regraft.network import catalog, weights
+from regraft.network import catalog, listing, weights
 
 backbone = catalog.find("test_resnet.r160_in1k")
 tensors = catalog.build(backbone, num_classes=1000, seed=4).state_dict()
@@ -47,14 +47,14 @@ def missing():
 said["nobody"] = missing()
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hub)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-said["on disk before"] = weights.on_disk(backbone)
+said["on disk before"] = listing.weights_on_disk(backbone)
 fetched = weights.load("hub", backbone)
 server.shutdown()
 server.server_close()
 count = len(asked)
 again = weights.load("hub", backbone)
 said |= {
-    "asked": asked[0], "again": len(asked) - count, "on disk": weights.on_disk(backbone), "path": fetched.path,
+    "asked": asked[0], "again": len(asked) - count, "on disk": listing.weights_on_disk(backbone), "path": fetched.path,
     "equal": all((fetched.tensors[n] == tensors[n]).all().item() and (again.tensors[n] == tensors[n]).all().item()
                  for n in tensors),
     "names": fetched.tensors.keys() == tensors.keys(), "size": fetched.preprocess.size, "licence": fetched.licence,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone, Keras, Layer
-from regraft.network.keras.layers import Layers, become
+from regraft.network.backbones import Backbone
+from regraft.network.keras.adapt import Keras, become
+from regraft.network.keras.layers import Layer, Layers
 
 # The branches of each kind of block, in Keras's order: timm's names of the convolutions from the block's input on;
 # "mean" and "max" are pools, and a pair of names are two convolutions side by side.

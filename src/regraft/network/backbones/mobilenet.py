@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import POOLED, Backbone, Keras, Layer
-from regraft.network.keras.layers import Layers, become, set_epsilon
+from regraft.network import POOLED
+from regraft.network.backbones import Backbone
+from regraft.network.keras.adapt import Keras, become, set_epsilon
+from regraft.network.keras.layers import Layer, Layers
 
 _STAGES = (1, 2, 2, 6, 2)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone, Keras, Layer
-from regraft.network.keras.layers import Layers, set_epsilon
+from regraft.network.backbones import Backbone
+from regraft.network.keras.adapt import Keras, set_epsilon
+from regraft.network.keras.layers import Layer, Layers
 
 _BLOCKS = (3, 4, 6, 3)
 

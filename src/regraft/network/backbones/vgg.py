@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import POOLED, Backbone, Keras, Layer
-from regraft.network.keras.layers import Layers
+from regraft.network import POOLED
+from regraft.network.backbones import Backbone
+from regraft.network.keras.adapt import Keras
+from regraft.network.keras.layers import Layer, Layers
 
 
 def _layers(convolutions: tuple[int, ...]) -> tuple[Layer, ...]:

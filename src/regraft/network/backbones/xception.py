@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone, Keras, Layer
-from regraft.network.keras.layers import Layers, become, set_epsilon
+from regraft.network.backbones import Backbone
+from regraft.network.keras.adapt import Keras, become, set_epsilon
+from regraft.network.keras.layers import Layer, Layers
 
 
 def _layers() -> tuple[Layer, ...]:

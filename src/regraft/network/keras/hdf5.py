@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import RefusedFile, RegraftError, WeightsMissing
+from regraft.core.errors import RefusedFile, RegraftError, WeightsMissing, first_line
 
 if TYPE_CHECKING:
     import h5py
@@ -60,8 +60,7 @@ def opened(path: Path) -> Iterator[File]:
     except RegraftError:
         raise
     except Exception as error:  # a damaged file can raise anything; it is named, and nothing of it is used
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RefusedFile(f"{path} can't be read as a file of Keras's weights: {reason}") from error
+        raise RefusedFile(f"{path} can't be read as a file of Keras's weights: {first_line(error)}") from error
 
 
 def _unzipped(path: Path) -> tuple[io.BytesIO, bytes]:

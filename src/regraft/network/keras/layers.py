@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from regraft.network.backbones import INPUT, POOLED, Layer
+from regraft.network import INPUT, POOLED
 
-if TYPE_CHECKING:
-    from torch import nn
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer as Keras has it, and what stands for it in the network.
+
+    name:    Keras's, as a fresh session counts those that have none of their own.
+    kind:    Keras's class of it.
+    inputs:  the names of the layers that it takes.
+    tensors: the network's tensors that Keras's weights of it are, in Keras's order.
+    path:    the path of the module whose output is the layer's; "" if no module ends there.
+    top:     whether it is only there with `include_top`.
+    """
+
+    name: str
+    kind: str = ""
+    inputs: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
+    path: str = ""
+    top: bool = False
 
 
 class Layers:
@@ -88,15 +105,3 @@ def snake_case(kind: str) -> str:
     """Return the name that Keras makes of a class's: "DepthwiseConv2D" → "depthwise_conv2d"."""
     words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
-
-
-def set_epsilon(network: nn.Module, epsilon: float) -> None:
-    """Give every batch normalisation of a network the same epsilon."""
-    for module in network.modules():
-        if hasattr(module, "running_var"):
-            module.eps = epsilon  # type: ignore[assignment]
-
-
-def become(module: Any, kind: type) -> None:
-    """Turn a module into one of a subclass of its own class, which holds the same and computes otherwise."""
-    module.__class__ = kind

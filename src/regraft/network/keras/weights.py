@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.errors import RefusedFile, UsageError
 from regraft.core.text import listed
 from regraft.network import catalog
-from regraft.network.backbones import Backbone, Layer
+from regraft.network.backbones import Backbone
+from regraft.network.keras import adapt
 from regraft.network.keras.hdf5 import SUFFIXES, File, opened
-from regraft.network.keras.layers import snake_case
+from regraft.network.keras.layers import Layer, snake_case
 from regraft.network.preprocess import Preprocess
 from regraft.network.weights import Weights
 
@@ -96,7 +97,7 @@ def _matched(file: File, backbone: Backbone) -> tuple[Arranged, nn.Module, Mappi
     classes = arranged[-1][1][-1].shape[-1] if top else 0
     if classes > _MOST_CLASSES:
         raise RefusedFile(f"{file.path} is for {classes} classes; expected up to {_MOST_CLASSES}.")
-    model_args = {catalog.KERAS: "top" if top else "notop"}
+    model_args = {adapt.ARGUMENT: adapt.TOPS[0 if top else 1]}
     with torch.device("meta"):
         network = catalog.build(backbone, model_args, num_classes=classes)
     for layer, name, data in _pairs(arranged):

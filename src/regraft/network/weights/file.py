@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import RefusedFile, UnknownName, UsageError, WeightsMissing
+from regraft.core.errors import RefusedFile, UnknownName, UsageError, WeightsMissing, first_line
 from regraft.network import catalog
 from regraft.network.backbones import Backbone
-from regraft.network.keras import weights
+from regraft.network.keras import weights as keras
 from regraft.network.preprocess import Preprocess
 from regraft.network.weights import Weights
 from regraft.network.workaround_torchvision_nms import import_timm
@@ -47,7 +47,7 @@ def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG
             f"There are no weights at {path}: expected a .safetensors, .pth, .h5 or .keras file, or a folder."
         )
     if _is_keras(path):
-        return weights.load(backbone, where)
+        return keras.load(backbone, where)
     if not path.is_dir():
         return _bare(backbone, path)
     described = _config(path)
@@ -91,12 +91,12 @@ def architecture(path: str | Path) -> str | None:
     """
     place = Path(path)
     if _is_keras(place):
-        return weights.architecture(place)
+        return keras.architecture(place)
     return _config(place)["architecture"] if place.is_dir() else None
 
 
 def _is_keras(path: Path) -> bool:
-    return path.suffix in weights.SUFFIXES and path.is_file()
+    return path.suffix in keras.SUFFIXES and path.is_file()
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -137,7 +137,7 @@ def _read_safetensors(path: Path) -> Mapping[Any, Any]:
     try:
         return load_file(path)  # type: ignore[no-any-return]
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise RefusedFile(f"{path} can't be read as safetensors: {_first_line(error)}") from error
+        raise RefusedFile(f"{path} can't be read as safetensors: {first_line(error)}") from error
 
 
 def _read_pickle(path: Path) -> Mapping[Any, Any]:
@@ -174,11 +174,7 @@ def _why(error: Exception) -> str:
         )
     if isinstance(error, pickle.UnpicklingError):
         return "is damaged or holds more than tensors; nothing of it was run. Save only tensors, best as .safetensors."
-    return f"can't be read as a file of tensors: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return f"can't be read as a file of tensors: {first_line(error)}"
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -196,7 +192,7 @@ def _config(folder: Path) -> dict[str, Any]:
     except UnknownName as error:
         raise RefusedFile(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else _first_line(error)
+        reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         raise RefusedFile(f"{path} is not a model description of timm's: {reason}.") from error
 
 

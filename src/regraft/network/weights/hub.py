@@ -14,11 +14,12 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import RefusedFile, WeightsMissing
+from regraft.core.errors import RefusedFile, WeightsMissing, first_line
 from regraft.core.progress import log
 from regraft.network.backbones import Backbone
 from regraft.network.preprocess import Preprocess
-from regraft.network.weights import Weights, missing
+from regraft.network.weights import Weights
+from regraft.network.weights.builtin import missing
 from regraft.network.workaround_torchvision_nms import import_timm
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ def _tensors(backbone: Backbone, config: Any, path: Path) -> dict[str, torch.Ten
                 backbone.timm_name, pretrained=True, pretrained_cfg_overlay=overlay, **backbone.model_args
             )
     except Exception as error:  # each of timm's many loaders fails in its own way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RefusedFile(f"{path} in the cache is damaged; delete it to have it fetched again ({reason}).") from error
+        raise RefusedFile(
+            f"{path} in the cache is damaged; delete it to have it fetched again ({first_line(error)})."
+        ) from error
     return dict(network.state_dict())
 
 
@@ -91,9 +93,8 @@ def _fetch(backbone: Backbone, config: Any) -> Path:
         return _from_hub(config) if config.hf_hub_id else _from_url(config)
     except Exception as error:  # a network fails in many ways, each library with errors of its own
         cache = _hub_cache() if config.hf_hub_id else _checkpoints()
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         what = f"The weights of {backbone.name} ({', '.join(_wanted(config))}) are not in {cache}"
-        raise missing(backbone, f"{what}, and can't be fetched: {reason}.") from error
+        raise missing(backbone, f"{what}, and can't be fetched: {first_line(error)}.") from error
 
 
 def _from_hub(config: Any) -> Path:
