@@ -1,11 +1,16 @@
 """A torchvision whose compiled part does not load must not stop regraft.
 
-timm imports torchvision, and torchvision's Python side insists on operators of
-its compiled part even where nothing calls them. When they are missing (a CUDA
-build of torchvision beside a CPU build of torch, or versions that don't match)
-they are declared here by their schema alone: the import succeeds, and whoever
-calls one is told by torch that it has no kernel. A torchvision that works, or
-that is not there, is left as it is. Everything that needs timm gets it here.
+The bug: https://github.com/pytorch/vision/issues/9085. `import torchvision`
+fails with "operator torchvision::nms does not exist" where its compiled part
+was built for another torch (CUDA builds beside a CPU build, versions that don't
+match), though nothing here calls the operator: timm imports torchvision. The
+missing operators are declared here by their schema alone; a call of one raises
+torch's own error. A torchvision that works, or none, is left as it is.
+
+Needed as long as pip installs a torchvision beside a torch that it was not
+built for, and it registers `nms` without asking whether that exists: 0.28 does,
+and the pull request that ends it (9086) was closed without being merged.
+Everything that needs timm gets it here.
 """
 
 from __future__ import annotations
@@ -14,8 +19,8 @@ import functools
 import importlib.util
 from types import ModuleType
 
-# torchvision registers a fake implementation for exactly these, without asking first whether they exist.
-_INSISTED_ON = ("nms", "qnms")
+# torchvision/_meta_registrations.py registers fake implementations of exactly these without asking whether they exist.
+_EXPECTED = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
@@ -26,13 +31,13 @@ def ensure_torchvision() -> None:
         return
     import torch
 
-    for name in _INSISTED_ON:
+    for name in _EXPECTED:
         if not hasattr(torch.ops.torchvision, name):
             torch.library.define(f"torchvision::{name}", _SCHEMA)
 
 
 def import_timm() -> ModuleType:
-    """Return timm, imported after torchvision has been seen to."""
+    """Return timm; torchvision, which timm imports, is made importable first."""
     ensure_torchvision()
     import timm
 
@@ -40,7 +45,7 @@ def import_timm() -> ModuleType:
 
 
 def _imports() -> bool:
-    """Whether torchvision imports as it is; False if it misses an operator, other errors are not ours to hide."""
+    """Whether torchvision imports as it is; False if it lacks an operator. Other errors are not hidden."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
