@@ -8,7 +8,10 @@ import json
 import pytest
 from rich.cells import cell_len
 
-from regraft.audit.findings import COLUMNS, Audit, Duplicates, LabelError, Outlier
+from regraft.audit.findings import COLUMNS, Audit
+from regraft.audit.label_errors import LabelError
+from regraft.audit.near_duplicates import Duplicates
+from regraft.audit.outliers import Outlier
 from regraft.core.errors import UsageError
 from regraft.data.index import Index, Row
 from regraft.data.inspect import Inspection
@@ -24,28 +27,18 @@ CONFLICT = Duplicates.of([row("x/p.png", "cat"), row("y/p.png", "dog")])
 ACROSS = Duplicates.of(
     [row("t.png", part="train", size=(90, 90)), row("v.png", part="validation"), row("z.png", part="test")]
 )
-SUSPECT = LabelError((row("odd.png"), row("odd copy.png", id="odd.png")), "dog", 0.875, 0.125, (row("n.png", "dog"),))
+ERROR = LabelError((row("odd.png"), row("odd copy.png", id="odd.png")), "dog", 0.875, 0.125, (row("n.png", "dog"),))
 OUTLIER = Outlier((row("far.png", "dog", part="test"),), 0.75, (row("near.png"),))
 
 
-def found(*copies, label_errors=(SUSPECT,), outliers=(OUTLIER,), notes=()):
-    rows = [row for it in (*copies, *label_errors, *outliers) for row in it.rows]
-    return Audit(Inspection(Index(tuple(rows), "photos")), copies, label_errors, outliers, notes)
-
-
-def test_the_largest_of_the_last_part_is_kept():
-    assert [row.path for row in NEAR.rows] == ["large.png", "again.png", "small.png"]
-    assert [row.path for row in ACROSS.rows] == ["z.png", "v.png", "t.png"]
-    assert [NEAR.action(row) for row in NEAR.rows] == ["keep", "remove", "remove"]
-
-
-def test_copies_under_two_labels_are_for_people_to_decide():
-    assert {CONFLICT.action(row) for row in CONFLICT.rows} == {"decide the label"}
+def audit(*duplicates, label_errors=(ERROR,), outliers=(OUTLIER,), notes=()):
+    rows = [row for finding in (*duplicates, *label_errors, *outliers) for row in finding.rows]
+    return Audit(Inspection(Index(tuple(rows), "photos")), duplicates, label_errors, outliers, notes)
 
 
 def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
-    found(CONFLICT, ACROSS, EQUAL).write_csv(tmp_path / "found.csv")
-    with (tmp_path / "found.csv").open(newline="") as file:
+    audit(CONFLICT, ACROSS, EQUAL).write_csv(tmp_path / "findings.csv")
+    with (tmp_path / "findings.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     assert [
         tuple(record[name] for name in ("finding", "number", "path", "action", "beside")) for record in records
@@ -67,80 +60,80 @@ def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
 
 def test_paths_of_every_kind_come_back_from_the_csv(tmp_path):
     names = ["comma, name.png", 'quote".png', "写真.png", "line\nbreak.png", "not \udcff text.png"]
-    found(Duplicates.of([row(name) for name in names])).write_csv(tmp_path / "found.csv")
-    with (tmp_path / "found.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    audit(Duplicates.of([row(name) for name in names])).write_csv(tmp_path / "findings.csv")
+    with (tmp_path / "findings.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert {record["path"] for record in csv.DictReader(file)} >= set(names)
 
 
 def test_an_earlier_csv_of_findings_is_replaced_and_another_file_is_not(tmp_path):
-    path = tmp_path / "found.csv"
-    found(EQUAL).write_csv(path)
-    found(label_errors=(), outliers=()).write_csv(path)
+    path = tmp_path / "findings.csv"
+    audit(EQUAL).write_csv(path)
+    audit(label_errors=(), outliers=()).write_csv(path)
     assert path.read_text() == ",".join(COLUMNS) + "\n"
     path.write_text("path,label\na.png,cat\n")
-    with pytest.raises(UsageError, match="holds no findings"):
-        found(EQUAL).write_csv(path)
+    with pytest.raises(UsageError, match="is not a list of findings"):
+        audit(EQUAL).write_csv(path)
     assert path.read_text().startswith("path,label")
 
 
 def test_the_json_has_the_plain_inspection_and_the_findings():
-    plain = Inspection(Index((*EQUAL.rows, *NEAR.rows, *SUSPECT.rows, *OUTLIER.rows), "photos"))
-    told = Audit(plain, (NEAR, EQUAL), (SUSPECT,), (OUTLIER,), ("a note",)).to_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert told["used"] == 8
-    assert {name: told[name] for name in ("copies", "near_duplicates", "label_errors", "outliers")} == {
+    plain = Inspection(Index((*EQUAL.rows, *NEAR.rows, *ERROR.rows, *OUTLIER.rows), "photos"))
+    values = Audit(plain, (NEAR, EQUAL), (ERROR,), (OUTLIER,), ("a note",)).to_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert values["used"] == 8
+    assert {name: values[name] for name in ("copies", "near_duplicates", "label_errors", "outliers")} == {
         "copies": 2,
         "near_duplicates": 1,
         "label_errors": 1,
         "outliers": 1,
     }
-    assert told["files"]["near_duplicates"] == [
+    assert values["files"]["near_duplicates"] == [
         [
             {"path": "large.png", "label": "cat", "part": None, "action": "keep"},
             {"path": "again.png", "label": "cat", "part": None, "action": "remove"},
             {"path": "small.png", "label": "cat", "part": None, "action": "remove"},
         ]
     ]
-    assert [file["path"] for file in told["files"]["label_errors"]] == ["odd.png", "odd copy.png"]
-    assert told["files"]["outliers"] == [{"path": "far.png", "label": "dog", "part": "test", "distance": 0.75}]
-    assert told["notes"] == ["a note"]
+    assert [file["path"] for file in values["files"]["label_errors"]] == ["odd.png", "odd copy.png"]
+    assert values["files"]["outliers"] == [{"path": "far.png", "label": "dog", "part": "test", "distance": 0.75}]
+    assert values["notes"] == ["a note"]
 
 
-def test_the_text_says_what_was_found():
-    shown = found(CONFLICT, ACROSS, NEAR, EQUAL, notes=("something was not judged",)).text()
-    for said in (
+def test_the_text_has_each_finding():
+    text = audit(CONFLICT, ACROSS, NEAR, EQUAL, notes=("something was not checked",)).text()
+    for words in (
         "2 pictures in more than one file",  # of the plain inspection: equal bytes
-        "3 pictures in more than one version\n  x/p.png = y/p.png\n      in cat, dog\n",
+        "3 pictures with near-duplicates (resized, cropped, compressed …)\n  x/p.png = y/p.png\n      in cat, dog\n",
         "  z.png = v.png and 1 more\n      in train, validation, test\n",
         "  large.png = again.png and 1 more\n",
-        "1 label in doubt\n  odd.png\n      cat, seen as dog (88 %)\n",
-        "1 picture far from all others\n  far.png\n",
-        "Note: something was not judged",
+        "1 likely label error (looks more like another class)\n  odd.png\n      labelled cat, looks like dog (88 %)\n",
+        "1 outlier (unlike all other pictures)\n  far.png\n",
+        "Note: something was not checked",
     ):
-        assert said in shown
+        assert words in text
 
 
-def test_nothing_found_is_said_too():
-    shown = found(label_errors=(), outliers=()).text()
-    assert "0 pictures in more than one version" in shown
-    assert "0 labels in doubt" in shown
-    assert "0 pictures far from all others" in shown
+def test_no_findings_are_counted_too():
+    text = audit(label_errors=(), outliers=()).text()
+    assert "0 pictures with near-duplicates" in text
+    assert "0 likely label errors" in text
+    assert "0 outliers" in text
 
 
 @pytest.mark.parametrize("width", [40, 80, 133])
 def test_no_line_is_wider_than_the_terminal_and_none_holds_a_control_character(width):
     names = ["a long folder name/" * 9, "写真" * 40, "\x1b[2J\r\n\u202e\udcff" * 9]
     rows = [row(f"{name}{number}.png", f"{name}{number % 2}") for name in names for number in range(12)]
-    copies = [Duplicates.of(rows[at : at + 3]) for at in range(0, len(rows), 3)]
-    suspects = [LabelError((row,), names[1], 0.5, 0.25) for row in rows]
-    shown = found(*copies, label_errors=suspects, outliers=[Outlier((row,), 1.0) for row in rows], notes=names).text(
+    duplicates = [Duplicates.of(rows[at : at + 3]) for at in range(0, len(rows), 3)]
+    errors = [LabelError((row,), names[1], 0.5, 0.25) for row in rows]
+    text = audit(*duplicates, label_errors=errors, outliers=[Outlier((row,), 1.0) for row in rows], notes=names).text(
         width
     )
-    assert max(cell_len(line) for line in shown.splitlines()) <= width
-    assert all(character.isprintable() or character == "\n" for character in shown)
-    assert "and 26 more; --json lists all" in shown
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert "and 26 more; --json lists all" in text
 
 
 def test_the_repr_is_one_line():
-    counts = "1 picture in more than one version; 1 label in doubt; 1 picture far from all others"
-    assert repr(found(NEAR)) == f"<Audit of photos: {counts}>"
+    counts = "1 picture with near-duplicates; 1 likely label error; 1 outlier"
+    assert repr(audit(NEAR)) == f"<Audit of photos: {counts}>"

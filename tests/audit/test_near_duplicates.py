@@ -1,111 +1,86 @@
-"""Near-copies made by Pillow, of pictures that are drawn from a seed, against pictures that have nothing in common."""
+"""Which files show one picture, of files made for it; the pixels are compared in test_similarity."""
 
 from __future__ import annotations
 
-import io
-from itertools import combinations
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
-from regraft.audit.near_duplicates import ALIKE, SIDE, grey, likeness
+from regraft.audit.near_duplicates import Duplicates, find_pairs
+from regraft.data.index import Row
+from regraft.data.read import read
+
+ROW = Row(path="", location=None, label="cat", format="PNG", size=(10, 10))
 
 
-def picture(seed, size=(300, 200)):
-    """A picture with large shapes, small ones and grain, as a photograph has."""
+def noise(seed, path):
+    """Write a picture with large shapes and small ones, never twice the same."""
     rng = np.random.default_rng(seed)
     layers = [
-        np.asarray(Image.fromarray(rng.integers(0, 256, (*cells, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC))
-        for cells in ((4, 6), (13, 20), (67, 100))
+        np.asarray(Image.fromarray(rng.integers(0, 256, (cells, cells), np.uint8)).resize((96, 96), Image.BICUBIC))
+        for cells in (5, 17, 60)
     ]
-    return Image.fromarray(np.average(layers, axis=0, weights=(5, 3, 1)).astype(np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.average(layers, axis=0, weights=(5, 3, 1)).astype(np.uint8)).save(path)
 
 
-def jpeg(image, quality):
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return Image.open(file).convert("RGB")
+@pytest.fixture
+def rows(tmp_path):
+    """Six files: four pictures, of which 1 is there again, smaller, as 4 and with equal bytes as 5."""
+    for number in range(4):
+        noise(number, tmp_path / "cat" / f"{number}.png")
+    Image.open(tmp_path / "cat" / "1.png").resize((48, 48)).save(tmp_path / "cat" / "4.png")
+    (tmp_path / "cat" / "5.png").write_bytes((tmp_path / "cat" / "1.png").read_bytes())
+    return read(tmp_path).used.rows
 
 
-def cropped(image, left, top, right, bottom):
-    width, height = image.size
-    return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+def all_near(count):
+    """Neighbours of which every row has every other, equally near."""
+    numbers = np.array([[other for other in range(count) if other != at] for at in range(count)])
+    return numbers, np.ones(numbers.shape, np.float32)
 
 
-def paler(image):
-    return ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(1.2)).enhance(0.7)
+def test_pairs_connect_equal_bytes_and_other_versions_of_one_picture(rows):
+    pairs = find_pairs(rows, *all_near(6))
+    names = [{Path(rows[at].path).stem for at in pair} for pair in pairs]
+    assert {"1", "5"} in names and len(names) == 2
+    assert set.union(*names) == {"1", "4", "5"}
 
 
-def alike(first, second):
-    return likeness(*(grey(np.asarray(image)) for image in (first, second)))
+def test_images_whose_features_are_far_apart_are_not_compared(rows):
+    numbers, cosines = all_near(6)
+    assert len(find_pairs(rows, numbers, 0.6 * cosines)) == 1, "of equal bytes alone"
 
 
-CHANGES = {
-    "compressed": lambda image: jpeg(image, 15),
-    "smaller": lambda image: image.resize((75, 50), Image.Resampling.BILINEAR),
-    "larger": lambda image: image.resize((750, 500), Image.Resampling.BICUBIC),
-    "another shape": lambda image: image.resize((200, 250)),
-    "cropped": lambda image: cropped(image, 0.1, 0.05, 0.95, 0.8),
-    "tilted": lambda image: image.rotate(1.5),
-    "mirrored": ImageOps.mirror,
-    "mirrored and cropped": lambda image: cropped(ImageOps.mirror(image), 0.0, 0.1, 0.85, 1.0),
-    "framed": lambda image: ImageOps.expand(image, 30, "white"),
-    "paler": paler,
-    "grey": lambda image: image.convert("L").convert("RGB"),
-}
+def test_files_that_vanish_while_they_are_compared_are_like_no_other(rows):
+    for row in rows:
+        Path(row.location.path).unlink()
+    assert len(find_pairs(rows, *all_near(6))) == 1, "of equal bytes alone"
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("seed", range(4))
-def test_a_changed_picture_is_the_same_picture(change, seed):
-    image = picture(seed)
-    assert alike(image, CHANGES[change](image)) >= ALIKE
-    assert alike(CHANGES[change](image), image) >= ALIKE, "whichever comes first"
+def duplicates(*rows):
+    return Duplicates.of([replace(ROW, id=row["path"], **row) for row in rows])
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_two_crops_of_one_picture_of_which_none_holds_the_other_are_one(seed):
-    image = picture(seed)
-    assert alike(cropped(image, 0, 0, 0.85, 0.9), cropped(image, 0.1, 0.15, 1, 1)) >= ALIKE
+def test_the_largest_of_the_last_part_is_kept():
+    sizes = duplicates(
+        {"path": "small.png", "size": (5, 5)},
+        {"path": "large.png", "size": (9, 9)},
+        {"path": "again.png", "size": (5, 5)},
+    )
+    assert [row.path for row in sizes.rows] == ["large.png", "again.png", "small.png"]
+    assert [sizes.action(row) for row in sizes.rows] == ["keep", "remove", "remove"]
+    parts = duplicates(
+        {"path": "t.png", "part": "train", "size": (90, 90)},
+        {"path": "v.png", "part": "validation"},
+        {"path": "z.png", "part": "test"},
+    )
+    assert [row.path for row in parts.rows] == ["z.png", "v.png", "t.png"]
 
 
-def test_different_pictures_are_different():
-    squares = [grey(np.asarray(picture(seed))) for seed in range(10)]
-    assert max(likeness(one, other) for one, other in combinations(squares, 2)) < ALIKE / 2
-
-
-def test_the_likeness_is_the_correlation_of_the_detail():
-    """Of the squares' means over two by two pixels, and what a Gaussian leaves of them, as scikit-image filters."""
-    filters = pytest.importorskip("skimage.filters", reason="scikit-image is not installed")
-    image = grey(np.asarray(picture(0)))
-    noisy = np.clip(image + np.random.default_rng(0).normal(0, 10, image.shape), 0, 255).astype(np.uint8)
-    means = [square.astype(float).reshape(32, 2, 32, 2).mean(axis=(1, 3)) for square in (image, noisy)]
-    detail = [(mean - filters.gaussian(mean, 2, mode="nearest"))[1:-1, 1:-1].ravel() for mean in means]
-    assert likeness(image, noisy) == pytest.approx(np.corrcoef(*detail)[0, 1], abs=0.05)
-
-
-def test_pictures_that_share_their_light_and_dark_alone_are_different():
-    lit = np.asarray(Image.radial_gradient("L").resize((300, 200)), float)[..., None]
-    one, other = (Image.fromarray((0.8 * lit + 0.2 * np.asarray(picture(seed))).astype(np.uint8)) for seed in (0, 1))
-    small = [
-        np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), float).ravel() for image in (one, other)
-    ]
-    assert np.corrcoef(*small)[0, 1] > 0.9
-    assert alike(one, other) < ALIKE
-
-
-def test_a_negative_is_not_the_same_picture():
-    assert alike(picture(0), ImageOps.invert(picture(0))) < ALIKE / 2
-
-
-@pytest.mark.parametrize("other", [Image.new("RGB", (50, 50), "white"), Image.new("RGB", (80, 9), "black"), picture(0)])
-def test_an_empty_picture_is_like_no_other(other):
-    assert alike(Image.new("RGB", (50, 50), "white"), other) == 0
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (SIDE, SIDE)])
-def test_every_size_becomes_a_square(size):
-    square = grey(np.asarray(picture(0).resize(size)))
-    assert square.shape == (SIDE, SIDE)
-    assert square.dtype == np.uint8
+def test_files_under_two_labels_are_for_people_to_decide():
+    conflict = duplicates({"path": "x/p.png", "label": "cat"}, {"path": "y/p.png", "label": "dog"})
+    assert {conflict.action(row) for row in conflict.rows} == {"decide the label"}

@@ -1,4 +1,4 @@
-"""A deep inspection of a folder whose faults were put there."""
+"""An audit of a folder whose faults were put there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import PLAIN
 
 from regraft.core.errors import DataError, UsageError
 from regraft.data.read import read
-from regraft.pipeline.audit import DeepOptions, inspect, near_duplicates
+from regraft.pipeline.audit import DeepOptions, inspect
 
 OPTIONS = DeepOptions(**PLAIN, size=64)
 BICUBIC = Image.Resampling.BICUBIC
@@ -40,9 +40,9 @@ def save(image, path):
 def source(tmp_path):
     """Three kinds of scene, twelve each, and one of every fault."""
     folder = tmp_path / "photos"
-    for place, kind in enumerate(("red", "green", "blue")):
+    for position, kind in enumerate(("red", "green", "blue")):
         for number in range(12):
-            save(scene(kind, 100 * place + number), folder / kind / f"{number:02}.png")
+            save(scene(kind, 100 * position + number), folder / kind / f"{number:02}.png")
     save(scene("red", 900), folder / "green" / "wrong.png")
     crop = ImageOps.mirror(scene("green", 101)).crop((6, 4, 92, 90)).resize((70, 70))
     save(crop, folder / "green" / "crop of 01.jpg")
@@ -59,55 +59,59 @@ def hashes(folder):
 
 def test_every_fault_is_found_and_no_file_is_touched(source):
     before = hashes(source)
-    found = inspect(source, OPTIONS)
-    groups = [{row.path for row in copies.rows} for copies in found.duplicates]
+    audit = inspect(source, OPTIONS)
+    groups = [{row.path for row in duplicates.rows} for duplicates in audit.duplicates]
     assert sorted(map(sorted, groups)) == [
         ["blue/03.png", "red/blue small.png"],
         ["blue/07.png", "green/blue 07.png"],
         ["green/01.png", "green/crop of 01.jpg"],
         ["red/05.png", "red/copy.png"],
     ]
-    assert [len(copies.labels) for copies in found.duplicates] == [2, 2, 1, 1], "what is under two labels comes first"
-    suspects = {row.path: suspect.suggested for suspect in found.label_errors for row in suspect.rows}
-    assert suspects == {
+    assert [len(duplicates.labels) for duplicates in audit.duplicates] == [2, 2, 1, 1], (
+        "what is under two labels comes first"
+    )
+    errors = {row.path: error.suggested for error in audit.label_errors for row in error.rows}
+    assert errors == {
         "green/wrong.png": "red",
         "green/blue 07.png": "blue",
         "red/blue small.png": "blue",
     }
-    assert [row.path for row in found.inspection.index.broken] == ["green/cut.png"]
+    assert [row.path for row in audit.inspection.index.broken] == ["green/cut.png"]
     assert hashes(source) == before
 
 
-def test_what_is_shown_beside_a_finding_is_no_copy_of_it(source):
-    found = inspect(source, OPTIONS)
-    suspect = next(it for it in found.label_errors if it.rows[0].path == "green/blue 07.png")
-    beside = [row.path for row in suspect.nearest]
+def test_what_is_shown_beside_a_finding_is_no_duplicate_of_it(source):
+    audit = inspect(source, OPTIONS)
+    error = next(error for error in audit.label_errors if error.rows[0].path == "green/blue 07.png")
+    beside = [row.path for row in error.nearest]
     assert len(beside) == 3
     assert "blue/07.png" not in beside
-    assert {row.label for row in suspect.nearest} == {"blue"}
+    assert {row.label for row in error.nearest} == {"blue"}
 
 
 def test_a_picture_like_no_other_is_an_outlier(source):
     save(scene("grey", 1).point(lambda value: 255 * (value > 120)), source / "green" / "odd.png")
     (source / "green" / "odd copy.png").write_bytes((source / "green" / "odd.png").read_bytes())
-    found = inspect(source, OPTIONS)
-    assert [row.path for row in found.outliers[0].rows] == ["green/odd copy.png", "green/odd.png"]
+    audit = inspect(source, OPTIONS)
+    assert [row.path for row in audit.outliers[0].rows] == ["green/odd copy.png", "green/odd.png"]
 
 
-def test_copies_across_parts_come_before_other_copies(source, tmp_path):
+def test_duplicates_across_parts_come_before_others(source, tmp_path):
     parts = tmp_path / "parts"
     for path in sorted(source.rglob("*.png")):
         part = "test" if path.stem in ("00", "01", "copy") else "train"
         save_as = parts / part / path.parent.name / path.name
         save_as.parent.mkdir(parents=True, exist_ok=True)
         save_as.write_bytes(path.read_bytes())
-    found = inspect(parts, OPTIONS)
-    across = [copies for copies in found.duplicates if len(copies.parts) > 1]
-    assert [[row.path for row in copies.rows] for copies in across] == [["test/red/copy.png", "train/red/05.png"]]
-    assert found.duplicates.index(across[0]) == 2, "after the two that stand under two labels"
+    audit = inspect(parts, OPTIONS)
+    across = [duplicates for duplicates in audit.duplicates if len(duplicates.parts) > 1]
+    assert [[row.path for row in duplicates.rows] for duplicates in across] == [
+        ["test/red/copy.png", "train/red/05.png"]
+    ]
+    assert audit.duplicates.index(across[0]) == 2, "after the two that stand under two labels"
 
 
-def test_the_second_inspection_says_the_same_as_the_first(source, tmp_path):
+def test_a_second_audit_gives_the_same_as_the_first(source, tmp_path):
     for name in ("first.csv", "second.csv"):
         inspect(source, OPTIONS).write_csv(tmp_path / name)
     assert (tmp_path / "first.csv").read_text() == (tmp_path / "second.csv").read_text()
@@ -116,9 +120,11 @@ def test_the_second_inspection_says_the_same_as_the_first(source, tmp_path):
 
 
 def test_an_index_that_was_read_already_is_taken_as_it_is(source):
-    found = inspect(read(source), OPTIONS)
-    assert "green/blue 07.png" not in [row.path for copies in found.duplicates for row in copies.rows], "it was ignored"
-    assert len(found.duplicates) == 3
+    audit = inspect(read(source), OPTIONS)
+    assert "green/blue 07.png" not in [row.path for duplicates in audit.duplicates for row in duplicates.rows], (
+        "it was ignored"
+    )
+    assert len(audit.duplicates) == 3
 
 
 def test_conflicts_are_refused_if_they_are_to_be(source):
@@ -137,33 +143,25 @@ def test_few_pictures_or_classes_are_looked_at_as_far_as_they_go(tmp_path, count
     for kind, count in counts.items():
         for number in range(count):
             save(scene(kind, number), tmp_path / "photos" / kind / f"{number}.png")
-    found = inspect(tmp_path / "photos", OPTIONS)
-    assert found.label_errors == ()
-    assert found.notes == ("No label was judged: that takes two classes of 5 separate pictures or more each.",)
+    audit = inspect(tmp_path / "photos", OPTIONS)
+    assert audit.label_errors == ()
+    assert audit.notes == ("No label was checked: that takes two classes of 5 separate pictures or more each.",)
 
 
-def test_a_class_that_is_too_small_is_named_and_the_others_are_judged(source):
+def test_a_class_that_is_too_small_is_named_and_the_others_are_checked(source):
     for number in range(3):
         save(scene("grey", number), source / "rare" / f"{number}.png")
-    found = inspect(source, OPTIONS)
-    assert found.notes == ("Not judged, with fewer than 5 separate pictures each: rare.",)
-    assert "green/wrong.png" in [row.path for suspect in found.label_errors for row in suspect.rows]
+    audit = inspect(source, OPTIONS)
+    assert audit.notes == ("Labels not checked, with fewer than 5 separate pictures each: rare.",)
+    assert "green/wrong.png" in [row.path for error in audit.label_errors for row in error.rows]
 
 
-def test_a_source_of_broken_images_alone_is_told_and_fails_nothing(tmp_path):
+def test_a_source_of_broken_images_alone_is_reported_and_fails_nothing(tmp_path):
     for number in range(3):
         path = tmp_path / "photos" / "green" / f"{number}.png"
         save(scene("green", number), path)
         path.write_bytes(path.read_bytes()[:-40])
-    found = inspect(tmp_path / "photos", OPTIONS)
-    assert len(found.inspection.index.broken) == 3
-    assert found.duplicates == found.label_errors == found.outliers == ()
-    assert "3 broken" in found.text()
-
-
-def test_pictures_that_vanish_while_they_are_compared_are_like_no_other(source):
-    rows = read(source).used.rows[:6]
-    numbers = np.array([[other for other in range(6) if other != at] for at in range(6)])
-    gone = [replace(row, id=str(at), path="gone") for at, row in enumerate(rows)]
-    (source / rows[0].path).unlink()
-    assert near_duplicates(gone, numbers, np.ones(numbers.shape, np.float32)) == []
+    audit = inspect(tmp_path / "photos", OPTIONS)
+    assert len(audit.inspection.index.broken) == 3
+    assert audit.duplicates == audit.label_errors == audit.outliers == ()
+    assert "3 broken" in audit.text()

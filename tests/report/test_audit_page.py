@@ -1,4 +1,4 @@
-"""The page of a deep inspection, read back as a browser would."""
+"""The page of an audit, read back as a browser would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
+from regraft.audit.findings import Audit
+from regraft.audit.label_errors import LabelError
+from regraft.audit.near_duplicates import Duplicates
+from regraft.audit.outliers import Outlier
 from regraft.data.index import Index, Row
 from regraft.data.inspect import Inspection
 from regraft.report import audit_page
@@ -65,9 +68,9 @@ def row(path, label="cat", part=None, colour="red"):
     return Row(path=path, location=Painted(colour), id=path, label=label, part=part, format="PNG", size=(300, 200))
 
 
-def inspection(copies=(), label_errors=(), outliers=(), notes=(), name="photos"):
-    rows = [row for it in (*copies, *label_errors, *outliers) for row in it.rows]
-    return Audit(Inspection(Index(tuple(rows), name)), copies, label_errors, outliers, notes)
+def audit(duplicates=(), label_errors=(), outliers=(), notes=(), name="photos"):
+    rows = [row for finding in (*duplicates, *label_errors, *outliers) for row in finding.rows]
+    return Audit(Inspection(Index(tuple(rows), name)), duplicates, label_errors, outliers, notes)
 
 
 def colour(address):
@@ -77,26 +80,26 @@ def colour(address):
 
 @pytest.fixture
 def full():
-    copies = [
+    duplicates = [
         Duplicates.of([row("x/a.png", "cat"), row("y/a.png", "dog")]),
         Duplicates.of([row("train/b.png", part="train"), row("test/b.png", part="test")]),
         Duplicates.of([row(f"c{number}.png") for number in range(9)]),
     ]
-    suspect = LabelError((row("odd.png", colour="blue"),), "dog", 0.97, 0.02, (row("like odd.png", "dog"),))
+    error = LabelError((row("odd.png", colour="blue"),), "dog", 0.97, 0.02, (row("like odd.png", "dog"),))
     outlier = Outlier((row("far.png", colour="lime"),), 0.61, (row("near far.png"),))
-    return inspection(copies, [suspect], [outlier], ["A note."])
+    return audit(duplicates, [error], [outlier], ["A note."])
 
 
 def test_each_finding_stands_in_its_section_with_its_pictures(full):
     page = Page(audit_page.render(full))
-    titles = ["One picture, several labels", "One picture, several parts", "Labels in doubt", "Far from all others"]
-    assert [heading for heading in page.headings if heading and not heading.isdigit()] == [*titles, "Other copies"]
-    for said in ("seen as dog, 97 %; as labelled, 2 %", "distance 0.61", "nearly equal files, 3 more", "A note."):
-        assert said in page.text
-    shown = {picture["alt"]: picture["src"] for picture in page.pictures}
-    assert {"x/a.png", "y/a.png", "test/b.png", "odd.png", "like odd.png", "far.png", "near far.png"} <= shown.keys()
-    assert colour(shown["odd.png"])[2] > 240
-    assert colour(shown["far.png"])[1] > 240
+    titles = ["One picture, several labels", "One picture, several parts", "Likely label errors", "Outliers"]
+    assert [heading for heading in page.headings if heading and not heading.isdigit()] == [*titles, "Other duplicates"]
+    for words in ("looks like dog, 97 %; as labelled, 2 %", "distance 0.61", "nearly equal files, 3 more", "A note."):
+        assert words in page.text
+    pictures = {picture["alt"]: picture["src"] for picture in page.pictures}
+    assert {"x/a.png", "y/a.png", "test/b.png", "odd.png", "like odd.png", "far.png", "near far.png"} <= pictures.keys()
+    assert colour(pictures["odd.png"])[2] > 240
+    assert colour(pictures["far.png"])[1] > 240
 
 
 def test_the_page_needs_nothing_beside_it(full):
@@ -107,27 +110,27 @@ def test_the_page_needs_nothing_beside_it(full):
 
 
 def test_a_long_section_shows_its_first_cards_and_says_how_many_more():
-    suspects = [LabelError((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
-    page = Page(audit_page.render(inspection(label_errors=suspects)))
-    assert page.text.count("seen as dog") == audit_page.SHOWN_CARDS == 60
+    errors = [LabelError((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
+    page = Page(audit_page.render(audit(label_errors=errors)))
+    assert page.text.count("looks like dog") == audit_page.CARDS == 60
     assert "and 15 more" in page.text
 
 
-def test_a_picture_that_can_not_be_read_any_more_is_said_to_be_missing():
-    page = Page(audit_page.render(inspection(outliers=[Outlier((row("gone.png", colour=None),), 0.5)])))
+def test_a_picture_that_can_not_be_read_any_more_is_shown_as_missing():
+    page = Page(audit_page.render(audit(outliers=[Outlier((row("gone.png", colour=None),), 0.5)])))
     assert page.pictures == []
     assert "no picture" in page.text
     assert "gone.png" in page.text
 
 
-def test_nothing_found_makes_a_page_too():
-    assert "Nothing was found" in Page(audit_page.render(inspection())).text
+def test_no_findings_make_a_page_too():
+    assert "Nothing needs a second look." in Page(audit_page.render(audit())).text
 
 
 def test_names_are_shown_and_never_become_markup():
     evil = "<script>alert(1)</script>\udcff.png"
-    copies = [Duplicates.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
-    text = audit_page.render(inspection(copies, notes=["<i>"], name="<u>photos"))
+    duplicates = [Duplicates.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
+    text = audit_page.render(audit(duplicates, notes=["<i>"], name="<u>photos"))
     assert "<script" not in text
     assert all(name in Page(text).text for name in ("<b>cat", "<i>", "<u>photos", "<script>alert(1)</script>"))
     text.encode()

@@ -1,1 +1,1 @@
-"""What in labelled images needs a second look: near-duplicates, likely label errors, outliers."""
+"""What needs a second look in labelled images, found by their features; one file for each kind of finding."""

@@ -1,148 +1,146 @@
-"""Whether two files show one picture: compressed, resized, cropped, mirrored, framed, lightened or coloured anew.
+"""Near-duplicates: files that show one picture, in equal bytes or as another version of it.
 
-Grey squares of the two enter, a correlation leaves. One is laid over the
-other: each axis is shifted and stretched on its own, so that a crop, a border
-or another shape of the page doesn't matter, as it is and mirrored. Every
-placement on a coarse grid is tried; the best is refined (Nelder and Mead
-1965). What both show is then compared without its broad light and dark, in
-which many pictures are alike (an animal in the middle, a sky above): what is
-left, their detail, correlates in copies alone.
-
-Which pairs are worth comparing is left to `suspects.neighbours`: near-copies
-are among the pictures whose features are nearest. The limits were chosen on
-cats-dogs, with altered copies made of it (see benchmarks/suspects.py): copies
-compressed, resized, cropped, mirrored, framed, lightened reached a likeness of
-0.97 (but for 1 of 160, a crop that was not aligned), copies tilted by up to
-4 degrees 0.66 and more; the nearest pictures that are no copies 0.41 at most.
+Candidates are images whose features are near each other; `similarity` compares
+their pixels. In memory are the thumbnails of the candidates alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.audit import similarity
+from regraft.audit.neighbours import connected
+from regraft.core.machine import cores
+from regraft.core.progress import progress
+from regraft.core.text import shorten
+from regraft.data.decode import BrokenImage, decode
+from regraft.data.index import PARTS, Row
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Numbers = NDArray[np.floating[Any]]
-    Placement = NDArray[np.float64]  # where the ends of the second lie: low and high along the height, then the width
+    from regraft.audit.images import Images
+    from regraft.audit.neighbours import Cosines, Numbers
 
-COSINE = 0.7  # of the features, from which two pictures are compared,
-NEAREST = 5  # and only if one is among so many nearest of the other
-WORTH = 0.75  # correlation on the coarse grid from which it is refined
-ALIKE = 0.8  # likeness from which two are one picture
+    Thumbnail = NDArray[np.uint8]
 
-SIDE = 64  # pixels of the grey squares
-COARSE, FINE = 8, 32  # pixels a side at which a placement is tried, and refined
-SHOWN = 0.6  # share of each side of both that must be in the overlap
-TRIES = 160  # placements of one refinement
-BROAD = 2.0  # pixels of FINE: the sigma of the light and dark that is taken out
+COSINE = 0.7  # of their features, from which two images are candidates, …
+NEAREST = 5  # … and only if one is among so many nearest of the other
 
 
-def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the whole of an image (H, W, 3) as a grey square, (SIDE, SIDE) uint8; its shape is not kept."""
-    from PIL import Image
+@dataclass(frozen=True)
+class Duplicates:
+    """Files that show one picture; the one to keep stands first, see `of`."""
 
-    square = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(square)
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Duplicates:
+        """Return them in order: those of the test part first, then the largest, then by path."""
+        later = (None, *PARTS).index
+        return cls(tuple(sorted(rows, key=lambda row: (-later(row.part), -row.size[0] * row.size[1], row.path))))
+
+    @property
+    def equal(self) -> bool:
+        """Whether all have equal bytes."""
+        return len({row.id for row in self.rows}) == 1
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the files, sorted."""
+        return sorted({row.label or "" for row in self.rows})
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the files, training first."""
+        return sorted({row.part for row in self.rows if row.part}, key=PARTS.index)
+
+    def action(self, row: Row) -> str:
+        """Return what to do about one of the files."""
+        return "decide the label" if len(self.labels) > 1 else "keep" if row is self.rows[0] else "remove"
+
+    def files(self) -> list[dict[str, Any]]:
+        """Return the files as JSON-able data."""
+        return [
+            {"path": row.path, "label": row.label, "part": row.part, "action": self.action(row)} for row in self.rows
+        ]
+
+    def lines(self, width: int) -> list[str]:
+        """Return lines for a terminal: the first two files, and the labels or parts if there are several."""
+        more = f" and {len(self.rows) - 2} more" if len(self.rows) > 2 else ""
+        room = (width - 5 - len(more)) // 2
+        names = [*(self.labels if len(self.labels) > 1 else ()), *(self.parts if len(self.parts) > 1 else ())]
+        files = "  " + " = ".join(shorten(row.path, room) for row in self.rows[:2]) + more
+        return [files, *(["      in " + shorten(", ".join(names), width - 9)] if names else [])]
+
+    def records(self) -> Iterator[tuple[Row, str, str, str, str]]:
+        """Yield row, action, suggested label, score and file to compare with, for a CSV."""
+        first = self.rows[0]
+        for row in self.rows:
+            yield row, self.action(row), "", "", "" if row is first else first.path
 
 
-def likeness(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return how alike two grey squares are: the correlation of their detail, -1 to 1, at the best placement.
+def find(images: Images, pairs: Sequence[tuple[int, int]]) -> list[Duplicates]:
+    """Return the files that show one picture together; those under several labels first, then in several parts."""
+    files: defaultdict[int, list[Row]] = defaultdict(list)
+    for group, rows in zip(connected(len(images), pairs).tolist(), images.files, strict=True):
+        files[group] += rows
+    groups = [Duplicates.of(rows) for rows in files.values() if len(rows) > 1]
+    return sorted(groups, key=lambda duplicates: (len(duplicates.labels) == 1, len(duplicates.parts) <= 1))
 
-    0 where no placement on the grid reaches WORTH, or a square is of one grey.
+
+def find_pairs(rows: Sequence[Row], numbers: Numbers, cosines: Cosines) -> list[tuple[int, int]]:
+    """Return pairs of rows that show one picture, by their bytes or their pixels, enough to connect all such rows.
+
+    numbers, cosines: (n, k) of each row's neighbours, see `neighbours.nearest`.
     """
-    still = first.astype(np.float32)
-    moved = [second.astype(np.float32), second[:, ::-1].astype(np.float32)]
-    found = [_on_grid(still, square) for square in moved]
-    side = int(found[1][0] > found[0][0])
-    best, start = found[side]
-    return _of_detail(still, moved[side], _refined(still, moved[side], start)) if best >= WORTH else 0.0
+    from scipy.cluster.hierarchy import DisjointSet
+
+    firsts: dict[str, int] = {}
+    pairs = [(first, at) for at, row in enumerate(rows) if (first := firsts.setdefault(row.id, at)) != at]
+    known = DisjointSet(range(len(rows)))
+    for one, other in pairs:
+        known.merge(one, other)
+    candidates = _candidates(numbers, cosines)
+    thumbnails = _thumbnails(rows, sorted({number for pair in candidates for number in pair}))
+    with progress("comparing pictures", len(candidates)) as advance:
+        for one, other in candidates:
+            advance(1)
+            if known.connected(one, other) or not {one, other} <= thumbnails.keys():
+                continue
+            if similarity.same_picture(thumbnails[one], thumbnails[other]):
+                known.merge(one, other)
+                pairs.append((one, other))
+    return pairs
 
 
-# A placement along one axis: where on the first the two ends of the second lie; 0 and 1 are edge on edge.
+def _candidates(numbers: Numbers, cosines: Cosines) -> list[tuple[int, int]]:
+    """Return the pairs whose features are near enough, each once, the nearest first."""
+    rows, columns = np.nonzero(cosines[:, :NEAREST] >= COSINE)
+    order = np.argsort(-cosines[rows, columns], kind="stable")
+    pairs = zip(rows[order].tolist(), numbers[rows, columns][order].tolist(), strict=True)
+    return list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
 
 
-def _shared(low: float, high: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return from where to where both show the same, in shares of the first's side and of the second's."""
-    start, end = max(low, 0.0), min(high, 1.0)
-    return (start, end), ((start - low) / (high - low), (end - low) / (high - low))
+def _thumbnails(rows: Sequence[Row], numbers: Sequence[int]) -> dict[int, Thumbnail]:
+    """Return the thumbnails of these rows, without files that are missing or changed by now."""
+    thumbnails: dict[int, Thumbnail] = {}
+    with ThreadPoolExecutor(cores()) as pool, progress("reading pictures", len(numbers)) as advance:
+        for number, image in zip(numbers, pool.map(lambda number: _thumbnail(rows[number]), numbers), strict=True):
+            if image is not None:
+                thumbnails[number] = image
+            advance(1)
+    return thumbnails
 
 
-def _allowed(low: float, high: float) -> bool:
-    if high - low < SHOWN:
-        return False
-    return all(end - start >= SHOWN - 1e-6 for start, end in _shared(low, high))
-
-
-def _means(start: float, end: float, count: int) -> Numbers:
-    """Return the matrix (count, SIDE) that takes the means of `count` equal stretches from `start` to `end`."""
-    edges = np.linspace(start, end, count + 1)[:, None] * SIDE
-    pixel = np.arange(SIDE)
-    covered = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
-    means: Numbers = (np.clip(covered, 0, None) / (edges[1:] - edges[:-1])).astype(np.float32)
-    return means
-
-
-_GRID = [place for place in product((-0.3, -0.15, 0, 0.15, 0.3), (0.7, 0.85, 1, 1.15, 1.3)) if _allowed(*place)]
-_FIRST, _SECOND = (
-    np.concatenate([_means(*_shared(*place)[which], COARSE) for place in _GRID]) for which in (0, 1)
-)  # (len(_GRID) * COARSE, SIDE)
-
-
-def _on_grid(first: Numbers, second: Numbers) -> tuple[float, tuple[float, ...]]:
-    """Return the highest correlation on the grid, and its placement: low and high along the height, then the width."""
-    found = (_windows(first, _FIRST) * _windows(second, _SECOND)).sum(axis=-1)
-    best = int(found.argmax())
-    return float(found.flat[best]), (*_GRID[best // len(_GRID)], *_GRID[best % len(_GRID)])
-
-
-def _windows(square: Numbers, means: Numbers) -> Numbers:
-    """Return what is in the overlap at each placement on the grid, (placements, COARSE * COARSE), standardised."""
-    places = len(_GRID)
-    found = (means @ square @ means.T).reshape(places, COARSE, places, COARSE).swapaxes(1, 2)
-    return _standardised(found.reshape(places * places, COARSE * COARSE))
-
-
-def _refined(first: Numbers, second: Numbers, start: Sequence[float]) -> Placement:
-    """Return the placement near `start` at which what both show correlates best."""
-    from scipy.optimize import minimize
-
-    def badness(place: Placement) -> float:
-        if not (_allowed(*place[:2]) and _allowed(*place[2:])):
-            return 1.0
-        one, other = (_standardised(seen.reshape(1, -1)) for seen in _overlap(first, second, place))
-        return -float((one * other).sum())
-
-    simplex = np.array(start) + np.vstack([np.zeros(4), 0.08 * np.eye(4)])  # about half a step of the grid
-    options = {"initial_simplex": simplex, "xatol": 0.01, "fatol": 0.002, "maxfev": TRIES}
-    best: Placement = minimize(badness, start, method="Nelder-Mead", options=options).x
-    return best
-
-
-def _overlap(first: Numbers, second: Numbers, place: Placement) -> list[Numbers]:
-    """Return what both show, of each (FINE, FINE)."""
-    shared = zip((first, second), _shared(*place[:2]), _shared(*place[2:]), strict=True)
-    return [_means(*rows, FINE) @ square @ _means(*columns, FINE).T for square, rows, columns in shared]
-
-
-def _of_detail(first: Numbers, second: Numbers, place: Placement) -> float:
-    """Return the correlation of what both show without its broad light and dark."""
-    from scipy.ndimage import gaussian_filter
-
-    details = [
-        (seen - gaussian_filter(seen, BROAD, mode="nearest"))[1:-1, 1:-1] for seen in _overlap(first, second, place)
-    ]
-    one, other = (_standardised(detail.reshape(1, -1)) for detail in details)
-    return float((one * other).sum())
-
-
-def _standardised(rows: Numbers) -> Numbers:
-    """Return rows of mean 0 and length 1; a row of equal numbers becomes zeros."""
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    length = np.linalg.norm(centred, axis=-1, keepdims=True)
-    standardised: Numbers = centred / np.where(length > 1e-2 * np.sqrt(rows.shape[-1]), length, np.inf)
-    return standardised
+def _thumbnail(row: Row) -> Thumbnail | None:
+    try:
+        return similarity.thumbnail(decode(row.location.read(), least=similarity.SIDE))
+    except (OSError, ValueError, BrokenImage):
+        return None

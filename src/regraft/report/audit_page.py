@@ -1,7 +1,7 @@
-"""The page of a deep inspection: one HTML file with the pictures side by side.
+"""The page of an audit: one HTML file with the pictures side by side.
 
-A `Audit` enters, the text of the file leaves. The layout is in
-`audit.html`. Pictures are read here, those that are shown, one after the other.
+An `Audit` enters, the text of the file leaves. The layout is in `audit.html`.
+Pictures are read here, those that are shown, one after the other.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
-from regraft.audit.findings import Audit, Duplicates, LabelError, Outlier
-from regraft.audit.near_duplicates import ALIKE
+from regraft.audit.findings import Audit
+from regraft.audit.label_errors import LabelError
+from regraft.audit.near_duplicates import Duplicates
+from regraft.audit.outliers import Outlier
+from regraft.audit.similarity import SAME
 from regraft.core.text import percent
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
@@ -20,25 +23,25 @@ from regraft.report import pages
 
 T = TypeVar("T")
 
-SHOWN_CARDS = 60  # of a section; the CSV lists all
-SHOWN_PICTURES = 6  # of a card
+CARDS = 60  # of a section; the CSV lists all
+PICTURES = 6  # of a card
 
 CONFLICTS = (
-    "One picture stands under several labels, in equal or nearly equal files. Decide which label is right and remove "
-    "the other files; left as they are, they teach both."
+    "One picture has several labels, in equal or nearly equal files. Decide which label is right and remove "
+    "the other files; if they stay, the model is trained on both."
 )
-ACROSS = (
-    "One picture stands in several parts. What was trained on is then tested on, and the measured accuracy is too "
-    "high. The file in front is the one to keep."
+LEAKS = (
+    "One picture is in several parts. The model is then tested on pictures that it was trained on, and the measured "
+    "accuracy is too high. The first file is the one to keep."
 )
-COPIES = (
-    "One picture, in equal or nearly equal files, counts several times. The file in front is the one to keep. Files "
-    "with equal bytes never stand on two sides of a split that regraft draws; nearly equal ones can."
+DUPLICATES = (
+    "One picture counts several times, in equal or nearly equal files. The first file is the one to keep. "
+    "Files with equal bytes never stand on two sides of a split that regraft makes; nearly equal ones can."
 )
-SUSPECTS = (
-    "Each picture was judged by models that had not seen it. These look more like another class: as surely as that "
-    "class's own pictures do on average, or more surely than like their own by a half. Beside each are the pictures "
-    "most like it."
+LABEL_ERRORS = (
+    "Each picture was classified by models that were not trained on it. These look more like another class: as much "
+    "as that class's own pictures do on average, or more than like their own by 50 percentage points. Beside each are "
+    "the pictures most like it."
 )
 OUTLIERS = (
     "These are farther from all others than most pictures are from theirs: perhaps a drawing among photographs, a "
@@ -46,7 +49,7 @@ OUTLIERS = (
 )
 
 
-class Shown(NamedTuple):
+class Picture(NamedTuple):
     """One picture of a card."""
 
     row: Row
@@ -56,17 +59,17 @@ class Shown(NamedTuple):
 class Card(NamedTuple):
     """Pictures to be looked at together.
 
-    first: the pictures it is about; beside: those to compare them with; more: pictures that are not shown.
+    subject: the pictures it is about; beside: those to compare them with; more: how many are not shown.
     """
 
     title: str
-    first: Sequence[Shown]
-    beside: Sequence[Shown]
+    subject: Sequence[Picture]
+    beside: Sequence[Picture]
     more: int
 
 
 class Section(NamedTuple):
-    """One kind of finding; `total` tells how many there are, of which `cards` shows the first."""
+    """One kind of finding; `total` is how many there are, of which `cards` shows the first."""
 
     title: str
     about: str
@@ -74,51 +77,53 @@ class Section(NamedTuple):
     cards: Sequence[Card]
 
 
-def render(found: Audit) -> str:
+def render(audit: Audit) -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
-    return pages.page("audit.html", found=found, sections=[it for it in _sections(found) if it.total], alike=ALIKE)
+    sections = [section for section in _sections(audit) if section.total]
+    return pages.page("audit.html", audit=audit, sections=sections, same=SAME)
 
 
-def _sections(found: Audit) -> Iterator[Section]:
-    conflicts = [copies for copies in found.duplicates if len(copies.labels) > 1]
-    across = [copies for copies in found.duplicates if len(copies.labels) == 1 and len(copies.parts) > 1]
-    others = [copies for copies in found.duplicates if len(copies.labels) == 1 and len(copies.parts) <= 1]
-    yield _section("One picture, several labels", CONFLICTS, conflicts, _copies_card)
-    yield _section("One picture, several parts", ACROSS, across, _copies_card)
-    yield _section("Labels in doubt", SUSPECTS, found.label_errors, _suspect_card)
-    yield _section("Far from all others", OUTLIERS, found.outliers, _outlier_card)
-    yield _section("Other copies", COPIES, others, _copies_card)
+def _sections(audit: Audit) -> Iterator[Section]:
+    conflicts = [duplicates for duplicates in audit.duplicates if len(duplicates.labels) > 1]
+    agreeing = [duplicates for duplicates in audit.duplicates if len(duplicates.labels) == 1]
+    leaks = [duplicates for duplicates in agreeing if len(duplicates.parts) > 1]
+    others = [duplicates for duplicates in agreeing if len(duplicates.parts) <= 1]
+    yield _section("One picture, several labels", CONFLICTS, conflicts, _duplicates_card)
+    yield _section("One picture, several parts", LEAKS, leaks, _duplicates_card)
+    yield _section("Likely label errors", LABEL_ERRORS, audit.label_errors, _label_error_card)
+    yield _section("Outliers", OUTLIERS, audit.outliers, _outlier_card)
+    yield _section("Other duplicates", DUPLICATES, others, _duplicates_card)
 
 
-def _section(title: str, about: str, things: Sequence[T], card: Callable[[T], Card]) -> Section:
-    return Section(title, about, len(things), [card(thing) for thing in things[:SHOWN_CARDS]])
+def _section(title: str, about: str, findings: Sequence[T], card: Callable[[T], Card]) -> Section:
+    return Section(title, about, len(findings), [card(finding) for finding in findings[:CARDS]])
 
 
-def _copies_card(copies: Duplicates) -> Card:
+def _duplicates_card(duplicates: Duplicates) -> Card:
     return Card(
-        "equal files" if copies.equal else "nearly equal files",
-        _shown(copies.rows[:SHOWN_PICTURES]),
+        "equal files" if duplicates.equal else "nearly equal files",
+        _pictures(duplicates.rows[:PICTURES]),
         (),
-        max(0, len(copies.rows) - SHOWN_PICTURES),
+        max(0, len(duplicates.rows) - PICTURES),
     )
 
 
-def _suspect_card(suspect: LabelError) -> Card:
-    suggested, labelled = percent(suspect.probability, 0), percent(suspect.of_label, 0)
-    title = f"seen as {suspect.suggested}, {suggested} %; as labelled, {labelled} %"
-    return Card(title, _shown(suspect.rows[:1]), _shown(suspect.nearest), 0)
+def _label_error_card(error: LabelError) -> Card:
+    label, suggested = (f"{percent(value, 0)} %" for value in (error.label_probability, error.probability))
+    title = f"looks like {error.suggested}, {suggested}; as labelled, {label}"
+    return Card(title, _pictures(error.rows[:1]), _pictures(error.nearest), 0)
 
 
 def _outlier_card(outlier: Outlier) -> Card:
-    return Card(f"distance {outlier.distance:.2f}", _shown(outlier.rows[:1]), _shown(outlier.nearest), 0)
+    return Card(f"distance {outlier.distance:.2f}", _pictures(outlier.rows[:1]), _pictures(outlier.nearest), 0)
 
 
-def _shown(rows: Sequence[Row]) -> list[Shown]:
-    return [Shown(row, _thumbnail(row)) for row in rows]
+def _pictures(rows: Sequence[Row]) -> list[Picture]:
+    return [Picture(row, _thumbnail(row)) for row in rows]
 
 
 def _thumbnail(row: Row) -> bytes | None:
-    """Return a small picture of a row; None if its file has gone or changed since."""
+    """Return a small picture of a row; None if its file is missing or changed by now."""
     try:
         return pages.thumbnail(Image.fromarray(decode(row.location.read(), least=pages.THUMBNAIL_SIDE)))
     except (OSError, ValueError, BrokenImage):

@@ -3,9 +3,9 @@
 Four trials, each with recall (the share of the faults that is found) and precision (the share of what is found that is
 a fault, as far as the truth is known: a fault that nobody knew of counts as a false alarm).
 
-- Near-copies made up: of 300 photographs of cats-dogs an altered copy each (compressed, resized, cropped, mirrored,
+- Near-duplicates made up: of 300 photographs of cats-dogs an altered copy each (compressed, resized, cropped, mirrored,
   framed, lightened, under a bar, tilted), among all 3,000.
-- Duplicates of Pokémon: files with equal bytes are the truth, and the finder is not told of them.
+- Duplicates of Pokémon: files with equal bytes are the truth, and the audit does not use their bytes.
 - Labels: the Pokémon pictures that stand under two labels; cats-dogs and Pokémon, one of each copy and without these,
   with 5 % of the labels changed by seed. Beside ours are cleanlab's rules on the same probabilities, if installed.
 - Outliers: 20 pictures each of Pokémon and CIFAR-10 planted in cats-dogs.
@@ -29,7 +29,7 @@ import _bench
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from regraft.audit import suspects
+from regraft.audit import label_errors, near_duplicates, neighbours
 from regraft.data.decode import decode
 from regraft.data.index import Row
 from regraft.data.read import SourceOptions, read
@@ -51,40 +51,40 @@ def main() -> None:
         if arguments.only and name not in arguments.only:
             continue
         for title, notes in trial(arguments):
-            told = ", ".join(
+            text = ", ".join(
                 f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in notes.items()
             )
-            print(f"{title}: {told}", flush=True)
+            print(f"{title}: {text}", flush=True)
             if arguments.output:
                 with arguments.output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"benchmark": "suspects", "contestant": title, "notes": notes}) + "\n")
+                    file.write(json.dumps({"benchmark": "audit", "contestant": title, "notes": notes}) + "\n")
 
 
-Found = Iterator[tuple[str, Mapping[str, Any]]]
+Results = Iterator[tuple[str, Mapping[str, Any]]]
 
 
-def scores(found: set[Any], truth: set[Any]) -> dict[str, Any]:
-    right = len(found & truth)
+def scores(detected: set[Any], truth: set[Any]) -> dict[str, Any]:
+    right = len(detected & truth)
     return {
         "faults": len(truth),
-        "found": len(found),
+        "found": len(detected),
         "recall": right / max(1, len(truth)),
-        "precision": right / max(1, len(found)),
+        "precision": right / max(1, len(detected)),
     }
 
 
-# Near-copies
+# Near-duplicates
 
 
-def made_up(arguments: argparse.Namespace) -> Found:
+def made_up(arguments: argparse.Namespace) -> Results:
     rng = np.random.default_rng(0)
     with _bench.photographs(arguments.data, "cats-dogs") as source, tempfile.TemporaryDirectory() as folder:
         index = read(source).used
         chosen = rng.choice(len(index), 30 * len(CHANGES), replace=False)
         copies, of = [], {}
-        for place, number in enumerate(chosen):
-            row, kind = index.rows[number], list(CHANGES)[place % len(CHANGES)]
-            path = Path(folder) / f"{place} {kind}.png"
+        for position, number in enumerate(chosen):
+            row, kind = index.rows[number], list(CHANGES)[position % len(CHANGES)]
+            path = Path(folder) / f"{position} {kind}.png"
             CHANGES[kind](Image.fromarray(decode(row.location.read())), rng).save(path)
             copies.append(Row(path=path.name, place=FileLocation(path), label=row.label))
             of[path.name] = (row.path, kind)
@@ -92,14 +92,14 @@ def made_up(arguments: argparse.Namespace) -> Found:
         features = extract(index.with_rows([*index.rows, *hashed]), OPTIONS)
         pairs = {frozenset(features.rows[at].path for at in pair) for pair in near(features)}
         truth = {frozenset((path, origin)): kind for path, (origin, kind) in of.items()}
-        yield "near-copies made up, all", scores(pairs, set(truth))
-        found = Counter(truth[pair] for pair in pairs & truth.keys())
-        yield "found of 30 of each kind", {kind: found[kind] for kind in CHANGES}
+        yield "near-duplicates made up, all", scores(pairs, set(truth))
+        detected = Counter(truth[pair] for pair in pairs & truth.keys())
+        yield "found of 30 of each kind", {kind: detected[kind] for kind in CHANGES}
         yield "other pairs found", {"pairs": sorted(" = ".join(sorted(pair)) for pair in pairs - truth.keys())[:20]}
 
 
 def near(features: Features) -> list[tuple[int, int]]:
-    return audit.near_duplicates(features.rows, *suspects.neighbours(features[:]))
+    return near_duplicates.find_pairs(features.rows, *neighbours.nearest(features[:]))
 
 
 def _crop(image: Picture, rng: np.random.Generator, most: float) -> Picture:
@@ -151,23 +151,23 @@ CHANGES: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
 # Pokémon
 
 
-def pokemon(arguments: argparse.Namespace) -> Found:
+def pokemon(arguments: argparse.Namespace) -> Results:
     with _bench.photographs(arguments.data, "pokemon") as source:
         index = read(source, options=SourceOptions(conflicts="keep"))
         features = extract(index, OPTIONS)
         rows = features.rows
-        numbers, cosines = suspects.neighbours(features[:])
+        numbers, cosines = neighbours.nearest(features[:])
         blind = [dataclasses.replace(row, id=str(at)) for at, row in enumerate(rows)]
-        groups = suspects.tied(len(rows), audit.near_duplicates(blind, numbers, cosines))
+        groups = neighbours.connected(len(rows), near_duplicates.find_pairs(blind, numbers, cosines))
         equal = together(range(len(rows)), [row.id for row in rows])
-        found = together(range(len(rows)), groups.tolist())
-        yield "pokemon, equal files found as pairs without knowing their bytes", scores(found, equal)
+        detected = together(range(len(rows)), groups.tolist())
+        yield "pokemon, equal files found as pairs without knowing their bytes", scores(detected, equal)
         result = audit.examine(features)
         yield (
             "pokemon, one file of each",
             {
                 "distinct pictures": len({row.id for row in rows}),
-                "groups of near-copies": len(result.near_duplicates),
+                "groups of near-duplicates": len(result.near_duplicates),
                 "pictures in them": sum(len({row.id for row in copies.rows}) for copies in result.near_duplicates),
                 "of them under several labels": sum(len(copies.labels) > 1 for copies in result.near_duplicates),
             },
@@ -175,14 +175,18 @@ def pokemon(arguments: argparse.Namespace) -> Found:
         labels = defaultdict(set)
         for row in rows:
             labels[row.id].add(row.label)
-        conflicts = {id for id, several in labels.items() if len(several) > 1}
-        doubted = {row.id for suspect in result.label_errors for row in suspect.rows}
-        yield "pokemon, pictures under two labels found by a label in doubt", scores(doubted, conflicts)
-        first = [suspect.rows[0].id in conflicts for suspect in result.label_errors[: len(conflicts)]]
-        yield f"pokemon, of the {len(first)} surest", {"under two labels": sum(first)}
-        names = [f"{it.rows[0].path} as {it.suggested}" for it in result.label_errors if it.rows[0].id not in conflicts]
-        yield "pokemon, other labels in doubt", {"count": len(names), "first": names[:15]}
-        yield "pokemon, outliers", {"files": [it.rows[0].path for it in result.outliers]}
+        conflicts = {id for id, names in labels.items() if len(names) > 1}
+        contradicted_ids = {row.id for error in result.label_errors for row in error.rows}
+        yield "pokemon, pictures under two labels found as likely label errors", scores(contradicted_ids, conflicts)
+        first = [error.rows[0].id in conflicts for error in result.label_errors[: len(conflicts)]]
+        yield f"pokemon, of the {len(first)} most certain", {"under two labels": sum(first)}
+        names = [
+            f"{error.rows[0].path} as {error.suggested}"
+            for error in result.label_errors
+            if error.rows[0].id not in conflicts
+        ]
+        yield "pokemon, other likely label errors", {"count": len(names), "first": names[:15]}
+        yield "pokemon, outliers", {"files": [outlier.rows[0].path for outlier in result.outliers]}
 
 
 def together(items: Sequence[int], groups: Sequence[Any]) -> set[tuple[int, int]]:
@@ -196,15 +200,15 @@ def together(items: Sequence[int], groups: Sequence[Any]) -> set[tuple[int, int]
 # Labels
 
 
-def flipped(arguments: argparse.Namespace) -> Found:
+def flipped(arguments: argparse.Namespace) -> Results:
     for name in ("cats-dogs", "pokemon"):
         with _bench.photographs(arguments.data, name) as source:
             index = read(source).used
             firsts = {row.id: dataclasses.replace(row, part=None) for row in reversed(index.rows)}
             features = extract(index.with_rows(firsts.values()), OPTIONS)
-            groups = suspects.tied(len(features), near(features))
+            groups = neighbours.connected(len(features), near(features))
         inputs, labels, classes = features[:], features.labels(index.classes), len(index.classes)
-        yield f"{name}, labels as they are", {"in doubt": len(doubts(inputs, labels, groups, classes, 0))}
+        yield f"{name}, labels as they are", {"likely errors": len(contradicted(inputs, labels, groups, classes, 0))}
         collected: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         for seed in range(arguments.repeats):
             for rule, notes in _flip(inputs, labels, groups, classes, seed):
@@ -214,45 +218,45 @@ def flipped(arguments: argparse.Namespace) -> Found:
             yield f"{name}, 5 % of labels changed, mean of {len(all)} seeds, {rule}", means
 
 
-def shares(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> np.ndarray:
+def probabilities(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> np.ndarray:
     return cross_validation.cross_validate(
-        Examples(inputs, labels, groups), classes, repeats=audit.REPEATS, seed=seed
+        Examples(inputs, labels, groups), classes, repeats=label_errors.REPEATS, seed=seed
     ).mean(axis=0)
 
 
-def doubts(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> list[int]:
-    return suspects.contradicted(shares(inputs, labels, groups, classes, seed), labels)[0].tolist()
+def contradicted(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> list[int]:
+    return label_errors.contradicted(probabilities(inputs, labels, groups, classes, seed), labels)[0].tolist()
 
 
-def _flip(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> Found:
+def _flip(inputs: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int, seed: int) -> Results:
     rng = np.random.default_rng(seed)
     changed = rng.choice(len(labels), round(0.05 * len(labels)), replace=False)
     noisy, truth = labels.copy(), set(changed.tolist())
     noisy[changed] = (noisy[changed] + rng.integers(1, classes, len(changed))) % classes
-    judged = shares(inputs, noisy, groups, classes, seed)
-    ours = suspects.contradicted(judged, noisy)[0].tolist()
+    predictions = probabilities(inputs, noisy, groups, classes, seed)
+    ours = label_errors.contradicted(predictions, noisy)[0].tolist()
     yield "ours", scores(set(ours), truth)
-    yield "the surest 5 % of ours", scores(set(ours[: len(truth)]), truth)
+    yield "the most certain 5 % of ours", scores(set(ours[: len(truth)]), truth)
     try:
         from cleanlab.filter import find_label_issues
     except ImportError:
         return
     for rule in ("prune_by_noise_rate", "both", "confident_learning", "predicted_neq_given"):
-        found = find_label_issues(noisy, judged.astype(float), filter_by=rule, n_jobs=1)
-        yield f"cleanlab's {rule}", scores(set(np.flatnonzero(found).tolist()), truth)
+        issues = find_label_issues(noisy, predictions.astype(float), filter_by=rule, n_jobs=1)
+        yield f"cleanlab's {rule}", scores(set(np.flatnonzero(issues).tolist()), truth)
 
 
 # Outliers
 
 
-def planted(arguments: argparse.Namespace) -> Found:
+def planted(arguments: argparse.Namespace) -> Results:
     rng = np.random.default_rng(0)
     with _bench.photographs(arguments.data, "cats-dogs") as source:
         index = read(source).used
         rows, truth = list(index.rows), set()
         yield (
             "cats-dogs as it is",
-            {"outliers": [it.rows[0].path for it in audit.examine(extract(index, OPTIONS)).outliers]},
+            {"outliers": [outlier.rows[0].path for outlier in audit.examine(extract(index, OPTIONS)).outliers]},
         )
         for name in ("pokemon", "cifar10-half"):
             with _bench.photographs(arguments.data, name) as other:
@@ -263,8 +267,8 @@ def planted(arguments: argparse.Namespace) -> Found:
                     rows.append(dataclasses.replace(row, path=path, label=str(rng.choice(index.classes)), part="train"))
                     truth.add(path)
                 features = extract(index.with_rows(rows), OPTIONS)
-            found = {row.path for it in audit.examine(features).outliers for row in it.rows}
-            yield f"planted in cats-dogs, up to {name}", scores(found, truth)
+            detected = {row.path for outlier in audit.examine(features).outliers for row in outlier.rows}
+            yield f"planted in cats-dogs, up to {name}", scores(detected, truth)
 
 
 if __name__ == "__main__":
