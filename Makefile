@@ -70,7 +70,8 @@ $(DOCS): $(READY)
 	@touch $(DOCS)
 
 docs: $(DOCS)
-	$(BIN)/mkdocs build --strict --site-dir $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir $(SITE)
+	@echo "The site is in $(SITE)/index.html."
 
 $(PEERS): $(READY)
 	$(BIN)/python $(PIP) --editable '.[test,bench]'
