@@ -52,7 +52,7 @@ def tasks(rows, views=(None,)):
 
 def alone(trunk, row, view=None):
     """What the trunk says of one image alone, or of one view of it."""
-    pixels = decode(row.location.content, trunk.preprocess.least)
+    pixels = decode(row.location.content, trunk.preprocess.least_side)
     made = squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
     return trunk(made[None])[0]
 

@@ -16,7 +16,7 @@ def test_every_name_of_timm_is_found_with_or_without_a_tag(name):
     assert entry.architecture in import_timm().list_models()
 
 
-def test_a_tag_keeps_what_is_known_of_the_family():
+def test_a_name_with_a_tag_keeps_the_familys_layers():
     entry = catalog.find("inception_v3.tf_in1k")
     assert (entry.architecture, entry.tag) == ("inception_v3", "tf_in1k")
     assert {layer.name: layer.path for layer in entry.layers}["mixed7"] == "Mixed_6e"
@@ -25,7 +25,7 @@ def test_a_tag_keeps_what_is_known_of_the_family():
 @pytest.mark.parametrize(
     "name", ["hf-hub:timm/resnet50.a1_in1k", "local-dir:/tmp", "resnet50.nothing", "resnet50.", ""]
 )
-def test_what_is_no_name_is_refused(name):
+def test_an_unknown_name_is_refused(name):
     with pytest.raises(UnknownName, match="regraft backbones"):
         catalog.find(name)
 
@@ -50,7 +50,7 @@ def test_a_network_is_built_without_its_classifier_unless_it_is_asked_for():
     assert catalog.build("resnet18", num_classes=7)(images).shape == (1, 7)
 
 
-def test_model_arguments_are_followed():
+def test_model_arguments_shape_the_network():
     network = catalog.build("inception_v3", {"aux_logits": True})
     assert network.aux_logits
 

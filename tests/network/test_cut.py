@@ -40,10 +40,10 @@ def images(count, size, seed=0):
 def test_tail_of_trunk_is_the_network_bit_for_bit(name):
     whole, x = network(name), images(2, NETWORKS[name])
     cuts = list_cuts(whole)
-    some = [cuts[round(place)] for place in np.linspace(0, len(cuts) - 1, 5)]
+    chosen = [cuts[round(number)] for number in np.linspace(0, len(cuts) - 1, 5)]
     with torch.no_grad():
         expected = whole(x)
-        for cut in [find_cut(whole, path) for path in ("input", *some, "pooled")]:
+        for cut in [find_cut(whole, path) for path in ("input", *chosen, "pooled")]:
             assert torch.equal(cut.tail(cut.trunk(x)), expected), cut.name
 
 
@@ -96,13 +96,13 @@ class Branches(nn.Module):
         return self.join(torch.cat([self.left(x), self.right(x)], 1))
 
 
-class Place(nn.Module):
+class Constant(nn.Module):
     def __init__(self):
         super().__init__()
-        self.where = nn.Parameter(torch.ones(6))
+        self.value = nn.Parameter(torch.ones(6))
 
     def forward(self):
-        return self.where * 2
+        return self.value * 2
 
 
 class Pair(nn.Module):
@@ -122,11 +122,11 @@ class Small(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh())
         self.blocks = nn.Sequential(Residual(), Branches(), Residual())
-        self.place, self.pair, self.auxiliary, self.twice = Place(), Pair(), nn.Linear(6, 6), Twice()
+        self.constant, self.pair, self.auxiliary, self.twice = Constant(), Pair(), nn.Linear(6, 6), Twice()
         self.unused, self.norm = nn.Linear(6, 6), nn.LayerNorm(6)
 
     def forward(self, x):
-        x = self.blocks(self.stem(x)) + self.place()
+        x = self.blocks(self.stem(x)) + self.constant()
         self.auxiliary(x)
         first, second = self.pair(x)
         return self.norm(self.twice(first + second))
@@ -140,8 +140,8 @@ class Drawn(nn.Module):
         rng = np.random.default_rng(seed)
         self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(10))
         self.sources = [
-            sorted(rng.choice(place + 1, min(place + 1, 1 + rng.binomial(2, 0.2)), replace=False, p=_late(place + 1)))
-            for place in range(10)
+            sorted(rng.choice(layer + 1, min(layer + 1, 1 + rng.binomial(2, 0.2)), replace=False, p=_late(layer + 1)))
+            for layer in range(10)
         ]
 
     def forward(self, x):
@@ -161,7 +161,7 @@ def draw(seed):
     return (Small() if seed == 0 else Drawn(seed)).double().eval()
 
 
-def is_single_passage(whole, path):
+def dominates_the_output(whole, path):
     """Found by trying: with the module's output held fixed, the image changes nothing; without, it does."""
     x, other = images(1, 2, seed=1).double(), images(1, 2, seed=2).double()
     if len(calls(whole, path, x)) != 1 or not isinstance(calls(whole, path, x)[0], torch.Tensor):
@@ -196,19 +196,19 @@ def is_cut(whole, path):
 def test_a_module_is_a_cut_if_and_only_if_holding_its_output_fixed_hides_the_image(seed):
     whole = draw(seed)
     paths = [path for path, _ in whole.named_modules() if path]
-    found = {path: is_cut(whole, path) for path in paths}
-    assert found == {path: is_single_passage(whole, path) for path in paths}
-    assert set(found.values()) == {True, False}
+    cuts = {path: is_cut(whole, path) for path in paths}
+    assert cuts == {path: dominates_the_output(whole, path) for path in paths}
+    assert set(cuts.values()) == {True, False}
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_listed_cuts_all_work_and_miss_no_place(seed):
+def test_the_listed_cuts_all_work_and_miss_none(seed):
     whole, x = draw(seed), images(2, 2).double()
     listed = list_cuts(whole)
-    passages = [p for p, part in whole.named_modules() if p and is_single_passage(whole, p)]
-    outputs = {p: calls(whole, p, x)[0] for p in passages}
-    assert set(listed) <= set(passages)
-    for path in passages:
+    expected = [p for p, part in whole.named_modules() if p and dominates_the_output(whole, p)]
+    outputs = {p: calls(whole, p, x)[0] for p in expected}
+    assert set(listed) <= set(expected)
+    for path in expected:
         assert any(torch.equal(outputs[path], outputs[other]) for other in listed), path
 
 
@@ -224,7 +224,7 @@ def test_cuts_are_listed_from_the_input_up():
         ("blocks.0.second", "goes round it", "blocks.0"),
         ("blocks.1.left", "goes round it", "blocks.1"),
         ("auxiliary", "not used", "pair.layer"),
-        ("place", "does not depend on the image", "blocks"),
+        ("constant", "does not depend on the image", "blocks"),
         ("pair", "more than one tensor", "pair.layer"),
         ("twice.layer", "2 times", "twice"),
         ("unused", "no output of its own", "stem.0"),
@@ -235,7 +235,7 @@ def test_a_refused_cut_says_why_and_names_one_that_works(path, reason, nearest):
     with pytest.raises(UsageError, match=reason) as refused:
         find_cut(whole, path)
     named = str(refused.value).split("nearest cut that works is '")[1].split("'")[0]
-    assert is_single_passage(whole, named)
+    assert dominates_the_output(whole, named)
     assert named == nearest
 
 
@@ -255,7 +255,7 @@ def test_known_names_are_tried_first():
     assert find_cut(whole, "layer1", (Layer(name="layer1", path="layer2"),)).name == "layer2"
 
 
-def test_two_names_of_one_place_give_the_cut_one_name():
+def test_two_paths_with_one_output_give_the_cut_one_name():
     whole = network("resnet10t")
     assert find_cut(whole, "layer3.0").name == find_cut(whole, "layer3").name == "layer3"
 
@@ -269,7 +269,7 @@ class Untraceable(nn.Module):
         return self.layer(x.flatten(1) if x.sum() > 0 else -x.flatten(1))
 
 
-def test_a_network_that_fx_does_not_follow_is_cut_at_its_ends_only():
+def test_a_network_that_fx_can_not_trace_is_cut_at_its_ends_only():
     whole, x = Untraceable().eval(), images(1, 2)
     for name in ("pooled", "input"):
         cut = find_cut(whole, name)
@@ -297,7 +297,7 @@ def test_batchnorm_in_the_tail_learns_its_statistics_in_training_mode():
 
 
 @pytest.mark.parametrize("name", ["input", "layer1", "layer2"])
-def test_a_tail_that_ends_at_a_place_gives_what_is_there_inside_the_network(name):
+def test_a_tail_that_ends_at_a_layer_gives_that_layers_output(name):
     whole, x, seen = network("resnet10t"), images(2, 64), []
     whole.layer3.register_forward_hook(lambda module, inputs, output: seen.append(output))
     whole(x)
@@ -329,6 +329,6 @@ def test_a_cut_that_is_not_below_the_end_is_refused(name, end):
         find_cut(network("resnet10t"), name, end=end)
 
 
-def test_an_end_that_is_no_place_is_refused_as_a_cut_is():
+def test_an_end_that_is_no_layer_is_refused_as_a_cut_is():
     with pytest.raises(UnknownName, match="layer3"):
         find_cut(network("resnet10t"), "layer1", end="layer_3")

@@ -9,13 +9,13 @@ from regraft.network.layer_names import path_of
 
 @pytest.fixture(scope="module")
 def graphs():
-    made = {}
+    traced = {}
 
     def graph(name):
-        if name not in made:
+        if name not in traced:
             with torch.device("meta"):
-                made[name] = trace(catalog.build(name))
-        return made[name]
+                traced[name] = trace(catalog.build(name))
+        return traced[name]
 
     return graph
 
@@ -58,7 +58,7 @@ def test_a_count_freezes_so_many_of_keras_layers(graphs, count, path):
 def test_below_the_cut_of_a_count_are_the_weights_of_just_so_many_layers(graphs, backbone):
     graph, layers = graphs(backbone), catalog.find(backbone).layers
     names = {name for name, _ in graph.network.named_parameters()}
-    found = 0
+    checked = 0
     for count in range(1, len(layers) - 1):
         try:
             path = path_of(graph, str(count), layers)
@@ -66,11 +66,13 @@ def test_below_the_cut_of_a_count_are_the_weights_of_just_so_many_layers(graphs,
             continue
         if path in ("input", "pooled"):
             continue
-        told = {name for layer in layers[:count] for name in layer.tensors} & names
+        frozen = {name for layer in layers[:count] for name in layer.tensors} & names
         below = {name for name, _ in cut.find_cut(graph.network, path).trunk.named_parameters()}
-        assert told == {name for name in below if name in told or not name.endswith("bn.weight")}  # some have no gamma
-        found += 1
-        if found == 12:
+        assert frozen == {
+            name for name in below if name in frozen or not name.endswith("bn.weight")
+        }  # some have no gamma
+        checked += 1
+        if checked == 12:
             return
 
 
@@ -120,8 +122,8 @@ def test_an_unknown_layer_is_answered_with_near_ones(graphs):
     ],
 )
 def test_depth_counts_stages_from_the_top(graphs, backbone, name, path):
-    found = path_at(graphs, backbone, name)
-    assert found == path or graphs(backbone).outputs[found] == graphs(backbone).outputs[path]
+    result = path_at(graphs, backbone, name)
+    assert result == path or graphs(backbone).outputs[result] == graphs(backbone).outputs[path]
 
 
 @pytest.mark.parametrize("name", ["top-0-stages", "top-6-stages"])
@@ -130,7 +132,7 @@ def test_more_stages_than_there_are_are_refused(graphs, name):
         path_at(graphs, "resnet50", name)
 
 
-def test_the_listing_tells_names_shape_and_what_is_above():
+def test_the_list_of_cuts_has_names_shape_and_what_is_above():
     cuts = cut.named_cuts(catalog.find("resnet50"))
     assert next(iter(cuts)) == "input"
     assert list(cuts)[-1] == "pooled"

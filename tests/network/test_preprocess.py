@@ -45,7 +45,7 @@ def smooth(width, height):
 
 
 def by_timm(rule, pixels):
-    """The square in levels of 0…255, (S, S, 3)."""
+    """The network's input by timm, in levels of 0…255, (S, S, 3)."""
     transform = import_timm().data.create_transform(
         input_size=(3, rule.size, rule.size),
         is_training=False,
@@ -127,7 +127,7 @@ def test_a_line_of_pixels_takes_no_memory_to_speak_of(size, resize):
     assert peak < 16 * 2**20
 
 
-def test_pad_shows_the_whole_image_centred_on_the_background():
+def test_pad_keeps_the_whole_image_centred_on_the_background():
     rule = Preprocess(size=10, resize="pad", crop_share=1.0, background=(255, 0, 0))
     result = rule(np.full((8, 20, 3), (0, 0, 255), np.uint8))
     expected = np.full((10, 10, 3), (255, 0, 0))
@@ -147,17 +147,17 @@ def test_an_array_that_is_read_only_or_a_view_is_taken_and_left_as_it_is(resize)
 
 @pytest.mark.parametrize("resize", CROP_MODES)
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos"])
-def test_the_square_is_a_memory_of_its_own(resize, interpolation):
+def test_the_result_shares_no_memory_with_the_image(resize, interpolation):
     pixels = noise(24, 24)
-    square = Preprocess(size=24, resize=resize, crop_share=1.0, interpolation=interpolation)(pixels)
-    assert square.flags.writeable and not np.shares_memory(square, pixels)
+    result = Preprocess(size=24, resize=resize, crop_share=1.0, interpolation=interpolation)(pixels)
+    assert result.flags.writeable and not np.shares_memory(result, pixels)
 
 
 @pytest.mark.parametrize("resize", CROP_MODES)
 @pytest.mark.parametrize(("kind", "mean_levels"), [(smooth, 0.3), (noise, 2.5)])
-def test_an_image_halved_down_to_least_gives_nearly_the_same_square(resize, kind, mean_levels):
+def test_an_image_halved_down_to_the_least_side_gives_nearly_the_same_input(resize, kind, mean_levels):
     rule = Preprocess(size=64, resize=resize)
-    pixels = kind(2 * rule.least + 100, 2 * rule.least)
+    pixels = kind(2 * rule.least_side + 100, 2 * rule.least_side)
     height, width, _ = pixels.shape
     halved = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
     assert np.abs(rule(pixels).astype(int) - rule(halved)).mean() < mean_levels
@@ -170,8 +170,8 @@ def as_jpeg(pixels, subsampling):
 
 
 def scaled_against_whole(data, rule):
-    """Differences of the squares of a JPEG decoded smaller and in its whole size; None if it is not decoded smaller."""
-    whole, smaller = decode(data), decode(data, rule.least)
+    """Differences of a JPEG's inputs, decoded smaller and in its whole size; None if it is not decoded smaller."""
+    whole, smaller = decode(data), decode(data, rule.least_side)
     return None if whole.shape == smaller.shape else np.abs(rule(whole).astype(int) - rule(smaller))
 
 
@@ -179,7 +179,7 @@ def scaled_against_whole(data, rule):
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("resize", CROP_MODES)
 @pytest.mark.parametrize("size", [16, 40, 80])  # 1/8, 1/4 and 1/2 of the size
-def test_a_photograph_decoded_smaller_gives_nearly_the_same_square(name, subsampling, resize, size):
+def test_a_photograph_decoded_smaller_gives_nearly_the_same_input(name, subsampling, resize, size):
     data = as_jpeg(load_sample_image(name)[:424], subsampling)
     difference = scaled_against_whole(data, Preprocess(size=size, resize=resize))
     assert difference.mean() < 1.2
@@ -189,18 +189,18 @@ def test_a_photograph_decoded_smaller_gives_nearly_the_same_square(name, subsamp
 @pytest.mark.slow
 @pytest.mark.skipif("REGRAFT_DATA" not in os.environ, reason="REGRAFT_DATA names no folder of photographs")
 @pytest.mark.parametrize("size", [32, 64, 96])
-def test_real_photographs_decoded_smaller_give_nearly_the_same_squares(size):
+def test_real_photographs_decoded_smaller_give_nearly_the_same_inputs(size):
     with zipfile.ZipFile(Path(os.environ["REGRAFT_DATA"]) / "cats-dogs.zip") as archive:
         files = [archive.read(name) for name in archive.namelist()[::10]]
-    found = [scaled_against_whole(data, Preprocess(size=size)) for data in files]
-    differences = [difference for difference in found if difference is not None]
+    pairs = [scaled_against_whole(data, Preprocess(size=size)) for data in files]
+    differences = [difference for difference in pairs if difference is not None]
     assert differences
     assert max(difference.mean() for difference in differences) < 1
     assert max(difference.max() for difference in differences) <= 16
 
 
 def test_nearest_takes_single_pixels_so_that_none_may_be_averaged_before():
-    assert Preprocess(size=64, interpolation="nearest").least == 0
+    assert Preprocess(size=64, interpolation="nearest").least_side == 0
 
 
 def test_another_size_keeps_the_crop_share():
@@ -209,7 +209,7 @@ def test_another_size_keeps_the_crop_share():
 
 
 @pytest.mark.parametrize("resize", ["pad", "squash"])
-def test_choosing_pad_or_squash_shows_everything(resize):
+def test_choosing_pad_or_squash_keeps_everything(resize):
     assert Preprocess(size=224, crop_share=0.875).adapted(resize=resize).crop_share == 1
     own = Preprocess(size=224, crop_share=0.9, resize=resize)
     assert own.adapted(resize=resize) == own
@@ -256,7 +256,7 @@ def test_every_square_configuration_of_timm_is_understood():
         {"std": (math.inf, 1, 1)},
     ],
 )
-def test_a_rule_that_can_not_be_meant_is_refused(wrong):
+def test_an_invalid_rule_is_refused(wrong):
     with pytest.raises(UsageError):
         Preprocess(**({"size": 224} | wrong))
 

@@ -176,7 +176,7 @@ def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
 
 def _squares(task: Task, data: bytes | Failure, trunk: Trunk) -> list[np.ndarray] | Failure:
     preprocess = trunk.preprocess
-    pixels = _pixels(task.row, data, preprocess.least)
+    pixels = _pixels(task.row, data, preprocess.least_side)
     if isinstance(pixels, Failure):
         return pixels
     clean = [preprocess(pixels) for view in task.views if view is None]

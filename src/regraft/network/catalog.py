@@ -38,7 +38,7 @@ def families() -> tuple[Backbone, ...]:
 def find(name: str) -> Backbone:
     """Return the entry of a common name or of any timm name, with or without a tag.
 
-    Raises UnknownName, with the nearest names; places on a hub or a disk are not names.
+    Raises UnknownName, with the nearest names; paths on a hub or a disk are not names.
     """
     for entry in families():
         if name == entry.name:
@@ -64,11 +64,11 @@ def build(
     """Return the network in eval mode, with random weights drawn from `seed`, as wide as its pooled features.
 
     backbone:    an entry, or a name that `find` takes.
-    model_args:  what a weights folder or a model folder says of it; they win over the entry's own. "keras" is ours:
-                 "top" or "notop" makes it exactly the network of `keras.applications`, with or without Keras's top.
+    model_args:  from a weights folder or a model folder; they override the entry's own. "keras" is regraft's: "top" or
+                 "notop" makes it exactly the network of `keras.applications`, with or without Keras's top.
     num_classes: more than 0 keeps the classifier on top.
 
-    Raises RefusedFile for arguments that the architecture does not take, or that are timm's own affair.
+    Raises RefusedFile for arguments that the architecture does not take, or that make timm do more than build it.
     The global generator of torch is left as it was.
     """
     import torch
@@ -93,10 +93,10 @@ def build(
 
 def _keras(architecture: str) -> Keras:
     """Return what makes an architecture Keras's network."""
-    found = next((entry.keras for entry in families() if entry.architecture == architecture), None)
-    if found is None:
+    keras = next((entry.keras for entry in families() if entry.architecture == architecture), None)
+    if keras is None:
         raise RefusedFile(f"The model arguments ask for Keras's {architecture}, which Keras does not have.")
-    return found
+    return keras
 
 
 def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
@@ -105,7 +105,7 @@ def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
     if top not in adapt.TOPS:
         raise RefusedFile(f"The model argument {adapt.ARGUMENT!r} is {top!r}; expected 'top' or 'notop'.")
     for name in arguments:
-        if name in _own_arguments():
+        if name in _timm_arguments():
             raise RefusedFile(
                 f"The model arguments of {architecture} have {name!r}, which is not an argument of the network. "
                 "Take it out of the model_args in config.json."
@@ -113,8 +113,8 @@ def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _own_arguments() -> frozenset[str]:
-    """The arguments by which timm fetches, adapts or wraps a network: a file must not set them."""
+def _timm_arguments() -> frozenset[str]:
+    """Return the arguments by which timm fetches, adapts or wraps a network: a file must not set them."""
     timm = import_timm()
     functions = (timm.create_model, timm.models.build_model_with_cfg)
     names = {name for function in functions for name in inspect.signature(function).parameters}

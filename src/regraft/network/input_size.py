@@ -1,4 +1,4 @@
-"""The size of the input: whether a network takes another one than its weights' own, and what it needs then.
+"""The size of the input: whether a network takes another one than its weights were trained with, and what it needs.
 
 A backbone, a network or weights, and a size in pixels enter; the same for that
 size leave, or an error that names the nearest size that works.
@@ -21,17 +21,17 @@ from regraft.network.workaround_torchvision_nms import import_timm
 
 
 def sized(backbone: Backbone, size: int | None) -> Backbone:
-    """Return the backbone for another size of input than its own, if it has to be built for one size."""
-    needed = {} if size is None else fixed(backbone, size)
-    if size is None or not needed:
+    """Return the backbone for an input of `size` pixels, if it has to be built for one size; None: its own size."""
+    arguments = {} if size is None else size_arguments(backbone, size)
+    if size is None or not arguments:
         return backbone
-    own = import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size[-1]
-    check(lambda other: _takes(backbone, other), size, own, backbone.name)
-    return dataclasses.replace(backbone, model_args={**backbone.model_args, **needed})
+    trained = import_timm().models.get_pretrained_cfg(backbone.timm_name).input_size[-1]
+    check(lambda other: _takes(backbone, other), size, trained, backbone.name)
+    return dataclasses.replace(backbone, model_args={**backbone.model_args, **arguments})
 
 
-def fixed(backbone: Backbone, size: int) -> dict[str, int]:
-    """Return what a network that is built for one size needs to be built for another; nothing for the others."""
+def size_arguments(backbone: Backbone, size: int) -> dict[str, int]:
+    """Return the model arguments for another size of a network that is built for one size; none for other networks."""
     config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
     return {"img_size": size} if config.fixed_input_size and size != config.input_size[-1] else {}
 
@@ -39,23 +39,23 @@ def fixed(backbone: Backbone, size: int) -> dict[str, int]:
 def _takes(backbone: Backbone, size: int) -> bool:
     """Whether a backbone that is built for one size can be built for this one."""
     try:
-        return runs(catalog.build(backbone, fixed(backbone, size)), size)
+        return runs(catalog.build(backbone, size_arguments(backbone, size)), size)
     except RefusedFile:
         return False
 
 
-def resampled(network: nn.Module, found: Weights, size: int) -> Mapping[str, torch.Tensor]:
-    """Return the weights with their position embeddings resampled by timm, if they are for another size of input."""
-    if size == found.preprocess.size or _fits(network, found.tensors):
-        return found.tensors
+def resampled(network: nn.Module, weights: Weights, size: int) -> Mapping[str, torch.Tensor]:
+    """Return the tensors, their position embeddings resampled by timm if they are for another size of input."""
+    if size == weights.preprocess.size or _fits(network, weights.tensors):
+        return weights.tensors
     try:
         resample = sys.modules[type(network).__module__].checkpoint_filter_fn  # type: ignore[attr-defined, unused-ignore]
-        tensors: Mapping[str, torch.Tensor] = resample(dict(found.tensors), network)
-    except Exception:  # timm's function of this family has no word for weights that it can't resample
-        tensors = found.tensors
+        tensors: Mapping[str, torch.Tensor] = resample(dict(weights.tensors), network)
+    except Exception:  # timm's functions fail in their own ways on weights that they can't resample
+        tensors = weights.tensors
     if not _fits(network, tensors):
         raise UsageError(
-            f"--size is {size}; {found.path} is for {found.preprocess.size} pixels and can't be resampled."
+            f"--size is {size}; {weights.path} is for {weights.preprocess.size} pixels and can't be resampled."
         )
     return tensors
 
@@ -65,18 +65,18 @@ def _fits(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> bool:
     return all(tensor.shape == state[name].shape for name, tensor in tensors.items() if name in state)
 
 
-def check(works: Callable[[int], bool], size: int, own: int, name: str) -> None:
-    """Refuse a size that does not work, naming the nearest that does, on the way to the weights' own."""
-    if size == own or works(size):
+def check(works: Callable[[int], bool], size: int, trained: int, name: str) -> None:
+    """Refuse a size that does not work, naming the nearest that does on the way to the size that was trained."""
+    if size == trained or works(size):
         return
-    step = 1 if size < own else -1
-    nearest = next(filter(works, range(size + step, own, step)), own)
-    least = "at least " if size < own else ""
+    step = 1 if size < trained else -1
+    nearest = next(filter(works, range(size + step, trained, step)), trained)
+    least = "at least " if size < trained else ""
     raise UsageError(f"--size is {size}; expected {least}{nearest} pixels: {name} does not take {size}.")
 
 
 def runs(module: nn.Module, size: int) -> bool:
-    """Whether a module takes an image of a size and leaves something of it."""
+    """Whether a module takes an image of this size and returns features that are not empty."""
     try:
         return forward(module, size).numel() > 0
     except UsageError:
@@ -84,14 +84,14 @@ def runs(module: nn.Module, size: int) -> bool:
 
 
 def forward(module: nn.Module, size: int) -> torch.Tensor:
-    """Return what a module in eval mode makes of one black image, (1, 3, S, S)."""
+    """Return the features of one black image, (1, 3, S, S), by a module in eval mode."""
     try:
         with torch.no_grad():
             features = module(torch.zeros(1, 3, size, size))
-    except Exception as error:  # each network says in its own way what it does not take
+    except Exception as error:  # each network refuses a size in its own way
         raise UsageError(
             f"The network does not take an image of {size} by {size} pixels: {first_line(error)}"
         ) from error
     if not isinstance(features, torch.Tensor):
-        raise UsageError(f"The network gives a {type(features).__name__} there; expected one tensor. Cut elsewhere.")
+        raise UsageError(f"The network returns a {type(features).__name__} there; expected a tensor. Cut elsewhere.")
     return features

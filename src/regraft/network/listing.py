@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.core.errors import UnknownName
-from regraft.core.text import table
+from regraft.core.text import count, table
 from regraft.network import catalog
 from regraft.network.backbones import Backbone
 from regraft.network.weights import builtin, hub
 from regraft.network.workaround_torchvision_nms import import_timm
 
-_BUILT = 20  # where more networks match, what only building them tells is left out
+_BUILT = 20  # where more networks match, they are not built: parameters and width are left out
 
 
 def rows(pattern: str | None = None) -> list[dict[str, Any]]:
@@ -43,7 +43,7 @@ def text(listed: Sequence[Mapping[str, Any]]) -> str:
     ]
     titles = ["name", "parameters", "input", "features", "licence", "on this disk"]
     lines = "\n".join(table([titles, *cells], left=len(titles)))
-    hint = f"{len(listed)} shown. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
+    hint = f"{count(listed, 'network')}. `regraft backbones 'resnet*'` searches all that timm knows; a few show more."
     return f"{lines}\n\n{hint} `regraft backbones NAME --cuts` lists where one can be cut."
 
 

@@ -1,11 +1,12 @@
-"""Preprocessing: an upright RGB image becomes the square that the network sees.
+"""Preprocessing: an upright RGB image becomes the network's input, S by S pixels.
 
 Comes after data/decode, before the trunk, which normalises. The rule belongs to
 the weights: it is what they were trained with, and it travels with them. "crop",
 "squash" and "pad" are timm's "center", "squash" and "border", to the same levels;
-bilinear and bicubic squares differ by up to 2 of 255, as torch's weights, three
-times as fast, have fewer bits than Pillow's (and by more where a bicubic filter
-overshoots 0…255: both clip after each pass, not always in the same order).
+with bilinear and bicubic filters they differ by up to 2 of 255, as torch's filter
+weights, three times as fast, have fewer bits than Pillow's (and by more where a
+bicubic filter overshoots 0…255: both clip after each pass, not always in the same
+order).
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 _FROM_TIMM: dict[str, Resize] = {"center": "crop", "border": "pad", "squash": "squash"}
 
-# "crop" resizes the whole image and cuts the middle out, as timm does. An image so long and thin that this would
-# hold more than so many times the pixels of the square has only the window that is kept resized.
+# "crop" resizes the whole image and crops its middle, as timm does. Of an image so long and thin that its resized
+# long side would be more than so many times the short one, only the part that is kept is resized.
 _LONGEST = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How an image becomes the square that the network sees, and how that is normalised.
+    """How an image becomes the network's input, and how that is normalised.
 
-    size:          side S of the square that the network sees, in pixels.
+    size:          side S of the input, in pixels.
     resize:        "crop": the short side to S / crop_share, the middle S by S is kept;
                    "pad": the long side to S / crop_share, the rest filled with `background`, the middle kept;
                    "squash": both sides to S / crop_share, the middle kept.
-    crop_share:    timm's crop_pct; 1 keeps everything that the resizing shows, above 1 leaves a (black) border.
+    crop_share:    timm's crop_pct; 1 keeps all of the resized image, above 1 leaves a (black) border.
     interpolation: Pillow's name of the filter.
     background:    red, green, blue, 0…255, for "pad".
     mean, std:     red, green, blue, of values in [0, 1].
@@ -68,18 +69,18 @@ class Preprocess:
         require(_three_numbers(self.std) and min(self.std) > 0, "std", self.std, "three numbers above 0")
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """Return the square of an upright image: (H, W, 3) uint8 → (S, S, 3) uint8, in C order, not normalised."""
+        """Return the input of an upright image: (H, W, 3) uint8 → (S, S, 3) uint8, in C order, not normalised."""
         import numpy as np
 
         return np.ascontiguousarray({"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.resize](pixels))
 
     @property
-    def least(self) -> int:
+    def least_side(self) -> int:
         """The pixels that the shorter side must keep when an image is decoded at less than its size; 0 forbids it."""
         return 0 if self.interpolation == "nearest" else 2 * self._target
 
     def adapted(self, size: int | None = None, resize: Resize | None = None) -> Preprocess:
-        """Return the rule for another size, or another way of resizing; "pad" and "squash" then show everything."""
+        """Return the rule for another size, or another way of resizing; "pad" and "squash" then keep everything."""
         changed = self if size is None else dataclasses.replace(self, size=size)
         if resize is None or resize == self.resize:
             return changed
@@ -97,7 +98,7 @@ class Preprocess:
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:
-        """Return the rule of a timm `pretrained_cfg`; what it leaves open is as timm has it."""
+        """Return the rule of a timm `pretrained_cfg`; what it leaves out has timm's defaults."""
         from regraft.network.workaround_torchvision_nms import import_timm
 
         resolved = import_timm().data.resolve_data_config(pretrained_cfg=dict(config), verbose=False)
@@ -116,7 +117,7 @@ class Preprocess:
 
     @property
     def _target(self) -> int:
-        """The side, in pixels, that the image is resized to before the middle is cut out."""
+        """The side, in pixels, that the image is resized to before its middle is cropped."""
         return math.floor(self.size / self.crop_share)
 
     def _crop(self, pixels: Pixels) -> Pixels:
@@ -129,11 +130,11 @@ class Preprocess:
 
     def _window(self, pixels: Pixels, sides: tuple[int, int]) -> Pixels:
         """Resize only the part of a long thin image that `_crop` keeps: the same window, in the image's own pixels."""
-        kept = [min(side, self.size) for side in sides]
+        height, width = (min(side, self.size) for side in sides)
         scales = [side / to for side, to in zip(pixels.shape, sides, strict=False)]
-        top, left = (_start(side, keep) * scale for side, keep, scale in zip(sides, kept, scales, strict=True))
-        box = (left, top, left + kept[1] * scales[1], top + kept[0] * scales[0])
-        return _by_pillow(pixels, (kept[0], kept[1]), self.interpolation, box)
+        top, left = _start(sides[0], height) * scales[0], _start(sides[1], width) * scales[1]
+        box = (left, top, left + width * scales[1], top + height * scales[0])
+        return _by_pillow(pixels, (height, width), self.interpolation, box)
 
     def _squash(self, pixels: Pixels) -> Pixels:
         return self._middle(_resized(pixels, (self._target, self._target), self.interpolation))
@@ -145,15 +146,15 @@ class Preprocess:
         return self._middle(_resized(pixels, sides, self.interpolation), self.background)
 
     def _middle(self, pixels: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
-        """Return the middle S by S of an image; what lies outside of it is black, as in torchvision, or a colour."""
+        """Return the middle S by S of an image; what is outside the image is black, as in torchvision, or a colour."""
         import numpy as np
 
         (from_top, top, height), (from_left, left, width) = (_overlap(side, self.size) for side in pixels.shape[:2])
-        kept = pixels[from_top : from_top + height, from_left : from_left + width]
-        if kept.shape[:2] == (self.size, self.size):
-            return kept
+        middle = pixels[from_top : from_top + height, from_left : from_left + width]
+        if middle.shape[:2] == (self.size, self.size):
+            return middle
         canvas = np.full((self.size, self.size, 3), background, np.uint8)
-        canvas[top : top + height, left : left + width] = kept
+        canvas[top : top + height, left : left + width] = middle
         return canvas
 
 

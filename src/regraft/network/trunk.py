@@ -257,7 +257,7 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
     if not found.pretrained:
         log.warning("The weights of %s are random: the features mean nothing unless they are trained.", backbone.name)
     preprocess = found.preprocess.adapted(options.size, options.resize)
-    model_args = {**backbone.model_args, **found.model_args, **input_size.fixed(backbone, preprocess.size)}
+    model_args = {**backbone.model_args, **found.model_args, **input_size.size_arguments(backbone, preprocess.size)}
     network = catalog.build(backbone, model_args)
     weights.fill(network, input_size.resampled(network, found, preprocess.size), needed=())
     cut = find_cut(network, options.cut, backbone.layers, options.end if tail else None)

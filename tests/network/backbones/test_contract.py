@@ -82,18 +82,18 @@ def layers_of(name):
 
 
 @pytest.mark.parametrize("entry", KERAS, ids=KERAS_NAMES)
-def test_every_known_place_is_a_module_of_the_network_and_every_weight_one_of_its_tensors(entry):
+def test_every_layers_path_is_a_module_of_the_network_and_every_weight_one_of_its_tensors(entry):
     with torch.device("meta"):
         network = catalog.build(entry, {"keras": "top"}, num_classes=10)
     paths = {path for path, _ in network.named_modules()} | {"input", "pooled", ""}
     assert {layer.path for layer in entry.layers} <= paths
-    told = [name for layer in entry.layers for name in layer.tensors]
+    names = [name for layer in entry.layers for name in layer.tensors]
     gammas = (
         {name for name in network.state_dict() if name.endswith("bn.weight")} if "inception" in entry.name else set()
     )
     counters = {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
-    assert len(told) == len(set(told))
-    assert set(told) == set(network.state_dict()) - counters - gammas
+    assert len(names) == len(set(names))
+    assert set(names) == set(network.state_dict()) - counters - gammas
 
 
 @pytest.mark.parametrize("entry", KERAS, ids=KERAS_NAMES)
@@ -143,9 +143,9 @@ def test_vggs_known_layers_have_the_shapes_that_keras_prints(name):
 def test_vggs_convolutions_are_taken_after_their_relu_as_in_keras(name):
     network = network_on_meta(name)
     for layer in VGG_CONVOLUTIONS[name]:
-        place = int(layers_of(name)[layer].path.removeprefix("features."))
-        assert isinstance(network.features[place], torch.nn.ReLU)
-        assert isinstance(network.features[place - 1], torch.nn.Conv2d)
+        number = int(layers_of(name)[layer].path.removeprefix("features."))
+        assert isinstance(network.features[number], torch.nn.ReLU)
+        assert isinstance(network.features[number - 1], torch.nn.Conv2d)
 
 
 # Sides of an image, and of what a 3x3 window that moves by two makes of it. Source: tf.nn's "same" is ⌈side / 2⌉.

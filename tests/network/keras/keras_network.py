@@ -1,4 +1,4 @@
-"""Build a network of `keras.applications` with random weights, write its files, and what it says of random images.
+"""Build a network of `keras.applications` with random weights, write its files and its features of random images.
 
 Run by a process of its own, because TensorFlow and torch do not share one well: keras_network.py NAME FOLDER CUT…
 """
@@ -65,24 +65,23 @@ def main(name, folder, *cuts):
     (folder / "layers.json").write_text(json.dumps([[layer.name, type(layer).__name__] for layer in whole.layers]))
     save(whole, folder, "top")
     native = whole.input_shape[1]
-    said = {}
+    outputs = {}
     for size in (native, 161 if native == 224 else 258):  # an even side and an odd one
         base = build(name, include_top=False, input_shape=(size, size, 3), pooling="avg")
         copy(whole, base)
         if size == native:
             save(base, folder, "notop")
         images = rng.integers(0, 256, (2, size, size, 3))
-        images = (
-            images + np.roll(images, 1, 1) + np.roll(images, 1, 2)
-        ) // 3  # neighbours are alike, as in photographs
+        shifted = np.roll(images, 1, 1), np.roll(images, 1, 2)
+        images = (images + sum(shifted)) // 3  # neighbours are alike, as in photographs
         inputs = MODULES[name].preprocess_input(images.astype("float32"))
         probe = keras.Model(base.input, [*(base.get_layer(cut).output for cut in cuts), base.output])
         features = probe.predict(inputs, verbose=0)
-        said |= {f"{size} {cut}": values for cut, values in zip([*cuts, "pooled"], features, strict=True)}
-        said[f"{size} images"] = images.astype("uint8")
+        outputs |= {f"{size} {cut}": values for cut, values in zip([*cuts, "pooled"], features, strict=True)}
+        outputs[f"{size} images"] = images.astype("uint8")
         if size == native:
-            said[f"{size} logits"] = whole.predict(inputs, verbose=0)
-    np.savez(folder / "said.npz", **said)
+            outputs[f"{size} logits"] = whole.predict(inputs, verbose=0)
+    np.savez(folder / "features.npz", **outputs)
 
 
 main(*sys.argv[1:])

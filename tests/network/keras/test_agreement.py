@@ -1,4 +1,4 @@
-"""Each of Keras's networks, built by Keras with random weights and statistics, says the same here as there."""
+"""Each of Keras's networks, built by Keras with random weights and statistics, gives the same features here."""
 
 import importlib.util
 import json
@@ -32,13 +32,13 @@ LAYOUTS = ("weights.h5", "keras", "h5")
 
 
 @pytest.fixture(scope="module", params=CUTS)
-def told(request, tmp_path_factory):
-    """Return the name of a network, the folder of its files, and what Keras says of some images at some layers."""
+def reference(request, tmp_path_factory):
+    """Return the name of a network, the folder of its files, and Keras's features of some images at some layers."""
     folder = tmp_path_factory.mktemp(request.param)
     script = Path(__file__).with_name("keras_network.py")
     command = [sys.executable, str(script), request.param, str(folder), *CUTS[request.param]]
     subprocess.run(command, check=True, capture_output=True)
-    return request.param, folder, dict(np.load(folder / "said.npz"))
+    return request.param, folder, dict(np.load(folder / "features.npz"))
 
 
 def entry_of(name):
@@ -53,44 +53,44 @@ def inputs(images, preprocess):
 
 
 def difference(ours, theirs):
-    """The largest difference, as a share of the largest activation."""
+    """The largest difference, as a fraction of the largest activation."""
     ours = ours.numpy()
     ours = ours.transpose(0, 2, 3, 1) if ours.ndim == 4 else ours
     assert ours.shape == theirs.shape
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
 
 
-def test_the_layers_are_keras_own_in_keras_order(told):
-    name, folder, _ = told
+def test_the_layers_are_keras_own_in_keras_order(reference):
+    name, folder, _ = reference
     theirs = json.loads((folder / "layers.json").read_text())
     assert [[layer.name, layer.kind] for layer in entry_of(name).layers] == theirs
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_without_its_top_every_cut_gives_what_keras_layer_gives(told, layout):
-    name, folder, said = told
+def test_without_its_top_every_cut_gives_what_keras_layer_gives(reference, layout):
+    name, folder, features = reference
     entry = entry_of(name)
     assert file.architecture(folder / f"notop.{layout}") == entry.architecture
     loaded = weights.load(str(folder / f"notop.{layout}"), entry)
     network = catalog.build(entry, loaded.model_args)
     weights.fill(network, loaded.tensors)
-    for key, theirs in said.items():
+    for key, theirs in features.items():
         size, cut = key.split(" ")
         if cut not in ("images", "logits"):
             trunk = find_cut(network, cut, entry.layers).trunk
             with torch.no_grad():
-                ours = trunk(inputs(said[f"{size} images"], loaded.preprocess))
+                ours = trunk(inputs(features[f"{size} images"], loaded.preprocess))
             assert difference(ours, theirs) < 1e-5, key
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_with_its_top_the_logits_are_keras_own(told, layout):
-    name, folder, said = told
+def test_with_its_top_the_logits_are_keras_own(reference, layout):
+    name, folder, features = reference
     entry = entry_of(name)
     loaded = weights.load(str(folder / f"top.{layout}"), entry)
     network = catalog.build(entry, loaded.model_args, num_classes=1000)
     weights.fill(network, loaded.tensors)
     size = loaded.preprocess.size
     with torch.no_grad():
-        ours = network(inputs(said[f"{size} images"], loaded.preprocess))
-    assert difference(ours, said[f"{size} logits"]) < 1e-5
+        ours = network(inputs(features[f"{size} images"], loaded.preprocess))
+    assert difference(ours, features[f"{size} logits"]) < 1e-5

@@ -24,17 +24,17 @@ def keras_arrays(top, classes=7):
     """Random weights by layer, in Keras's shapes; written down from MobileNet's paper, table 1, by hand."""
     rng = np.random.default_rng(0)
     widths = [64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
-    made = {"conv1": [(3, 3, 3, 32)], "conv1_bn": [(32,)] * 4}
+    shapes_by_layer = {"conv1": [(3, 3, 3, 32)], "conv1_bn": [(32,)] * 4}
     for number, (before, after) in enumerate(zip([32, *widths], widths, strict=False), start=1):
-        made |= {
+        shapes_by_layer |= {
             f"conv_dw_{number}": [(3, 3, before, 1)],
             f"conv_dw_{number}_bn": [(before,)] * 4,
             f"conv_pw_{number}": [(1, 1, before, after)],
             f"conv_pw_{number}_bn": [(after,)] * 4,
         }
     if top:
-        made["conv_preds"] = [(1, 1, 1024, classes), (classes,)]
-    return {name: [rng.random(shape, np.float32) for shape in shapes] for name, shapes in made.items()}
+        shapes_by_layer["conv_preds"] = [(1, 1, 1024, classes), (classes,)]
+    return {name: [rng.random(shape, np.float32) for shape in shapes] for name, shapes in shapes_by_layer.items()}
 
 
 def kind_of(name):
@@ -48,9 +48,9 @@ def write_legacy(path, arrays, group=""):
         where.create_group("input_1").attrs["weight_names"] = np.array([], "S1")
         for name, values in arrays.items():
             layer = where.create_group(name)
-            layer.attrs["weight_names"] = [f"{name}/{place}:0".encode() for place in range(len(values))]
-            for place, value in enumerate(values):
-                layer[f"{name}/{place}:0"] = value
+            layer.attrs["weight_names"] = [f"{name}/{number}:0".encode() for number in range(len(values))]
+            for number, value in enumerate(values):
+                layer[f"{name}/{number}:0"] = value
 
 
 def write_counted(path, arrays):
@@ -60,27 +60,27 @@ def write_counted(path, arrays):
         for name, values in arrays.items():
             key = PREFIXES[kind_of(name)]
             number = counts[key] = counts.get(key, -1) + 1
-            for place, value in enumerate(values):
-                root[f"layers/{key}{f'_{number}' if number else ''}/vars/{place}"] = value
+            for position, value in enumerate(values):
+                root[f"layers/{key}{f'_{number}' if number else ''}/vars/{position}"] = value
 
 
-def described(top):
-    """What a .keras file says of MobileNet's layers, as far as it is read."""
+def description(top):
+    """A .keras file's description of MobileNet's layers, as far as it is read."""
     layers = [layer for layer in BACKBONE.layers if top or not layer.top]
-    told = [{"class_name": layer.kind, "registered_name": None, "config": {"name": layer.name}} for layer in layers]
-    for layer in told:
+    rows = [{"class_name": layer.kind, "registered_name": None, "config": {"name": layer.name}} for layer in layers]
+    for layer in rows:
         if layer["class_name"] == "BatchNormalization":
             layer["config"]["epsilon"] = 0.001
-    return told
+    return rows
 
 
 def write_keras(path, arrays, layers=None, **members):
     write_counted(path.with_suffix(".part"), arrays)
-    told = described("conv_preds" in arrays) if layers is None else layers
+    rows = description("conv_preds" in arrays) if layers is None else layers
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(path.with_suffix(".part"), "model.weights.h5")
         archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": told}}))
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": {"layers": rows}}))
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -116,7 +116,7 @@ def test_each_layout_gives_the_networks_tensors(name, top, tmp_path):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_file_says_itself_which_network_it_is_for(name, tmp_path):
+def test_the_architecture_is_recognised_by_the_files_layers(name, tmp_path):
     WRITERS[name](tmp_path / name, keras_arrays(top=False))
     assert file.architecture(tmp_path / name) == "mobilenetv1_100"
 
@@ -128,8 +128,8 @@ def test_a_file_says_itself_which_network_it_is_for(name, tmp_path):
 )
 def test_preprocessing_is_keras_own(name, expected):
     mean, std = keras._MODES[catalog.find(name).keras.mode]
-    found = (np.array([200, 100, 50]) / 255 - mean) / std
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    values = (np.array([200, 100, 50]) / 255 - mean) / std
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
 def refuse(path, match, backbone=BACKBONE):
@@ -138,27 +138,27 @@ def refuse(path, match, backbone=BACKBONE):
 
 
 def test_a_lambda_layer_is_refused_and_not_run(tmp_path):
-    layers = described(top=False)
+    layers = description(top=False)
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAAAAAAA"}}
     layers.insert(3, {"class_name": "Lambda", "registered_name": None, "config": {"function": code}})
     refuse(write_keras(tmp_path / "w.keras", keras_arrays(top=False), layers), "class 'Lambda'")
 
 
 def test_a_class_of_the_users_own_is_refused(tmp_path):
-    layers = described(top=False)
+    layers = description(top=False)
     layers[1]["registered_name"] = "mine>Conv2D"
     refuse(write_keras(tmp_path / "w.keras", keras_arrays(top=False), layers), "'conv1'")
 
 
-@pytest.mark.parametrize(("place", "setting"), [(2, {"epsilon": 0.1}), (1, {"strides": [1, 1]})])
-def test_another_setting_than_keras_own_is_refused(place, setting, tmp_path):
-    layers = described(top=False)
-    layers[place]["config"] |= setting
+@pytest.mark.parametrize(("number", "setting"), [(2, {"epsilon": 0.1}), (1, {"strides": [1, 1]})])
+def test_another_setting_than_keras_own_is_refused(number, setting, tmp_path):
+    layers = description(top=False)
+    layers[number]["config"] |= setting
     refuse(write_keras(tmp_path / "w.keras", keras_arrays(top=False), layers), next(iter(setting)))
 
 
 def test_a_function_as_an_activation_is_refused(tmp_path):
-    layers = described(top=False)
+    layers = description(top=False)
     layers[1]["config"]["activation"] = {"class_name": "function", "config": "os.system"}
     refuse(write_keras(tmp_path / "w.keras", keras_arrays(top=False), layers), "activation")
 
@@ -198,9 +198,9 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_file_with_something_wrong_is_refused(name, tmp_path):
-    write, told = DAMAGE[name]
+    write, message = DAMAGE[name]
     write(tmp_path / "w.weights.h5", keras_arrays(top=False))
-    refuse(tmp_path / "w.weights.h5", told)
+    refuse(tmp_path / "w.weights.h5", message)
 
 
 def test_a_legacy_file_with_a_layer_too_many_is_refused(tmp_path):
@@ -223,12 +223,12 @@ def test_weights_of_another_network_are_refused_with_what_to_do(tmp_path):
         weights.load(str(tmp_path / "w.weights.h5"), catalog.find("efficientnet_lite0"))
 
 
-def test_a_file_that_is_not_there_is_missing(tmp_path):
+def test_a_file_that_does_not_exist_is_missing(tmp_path):
     with pytest.raises(WeightsMissing, match="nowhere"):
         weights.load(str(tmp_path / "nowhere.keras"), BACKBONE)
 
 
-def test_the_channels_are_turned_for_networks_that_take_blue_first(tmp_path):
+def test_the_channels_are_reordered_for_networks_that_take_blue_first(tmp_path):
     rng = np.random.default_rng(0)
     arrays, before = {}, 3
     for block, (count, width) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1):

@@ -94,7 +94,7 @@ def test_a_package_is_found_without_running_its_code(copied_package):
 
 
 @pytest.mark.parametrize("change", ["one bit", "cut short", "empty"])
-def test_a_damaged_file_is_refused_and_how_to_get_it_again_is_said(copied_package, change):
+def test_a_damaged_file_is_refused_with_how_to_install_it_again(copied_package, change):
     backbone, path = copied_package
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -117,7 +117,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra():
     assert "--backbone efficientnet_lite0" in str(caught.value)
 
 
-def test_a_backbone_without_built_in_weights_is_told_what_else_there_is():
+def test_for_a_backbone_without_built_in_weights_the_error_names_the_other_sources():
     with pytest.raises(WeightsMissing) as caught:
         builtin.load(catalog.find("resnet50"))
     for way in ("--weights hub", "--backbone efficientnet_lite0", "--weights PATH", "--weights random"):

@@ -21,11 +21,11 @@ from regraft.network import catalog, listing, weights
 backbone = catalog.find("test_resnet.r160_in1k")
 tensors = catalog.build(backbone, num_classes=1000, seed=4).state_dict()
 save_file(tensors, "served")
-content, asked, said = Path("served").read_bytes(), [], {}
+content, requests, results = Path("served").read_bytes(), [], {}
 
 class Hub(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
-        asked.append(self.path)
+        requests.append(self.path)
         self.send_response(200)
         for name, value in {"ETag": '"abc"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -44,22 +44,23 @@ def missing():
     except WeightsMissing as error:
         return str(error)
 
-said["nobody"] = missing()
+results["no server"] = missing()
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hub)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-said["on disk before"] = listing.weights_on_disk(backbone)
+results["on disk before"] = listing.weights_on_disk(backbone)
 fetched = weights.load("hub", backbone)
 server.shutdown()
 server.server_close()
-count = len(asked)
+count = len(requests)
 again = weights.load("hub", backbone)
-said |= {
-    "asked": asked[0], "again": len(asked) - count, "on disk": listing.weights_on_disk(backbone), "path": fetched.path,
+results |= {
+    "first request": requests[0], "requests again": len(requests) - count, "path": fetched.path,
+    "on disk": listing.weights_on_disk(backbone),
     "equal": all((fetched.tensors[n] == tensors[n]).all().item() and (again.tensors[n] == tensors[n]).all().item()
                  for n in tensors),
     "names": fetched.tensors.keys() == tensors.keys(), "size": fetched.preprocess.size, "licence": fetched.licence,
 }
-print(json.dumps(said))
+print(json.dumps(results))
 """
 
 
@@ -72,7 +73,7 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
+def results(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("hub"), free_port()
     settings = {"HF_HOME": str(folder / "home"), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
     environment = (
@@ -84,27 +85,27 @@ def said(tmp_path_factory):
     return json.loads(done.stdout) | {"stderr": done.stderr, "folder": str(folder)}
 
 
-def test_weights_that_can_not_be_had_say_what_is_missing_where_and_what_works_offline(said):
+def test_unavailable_weights_are_reported_with_file_cache_server_and_what_works_offline(results):
     for words in ("timm/test_resnet.r160_in1k/model.safetensors", "home/hub", "127.0.0.1 does not answer"):
-        assert words in said["nobody"]
+        assert words in results["no server"]
     for words in ("--backbone efficientnet_lite0", "--weights PATH", "--weights random"):
-        assert words in said["nobody"]
+        assert words in results["no server"]
 
 
-def test_nothing_is_said_on_stderr_of_what_was_tried(said):
-    assert "Retry" not in said["stderr"]
-    assert "Traceback" not in said["stderr"]
+def test_retries_are_not_printed_to_stderr(results):
+    assert "Retry" not in results["stderr"]
+    assert "Traceback" not in results["stderr"]
 
 
-def test_weights_are_fetched_into_the_cache_and_are_timms(said):
-    assert said["asked"] == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
-    assert (said["equal"], said["names"], said["size"], said["licence"]) == (True, True, 160, "apache-2.0")
-    assert (said["on disk before"], said["on disk"]) == ("", said["path"])
-    assert said["path"].startswith(said["folder"])
+def test_weights_are_fetched_into_the_cache_and_are_timms(results):
+    assert results["first request"] == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+    assert (results["equal"], results["names"], results["size"], results["licence"]) == (True, True, 160, "apache-2.0")
+    assert (results["on disk before"], results["on disk"]) == ("", results["path"])
+    assert results["path"].startswith(results["folder"])
 
 
-def test_what_is_in_the_cache_is_read_without_asking_anybody(said):
-    assert said["again"] == 0
+def test_what_is_in_the_cache_is_read_without_a_request(results):
+    assert results["requests again"] == 0
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_a_damaged_file_in_the_cache_is_refused_by_path(checkpoints):
         weights.load("hub", catalog.find("xception"))
 
 
-def test_the_users_wish_to_stay_offline_is_kept(checkpoints):
+def test_the_setting_to_stay_offline_is_kept(checkpoints):
     with pytest.raises(WeightsMissing, match=rf"xception-43020ad28\.pth.*{checkpoints}.*HF_HUB_OFFLINE"):
         weights.load("hub", catalog.find("xception"))
 

@@ -27,6 +27,6 @@ def test_drawing_leaves_torchs_own_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_random_weights_say_that_they_are_not_pretrained():
+def test_random_weights_are_marked_as_not_pretrained():
     loaded = random.load(catalog.find("test_resnet"))
     assert (loaded.source, loaded.path, loaded.pretrained) == ("random", "", False)

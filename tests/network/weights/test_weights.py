@@ -67,7 +67,7 @@ def test_a_misspelled_source_is_answered_with_the_near_one():
         weights.load("bultin", catalog.find("test_resnet"))
 
 
-def test_a_path_that_is_not_there_is_missing():
+def test_a_path_that_does_not_exist_is_missing():
     with pytest.raises(WeightsMissing, match="nowhere"):
         weights.load("nowhere/model.safetensors", catalog.find("test_resnet"))
 

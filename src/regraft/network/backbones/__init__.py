@@ -12,7 +12,7 @@ from regraft.network.keras.layers import Layer
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A catalogue entry: which network, and what its readers call its parts.
+    """A catalogue entry: which network, and what Keras calls its layers.
 
     name:         the common name, or timm's where there is no other.
     architecture: timm's name, without a tag.
@@ -20,7 +20,7 @@ class Backbone:
     model_args:   what timm.create_model takes beside the name.
     layers:       the layers that Keras has for it, in Keras's order (`model.layers`).
     keras:        what makes it Keras's network; None if Keras has none.
-    package:      the importable package that brings its built-in weights; "" if there are none.
+    package:      the importable package that holds its built-in weights; "" if there are none.
     """
 
     name: str
@@ -33,5 +33,5 @@ class Backbone:
 
     @property
     def timm_name(self) -> str:
-        """What timm calls the architecture with these weights."""
+        """Timm's name of the architecture with these weights."""
         return f"{self.architecture}.{self.tag}" if self.tag else self.architecture

@@ -8,7 +8,7 @@ from regraft.network.backbones import Backbone
 from regraft.network.keras.adapt import Keras, become
 from regraft.network.keras.layers import Layer, Layers
 
-# The branches of each kind of block, in Keras's order: timm's names of the convolutions from the block's input on;
+# The branches of each kind of block, in Keras's order: timm's names of the convolutions, from the block's input up;
 # "mean" and "max" are pools, and a pair of names are two convolutions side by side.
 _A = (
     ("branch1x1",),
@@ -71,7 +71,7 @@ def _convolution(keras: Layers, x: str, path: str) -> str:
 
 
 def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 - one signature for all
-    """Leave the padding out of the means of 3x3; all else is as Keras has it."""
+    """Leave the padding out of the means of 3x3; the rest is as in Keras."""
     from regraft.network.keras.padding import EdgeConv2d
 
     for name, module in network.named_modules():

@@ -1,1 +1,1 @@
-"""All that speaks Keras: its layers' names and order, its padding, its weights files."""
+"""All that speaks Keras: its layers' names and order, what it computes otherwise, its weights files."""

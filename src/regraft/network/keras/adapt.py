@@ -22,10 +22,10 @@ TOPS = ("top", "notop")
 class Keras:
     """What makes a network exactly the one that `keras.applications` has under the same name.
 
-    adapt:    changes, in place, what the architecture does otherwise than Keras (edges, strides, epsilons); "notop"
-              also takes off what Keras has only with `include_top`.
-    mode:     how Keras's `preprocess_input` treats the pixels.
-    size:     the side of the input that Keras's weights are for.
+    adapt: changes, in place, what timm's network computes otherwise than Keras's (edges, strides, epsilons); "notop"
+           also removes what Keras has only with `include_top`.
+    mode:  how Keras's `preprocess_input` treats the pixels.
+    size:  the side of the input that Keras's weights are for, in pixels.
     """
 
     adapt: Callable[[nn.Module, Literal["top", "notop"]], None]
@@ -41,5 +41,5 @@ def set_epsilon(network: nn.Module, epsilon: float) -> None:
 
 
 def become(module: Any, kind: type) -> None:
-    """Turn a module into one of a subclass of its own class, which holds the same and computes otherwise."""
+    """Turn a module into one of a subclass of its class, which has the same tensors and computes otherwise."""
     module.__class__ = kind

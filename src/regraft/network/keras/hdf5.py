@@ -1,4 +1,4 @@
-"""What a weights file of Keras's holds: its layers' names or kinds, their weights, and what it says of itself.
+"""What a weights file of Keras's holds: its layers' names or kinds, their weights, and its description of them.
 
 Three layouts enter: the legacy .h5 (a group a layer; weights alone, or a whole
 model), Keras 3's .weights.h5, and .keras (a zip around one). Nothing is built
@@ -33,22 +33,22 @@ _LISTS = ("layers", "_layer_checkpoint_dependencies")  # where Keras 3 and Keras
 class File:
     """The layers of a file, in its order.
 
-    legacy:    whether they go by their own names; else they are counted by class: "conv2d", "conv2d_1", …
-    weights:   the weights of each layer that has some.
-    bare:      the layers that have none.
-    described: class, settings and more of each layer, as Keras would build it; None if the file does not say.
+    legacy:      whether they have their own names; else they are counted by class: "conv2d", "conv2d_1", …
+    weights:     the weights of each layer that has some.
+    bare:        the layers that have none.
+    description: class, settings and more of each layer, as Keras would build it; None if the file has none.
     """
 
     path: Path
     legacy: bool
     weights: Mapping[str, Sequence[h5py.Dataset]]
     bare: Sequence[str]
-    described: Sequence[Mapping[str, Any]] | None
+    description: Sequence[Mapping[str, Any]] | None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
-    """Open a file for as long as its weights are read; raise RefusedFile if it is none of Keras's."""
+    """Open a file while its weights are read; raise RefusedFile if it is not a weights file of Keras's."""
     import h5py
 
     if not path.is_file():
@@ -66,12 +66,12 @@ def opened(path: Path) -> Iterator[File]:
 def _unzipped(path: Path) -> tuple[io.BytesIO, bytes]:
     """Return the weights in a .keras file, as a file, and its description of the layers."""
     with zipfile.ZipFile(path) as archive:
-        strange = sorted(set(archive.namelist()) - {_WEIGHTS, _CONFIG, "metadata.json"})
-        if strange:
-            raise RefusedFile(f"{path} holds {strange[0]!r}, which is none of the three parts of a .keras file.")
-        for name, most in _LARGEST.items():
-            if archive.getinfo(name).file_size > most:
-                raise RefusedFile(f"{name} in {path} has more than the {most} bytes that are expected.")
+        unknown = sorted(set(archive.namelist()) - {_WEIGHTS, _CONFIG, "metadata.json"})
+        if unknown:
+            raise RefusedFile(f"{path} holds {unknown[0]!r}, which is not one of the three parts of a .keras file.")
+        for name, limit in _LARGEST.items():
+            if archive.getinfo(name).file_size > limit:
+                raise RefusedFile(f"{name} in {path} is larger than the {limit} bytes that are expected at most.")
         return io.BytesIO(archive.read(_WEIGHTS)), archive.read(_CONFIG)
 
 
@@ -87,7 +87,7 @@ def _file(path: Path, root: h5py.File, config: str | bytes | None) -> File:
         legacy=group.name not in {f"/{name}" for name in _LISTS},
         weights={name: weights for name, weights in layers.items() if weights},
         bare=[name for name, weights in layers.items() if not weights],
-        described=None if config is None else json.loads(config)["config"]["layers"],
+        description=None if config is None else json.loads(config)["config"]["layers"],
     )
 
 
@@ -98,31 +98,31 @@ def _counted(path: Path, layer: h5py.Group) -> list[h5py.Dataset]:
 
 
 def _named(path: Path, layer: h5py.Group) -> list[h5py.Dataset]:
-    """Return a layer's weights in the legacy layout, in which it lists their names."""
+    """Return a layer's weights in the legacy layout, in which an attribute lists their names."""
     return [_dataset(path, _child(layer, name)) for name in _strings(layer, "weight_names")]
 
 
 def _strings(group: h5py.Group, name: str) -> list[str]:
-    """Return a list of names that is an attribute, or several, "name0", "name1", …, where it is long."""
+    """Return the names that an attribute lists; a long list is split into "name0", "name1", …"""
     parts = itertools.takewhile(group.attrs.__contains__, (f"{name}{number}" for number in itertools.count()))
-    found = [group.attrs[part] for part in ([name] if name in group.attrs else parts)]
-    return [text.decode() if isinstance(text, bytes) else str(text) for part in found for text in part]
+    lists = [group.attrs[part] for part in ([name] if name in group.attrs else parts)]
+    return [text.decode() if isinstance(text, bytes) else str(text) for texts in lists for text in texts]
 
 
 def _child(group: h5py.Group, path: str) -> Any:
-    """Return what lies at a path in a group; links, which may lead to other files, are not followed."""
+    """Return what lies at a path in a group; links, which may point to other files, are not followed."""
     import h5py
 
     for name in path.split("/"):
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise RefusedFile(f"{group.file.filename} has no {name!r} in {group.name}, or a link to another place.")
+            raise RefusedFile(f"{group.file.filename} has no {name!r} in {group.name}, or a link instead of it.")
         group = group[name]
     return group
 
 
-def _dataset(path: Path, found: Any) -> h5py.Dataset:
+def _dataset(path: Path, item: Any) -> h5py.Dataset:
     import h5py
 
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind != "f" or found.is_virtual or found.external:
-        raise RefusedFile(f"{path} holds {found.name}, which is not an array of floating numbers.")
-    return found
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind != "f" or item.is_virtual or item.external:
+        raise RefusedFile(f"{path} holds {item.name}, which is not an array of floating-point numbers.")
+    return item

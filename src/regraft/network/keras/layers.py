@@ -1,7 +1,7 @@
-"""How Keras names, orders and computes the layers of a network; what the family files describe their networks with.
+"""How Keras names and orders the layers of a network; the families' files describe their networks with it.
 
 A family writes down its layers as `keras.applications` makes them; they leave
-in the order of `model.layers`, each with the tensors that its weights are.
+in the order of `model.layers`, each with the names of its weights' tensors.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from regraft.network import INPUT, POOLED
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer as Keras has it, and what stands for it in the network.
+    """A layer of Keras's, and what is the same in timm's network.
 
-    name:    Keras's, as a fresh session counts those that have none of their own.
-    kind:    Keras's class of it.
+    name:    Keras's; without one in its code, the name that a fresh session counts up.
+    kind:    its class in Keras.
     inputs:  the names of the layers that it takes.
-    tensors: the network's tensors that Keras's weights of it are, in Keras's order.
+    tensors: the names of the network's tensors that are its weights, in Keras's order.
     path:    the path of the module whose output is the layer's; "" if no module ends there.
-    top:     whether it is only there with `include_top`.
+    top:     whether Keras has it only with `include_top`.
     """
 
     name: str
@@ -36,22 +36,22 @@ class Layer:
 class Layers:
     """The layers of one network, in the order in which Keras's code makes them.
 
-    top: whether the layers that are added next are only there with `include_top`.
+    top: whether Keras has the layers that are added next only with `include_top`.
     """
 
     def __init__(self) -> None:
-        self._made: dict[str, Layer] = {}
+        self._layers: dict[str, Layer] = {}
         self._counts: Counter[str] = Counter()
         self.top = False
         self.input = self.add("InputLayer", name="input_layer", path=INPUT)
 
     def add(self, kind: str, *inputs: str, name: str = "", tensors: tuple[str, ...] = (), path: str = "") -> str:
-        """Add a layer, and return its name: the one that is given, or else the one that Keras counts up."""
+        """Add a layer, and return its name: `name`, or else the one that Keras counts up."""
         auto = snake_case(kind)
         if not name:
             name = f"{auto}_{self._counts[auto]}" if self._counts[auto] else auto
             self._counts[auto] += 1
-        self._made[name] = Layer(name=name, kind=kind, inputs=inputs, tensors=tensors, path=path, top=self.top)
+        self._layers[name] = Layer(name=name, kind=kind, inputs=inputs, tensors=tensors, path=path, top=self.top)
         return name
 
     def convolution(self, x: str, module: str, name: str = "", *, bias: bool = False, path: str | None = None) -> str:
@@ -64,7 +64,7 @@ class Layers:
         return self.add("DepthwiseConv2D", x, name=name, tensors=(f"{module}.weight",), path=module)
 
     def norm(self, x: str, module: str, name: str = "", *, scale: bool = True, path: str = "") -> str:
-        """Add a batch normalisation; `scale` says whether Keras gives it a gamma."""
+        """Add a batch normalisation; scale: whether it has a gamma in Keras."""
         parts = ("weight", "bias", "running_mean", "running_var")[not scale :]
         tensors = tuple(f"{module}.{part}" for part in parts)
         return self.add("BatchNormalization", x, name=name, tensors=tensors, path=path)
@@ -74,7 +74,7 @@ class Layers:
         return self.add("Dense", x, name=name, tensors=(f"{module}.weight", f"{module}.bias"), path=path)
 
     def finish(self, x: str, classifier: str, pool: str = "") -> tuple[Layer, ...]:
-        """Add the top that most networks have, the mean over places and the classes; return all in Keras's order."""
+        """Add the top of most networks, the global mean and the classes; return all layers in Keras's order."""
         self.top = True
         x = self.add("GlobalAveragePooling2D", x, name=pool, path=POOLED)
         self.dense(x, classifier, "predictions")
@@ -87,21 +87,21 @@ class Layers:
         each layer's inputs, comes to them. Source: `map_graph` in keras/src/ops/function.py.
         """
         depth: dict[str, int] = {}
-        for name in reversed(self._made):  # those that take a layer are made after it
+        for name in reversed(self._layers):  # those that take a layer are made after it
             depth.setdefault(name, 0)
-            for source in self._made[name].inputs:
+            for source in self._layers[name].inputs:
                 depth[source] = max(depth.get(source, 0), depth[name] + 1)
         seen: dict[str, int] = {}
-        waiting = [next(reversed(self._made))]
+        waiting = [next(reversed(self._layers))]
         while waiting:
             name = waiting.pop()
             if name not in seen:
                 seen[name] = len(seen)
-                waiting.extend(reversed(self._made[name].inputs))
-        return tuple(sorted(self._made.values(), key=lambda layer: (-depth[layer.name], seen[layer.name])))
+                waiting.extend(reversed(self._layers[name].inputs))
+        return tuple(sorted(self._layers.values(), key=lambda layer: (-depth[layer.name], seen[layer.name])))
 
 
 def snake_case(kind: str) -> str:
-    """Return the name that Keras makes of a class's: "DepthwiseConv2D" → "depthwise_conv2d"."""
+    """Return a class's name as Keras writes a layer's: "DepthwiseConv2D" → "depthwise_conv2d"."""
     words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()

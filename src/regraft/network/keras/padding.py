@@ -29,7 +29,7 @@ class EndConv2d(nn.Conv2d):
 
 
 class SameMaxPool2d(nn.MaxPool2d):
-    """A 3x3 pool of stride 2 with TensorFlow's padding "same"; no value stands for the padding."""
+    """A 3x3 pool of stride 2 with TensorFlow's padding "same"; the padding never is the maximum."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) → (n, c, ⌈h / 2⌉, ⌈w / 2⌉)."""
@@ -38,12 +38,13 @@ class SameMaxPool2d(nn.MaxPool2d):
 
 
 class EdgeConv2d(nn.Conv2d):
-    """A 1x1 convolution of 3x3 means that counted the padding as pixels, as if they had not."""
+    """A 1x1 convolution of 3x3 means that count the padding as pixels; its output is as if they did not."""
 
     def forward(self, means: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) → (n, channels, h, w)."""
-        share = avg_pool2d(means.new_ones(1, 1, *means.shape[2:]), 3, 1, 1)  # 4/9, 6/9 or 1: of the window's pixels
-        return super().forward(means) / share
+        # 4/9, 6/9 or 1: how many of a window's pixels lie in the image
+        inside = avg_pool2d(means.new_ones(1, 1, *means.shape[2:]), 3, 1, 1)
+        return super().forward(means) / inside
 
 
 def _unpadded(convolution: nn.Conv2d, image: torch.Tensor) -> torch.Tensor:

@@ -30,11 +30,11 @@ _PATH = "file"  # the source that `--weights PATH` means
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Tensors by the network's own names, and what is known of them.
+    """Tensors by the network's own names, and where they come from.
 
     source:     "builtin", "hub", "file", "keras" or "random".
     path:       where they were read: a path, or a hub's name for them; "" for random ones.
-    tensors:    name → tensor, float32 where it is floating; may cover only a part of the network, or more than it.
+    tensors:    name → tensor, float32 where it is floating; may cover a part of the network only, or more than it.
     model_args: what the network must be built with to fit them.
     preprocess: the one they were trained with.
     pretrained: False for random ones.
@@ -55,8 +55,8 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
     value: "builtin", "hub", "random", or the path of a file or a folder.
     seed:  what random weights are drawn from.
 
-    Raises WeightsMissing if they are not on this machine and can't be had, RefusedFile if they are not what they
-    should be, UnknownName for a word that is none of these.
+    Raises WeightsMissing if they are not on this machine and can't be fetched, RefusedFile if they are damaged or for
+    another network, UnknownName for a word that is none of these.
     """
     sources = _sources()
     if value in sources:
@@ -70,7 +70,7 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
 
 
 def is_path(value: str) -> bool:
-    """Whether `--weights VALUE` means a place on the disk, there or not, and not the name of a source."""
+    """Whether `--weights VALUE` is a path, existing or not, rather than the name of a source."""
     path = Path(value)
     return value not in _sources() and (path.exists() or bool(path.suffix) or len(path.parts) > 1)
 
@@ -83,7 +83,7 @@ def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], needed: Collec
     """Load tensors into a network, in place.
 
     tensors: may cover more than the network (a classifier) or, with `needed`, less.
-    needed:  names in the network's state that must be there; None means all. Counters of BatchNorm's batches are
+    needed:  names in the network's state that must be among them; None means all. Counters of BatchNorm's batches are
              never needed: a frozen network does not read them.
 
     Raises RefusedFile if nothing fits, if a needed tensor is missing, or if a shape or kind is wrong.

@@ -37,7 +37,7 @@ def load(backbone: Backbone, where: str = "builtin", seed: int = 0) -> Weights: 
     """
     path = find(backbone)
     if path is None:
-        raise _absent(backbone)
+        raise _not_installed(backbone)
     config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
     return Weights(
         source="builtin",
@@ -51,7 +51,7 @@ def load(backbone: Backbone, where: str = "builtin", seed: int = 0) -> Weights: 
 
 
 def find(backbone: Backbone) -> Path | None:
-    """Return the installed weights file of a backbone; the package that holds it is found, not run."""
+    """Return the installed weights file of a backbone, or None; the package that holds it is not imported."""
     spec = importlib.util.find_spec(backbone.package) if backbone.package else None
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -60,15 +60,15 @@ def find(backbone: Backbone) -> Path | None:
 
 
 def missing(backbone: Backbone, what: str) -> WeightsMissing:
-    """Return the error for weights that can't be had: what is missing, and what works offline."""
-    ready = [entry.name for entry in catalog.families() if find(entry)]
-    offline = ["`--weights builtin`"] if find(backbone) else [f"`--backbone {name}`" for name in ready]
+    """Return the error for weights that are unavailable: what is missing, and what works offline."""
+    installed = [entry.name for entry in catalog.families() if find(entry)]
+    offline = ["`--weights builtin`"] if find(backbone) else [f"`--backbone {name}`" for name in installed]
     offline += ["`--weights PATH` (a .safetensors or .pth file, a file of Keras's, or a folder in timm's form)"]
     offline += ["`--weights random` (for trials)"]
-    return WeightsMissing(f"{what} Offline there are: {', '.join(offline)}.")
+    return WeightsMissing(f"{what} These work offline: {', '.join(offline)}.")
 
 
-def _absent(backbone: Backbone) -> WeightsMissing:
+def _not_installed(backbone: Backbone) -> WeightsMissing:
     if backbone.package:
         extra = backbone.package.removeprefix("efficientnet_").removesuffix("_pytorch_model")
         package = backbone.package.replace("_", "-")

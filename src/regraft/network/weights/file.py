@@ -1,9 +1,8 @@
 """Weights from a path: a .safetensors or .pth file, or a folder in timm's form (config.json + model.safetensors).
 
-Files of Keras's are left to `keras`.
-
-Nothing that is read here can run code. A file may hold only a part of the
-network's tensors, or more; what is needed of them is left to `weights.fill`.
+Files of Keras's are left to keras/weights. Nothing that is read here can run
+code. A file may hold a part of the network's tensors only, or more; what is
+needed of them is left to `weights.fill`.
 """
 
 from __future__ import annotations
@@ -31,38 +30,39 @@ if TYPE_CHECKING:
 _PICKLED = (".pth", ".pt", ".bin")
 _LARGEST_CONFIG = 10 * 2**20  # bytes; label names make timm's largest about 2 MB
 _WRAPPINGS = ("state_dict", "model")
-# Names by which torchvision's MobileNetV2 and VGG are known; its ResNet and InceptionV3 have the same names as timm's.
+# These names tell torchvision's MobileNetV2 and VGG from timm's; its ResNet and InceptionV3 have timm's names.
 _TORCHVISION = frozenset({"features.0.0.weight", "classifier.0.weight"})
 
 
 def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG001 - one signature for all
-    """Return the weights in a file or a folder; a folder's model arguments and preprocessing are followed.
+    """Return the weights in a file or a folder, with the folder's model arguments and preprocessing.
 
-    For a bare file the preprocessing is that of timm's own weights for the backbone.
-    Raises WeightsMissing if there is nothing at the path, RefusedFile for anything that is not usable as it is.
+    With a file alone the preprocessing is that of timm's own weights for the backbone.
+    Raises WeightsMissing if there is nothing at the path, RefusedFile if it can't be used as it is.
     """
     path = Path(where)
     if not path.exists():
         raise WeightsMissing(
-            f"There are no weights at {path}: expected a .safetensors, .pth, .h5 or .keras file, or a folder."
+            f"No such file or folder of weights: {path}. "
+            "Expected a .safetensors, .pth, .h5 or .keras file, or a folder in timm's form."
         )
     if _is_keras(path):
         return keras.load(backbone, where)
     if not path.is_dir():
         return _bare(backbone, path)
-    described = _config(path)
+    description = _config(path)
     return Weights(
         source="file",
         path=str(path),
         tensors=read(path / "model.safetensors"),
-        preprocess=_preprocess(path, described["pretrained_cfg"]),
-        model_args=_model_args(path, described),
-        licence=str(described["pretrained_cfg"].get("license") or ""),
+        preprocess=_preprocess(path, description["pretrained_cfg"]),
+        model_args=_model_args(path, description),
+        licence=str(description["pretrained_cfg"].get("license") or ""),
     )
 
 
 def _bare(backbone: Backbone, path: Path) -> Weights:
-    """Return the weights in a file that says nothing of them but their names."""
+    """Return the weights in a file that holds nothing but named tensors."""
     tensors = read(path)
     preprocess = Preprocess.from_timm(import_timm().models.get_pretrained_cfg(backbone.timm_name).to_dict())
     if not _TORCHVISION.isdisjoint(tensors):
@@ -75,24 +75,27 @@ def _from_torchvision(path: Path, backbone: Backbone, tensors: Mapping[str, torc
     """Give torchvision's tensors timm's names, by their order; VGG's dense layers are convolutions there."""
     import torch
 
-    kept = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    values = [value for name, value in tensors.items() if not name.endswith("num_batches_tracked")]
     with torch.device("meta"):
-        state = catalog.build(backbone, num_classes=len(list(kept.values())[-1])).state_dict()
+        state = catalog.build(backbone, num_classes=len(values[-1])).state_dict()
     names = [name for name in state if not name.endswith("num_batches_tracked")]
-    if [state[name].numel() for name in names] != [value.numel() for value in kept.values()]:
-        raise RefusedFile(f"{path} is a file of torchvision's, for another network than {backbone.name}.")
-    return {name: value.reshape(state[name].shape) for name, value in zip(names, kept.values(), strict=True)}
+    if [state[name].numel() for name in names] != [value.numel() for value in values]:
+        raise RefusedFile(
+            f"{path} is a file of torchvision's, for another network than {backbone.name}. "
+            "Choose the --backbone that it is for."
+        )
+    return {name: value.reshape(state[name].shape) for name, value in zip(names, values, strict=True)}
 
 
 def architecture(path: str | Path) -> str | None:
-    """Return the architecture that a folder in timm's form names, or a file of Keras's is for; None of others.
+    """Return the architecture that a folder in timm's form names, or that a file of Keras's is for; None for others.
 
-    Raises RefusedFile if the folder's config.json is not usable, or names what timm does not know.
+    Raises RefusedFile if the folder's config.json can't be used, or names an architecture that timm does not have.
     """
-    place = Path(path)
-    if _is_keras(place):
-        return keras.architecture(place)
-    return _config(place)["architecture"] if place.is_dir() else None
+    path = Path(path)
+    if _is_keras(path):
+        return keras.architecture(path)
+    return _config(path)["architecture"] if path.is_dir() else None
 
 
 def _is_keras(path: Path) -> bool:
@@ -102,15 +105,15 @@ def _is_keras(path: Path) -> bool:
 def read(path: Path) -> dict[str, torch.Tensor]:
     """Return a file's tensors, float32 where they are floating, without the prefix "module." of parallel training.
 
-    Raises RefusedFile for a damaged file, a pickle that wants more than tensors, and values that are not finite.
+    Raises RefusedFile for a damaged file, a pickle that holds more than tensors, and values that are not finite.
     """
     import torch
 
     if not path.is_file():
         raise WeightsMissing(f"The weights file {path} is missing.")
-    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     tensors = {}
-    for name, value in found.items():
+    for name, value in values.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
             raise RefusedFile(f"{path} holds {name!r}, a {type(value).__name__}; expected named, dense tensors only.")
         tensors[name.removeprefix("module.")] = _plain(path, name, value)
@@ -126,7 +129,9 @@ def _plain(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     tensor = tensor.float()
     if not tensor.isfinite().all():
-        raise RefusedFile(f"{path} has NaN or infinite values in {name}. Training it diverged, or it is damaged.")
+        raise RefusedFile(
+            f"{path} has NaN or infinite values in {name}: its training diverged, or it is damaged. Take another file."
+        )
     return tensor
 
 
@@ -144,33 +149,33 @@ def _read_pickle(path: Path) -> Mapping[Any, Any]:
     import torch
 
     if path.suffix not in _PICKLED:
-        raise RefusedFile(f"{path} is neither .safetensors nor {', '.join(_PICKLED)}: its kind is not known.")
+        raise RefusedFile(f"{path} is of an unknown kind; expected .safetensors, {', '.join(_PICKLED)}, .h5 or .keras.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything; it is named, and nothing of it is used
         raise RefusedFile(f"{path} {_why(error)}") from error
-    return _unwrapped(path, found)
+    return _unwrapped(path, content)
 
 
-def _unwrapped(path: Path, found: Any) -> Mapping[Any, Any]:
-    """Return the tensors by name of what a .pth file holds: themselves, or under "state_dict" or "model"."""
+def _unwrapped(path: Path, content: Any) -> Mapping[Any, Any]:
+    """Return the named tensors of a .pth file, which may stand under "state_dict" or "model"."""
     for wrapping in _WRAPPINGS:
-        if isinstance(found, Mapping) and isinstance(found.get(wrapping), Mapping):
-            found = found[wrapping]
-    if not isinstance(found, Mapping):
-        raise RefusedFile(f"{path} holds a {type(found).__name__}; expected tensors by name (a state_dict).")
-    return found
+        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
+            content = content[wrapping]
+    if not isinstance(content, Mapping):
+        raise RefusedFile(f"{path} holds a {type(content).__name__}; expected tensors by name (a state_dict).")
+    return content
 
 
 def _why(error: Exception) -> str:
-    """Return what is wrong with a file that torch would not load."""
-    wanted = re.search(r"GLOBAL (\S+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and wanted:
+    """Return what is wrong with a file that torch does not load."""
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and code:
         return (
-            f"is refused: opening it would run code ({wanted[1]}). "
-            "Save only the tensors, best as .safetensors, from a place that you trust."
+            f"is refused: opening it would run code ({code[1]}). "
+            "Save only the tensors, best as .safetensors, where you trust the file."
         )
     if isinstance(error, pickle.UnpicklingError):
         return "is damaged or holds more than tensors; nothing of it was run. Save only tensors, best as .safetensors."
@@ -178,30 +183,32 @@ def _why(error: Exception) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Return a folder's config.json, checked: architecture, model_args and pretrained_cfg are there."""
+    """Return a folder's config.json, checked: it has architecture, model_args and pretrained_cfg."""
     path = folder / "config.json"
     if not path.is_file():
         raise RefusedFile(f"{folder} has no config.json; expected a folder in timm's form: it and model.safetensors.")
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
-            raise ValueError("it is too large to be one")
+            raise ValueError("it is too large")
         config = json.loads(path.read_text("utf-8"))
-        name = catalog.find(config["architecture"]).architecture
-        described = {"architecture": name, "model_args": dict(config.get("model_args") or {})}
-        return described | {"pretrained_cfg": dict(config.get("pretrained_cfg") or config)}
+        return {
+            "architecture": catalog.find(config["architecture"]).architecture,
+            "model_args": dict(config.get("model_args") or {}),
+            "pretrained_cfg": dict(config.get("pretrained_cfg") or config),
+        }
     except UnknownName as error:
         raise RefusedFile(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
-        raise RefusedFile(f"{path} is not a model description of timm's: {reason}.") from error
+        raise RefusedFile(f"{path} is not a model description in timm's form: {reason}.") from error
 
 
-def _model_args(folder: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+def _model_args(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that shape the network below the classifier."""
-    arguments = {name: value for name, value in described["model_args"].items() if name != "num_classes"}
+    arguments = {name: value for name, value in description["model_args"].items() if name != "num_classes"}
     if arguments.get("in_chans", 3) != 3:
         raise RefusedFile(f"{folder} is for {arguments['in_chans']} channels; expected 3: red, green and blue.")
-    catalog.check_arguments(described["architecture"], arguments)
+    catalog.check_arguments(description["architecture"], arguments)
     return arguments
 
 
@@ -209,4 +216,4 @@ def _preprocess(folder: Path, config: Mapping[str, Any]) -> Preprocess:
     try:
         return Preprocess.from_timm(config)
     except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise RefusedFile(f"The preprocessing in {folder / 'config.json'} is not usable: {error}") from error
+        raise RefusedFile(f"The preprocessing in {folder / 'config.json'} can't be used: {error}") from error

@@ -1,8 +1,8 @@
-"""Weights that timm would fetch from the network, kept in the cache where timm keeps them.
+"""Weights that timm fetches from the internet, kept in the cache where timm keeps them.
 
-The cache is asked first, so that what was fetched once works offline. The
-network is touched only here, only when `--weights hub` names it, and a place
-that does not answer is given up after seconds.
+The cache is read first, so that what was fetched once works offline. The
+internet is reached only here, only for `--weights hub`, and a server that does
+not answer is given up after seconds.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from regraft.network.workaround_torchvision_nms import import_timm
 if TYPE_CHECKING:
     import torch
 
-_PATIENCE = 5  # seconds until a place that does not answer is given up
+_TIMEOUT = 5  # seconds until a server that does not answer is given up
 
 
 def load(backbone: Backbone, where: str = "hub", seed: int = 0) -> Weights:  # noqa: ARG001 - one signature for all
     """Return the pretrained weights that timm has for a backbone, fetched if they are not in the cache.
 
-    Raises WeightsMissing if timm has none, or if they are neither in the cache nor to be had.
+    Raises WeightsMissing if timm has none, or if they are not in the cache and can't be fetched.
     """
     config = _config(backbone)
     path = find(backbone) or _fetch(backbone, config)
@@ -50,18 +50,18 @@ def find(backbone: Backbone) -> Path | None:
 
     config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
     if not config.hf_hub_id:
-        path = _checkpoints() / _url_name(config.url) if config.url else None
-        return path if path and path.is_file() else None
+        checkpoint = _checkpoints() / _url_name(config.url) if config.url else None
+        return checkpoint if checkpoint and checkpoint.is_file() else None
     repository, _, revision = config.hf_hub_id.partition("@")
     for name in _file_names(config):
-        found = try_to_load_from_cache(repository, name, revision=revision or None)
-        if isinstance(found, str):
-            return Path(found)
+        path = try_to_load_from_cache(repository, name, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
     return None
 
 
 def _tensors(backbone: Backbone, config: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Return what timm makes of a file in its cache: many are in a form that only timm's own code turns into names."""
+    """Return the tensors that timm reads from a file in its cache: only its own code gives many of them their names."""
     import torch
 
     overlay = {"file": str(path), "custom_load": bool(config.custom_load)}
@@ -78,7 +78,7 @@ def _tensors(backbone: Backbone, config: Any, path: Path) -> dict[str, torch.Ten
 
 
 def _config(backbone: Backbone) -> Any:
-    """Return timm's description of the pretrained weights, which says where they are."""
+    """Return timm's description of the pretrained weights, with where they are kept."""
     models = import_timm().models
     if not models.is_model_pretrained(backbone.timm_name):
         raise missing(backbone, f"timm has no pretrained weights for {backbone.timm_name}.")
@@ -86,14 +86,13 @@ def _config(backbone: Backbone) -> Any:
 
 
 def _fetch(backbone: Backbone, config: Any) -> Path:
-    """Bring the file into the cache, and return it."""
-    place = config.hf_hub_id or _url_name(config.url)
+    """Fetch the file into the cache, and return its path."""
     try:
-        log.info("Fetching the weights of %s: %s", backbone.timm_name, place)
+        log.info("Fetching the weights of %s: %s", backbone.timm_name, config.hf_hub_id or _url_name(config.url))
         return _from_hub(config) if config.hf_hub_id else _from_url(config)
     except Exception as error:  # a network fails in many ways, each library with errors of its own
         cache = _hub_cache() if config.hf_hub_id else _checkpoints()
-        what = f"The weights of {backbone.name} ({', '.join(_wanted(config))}) are not in {cache}"
+        what = f"The weights of {backbone.name} ({', '.join(_files(config))}) are not in {cache}"
         raise missing(backbone, f"{what}, and can't be fetched: {first_line(error)}.") from error
 
 
@@ -120,12 +119,12 @@ def _from_url(config: Any) -> Path:
 
 
 def _check_answers(url: str) -> None:
-    """Raise OSError if the place does not answer; libraries would retry it for most of a minute."""
+    """Raise OSError if the server does not answer; libraries would retry for most of a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON"):
         raise OSError("HF_HUB_OFFLINE is set")
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE).close()
-    except urllib.error.HTTPError:  # it answers; what it says is for the library that fetches
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT).close()
+    except urllib.error.HTTPError:  # it answers; its refusal is for the library that fetches
         return
     except urllib.error.URLError as error:
         raise OSError(f"{urllib.parse.urlsplit(url).hostname} does not answer ({error.reason})") from error
@@ -139,14 +138,14 @@ def _file_names(config: Any) -> list[str]:
     return [f"{stem}.safetensors", name] if name.endswith(".bin") else [name]
 
 
-def _wanted(config: Any) -> list[str]:
+def _files(config: Any) -> list[str]:
     if config.hf_hub_id:
         return [f"{config.hf_hub_id}/{name}" for name in _file_names(config)]
     return [_url_name(config.url)]
 
 
 def _url_name(url: str | tuple[str, str]) -> str:
-    """Return the name under which torch's cache keeps what it fetched from a URL."""
+    """Return the name of the file in torch's cache that is fetched from a URL."""
     return url.rpartition("/")[2] if isinstance(url, str) else url[1]
 
 

@@ -1,4 +1,4 @@
-"""Random weights, the same for the same seed: for trials, tests and training from nothing."""
+"""Random weights, the same for the same seed: for trials, tests and training from scratch."""
 
 from __future__ import annotations
 
