@@ -97,10 +97,10 @@ def machine() -> dict[str, Any]:
     """Return versions, processor, its features and cores, and the rate of a large matrix product."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = told.get("flags", "").split()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", "").split()
     return {
-        "processor": told.get("model name") or platform.processor() or platform.machine(),
+        "processor": fields.get("model name") or platform.processor() or platform.machine(),
         "features": [name for name in FEATURES if name in flags],
         "cores": cores(),
         "gflops": {"float32": _gflops("float32"), "bfloat16": _gflops("bfloat16")},
@@ -111,11 +111,11 @@ def machine() -> dict[str, Any]:
 
 def header() -> dict[str, Any]:
     """Print the machine in words; return it."""
-    found = machine()
-    print(f"{found['processor']}, {found['cores']} cores, {' '.join(found['features']) or 'features unknown'}")
-    print("matrix product: " + ", ".join(f"{name} {rate} GFLOP/s" for name, rate in found["gflops"].items()))
-    print(", ".join(f"{name} {version}" for name, version in found["versions"].items()), flush=True)
-    return found
+    facts = machine()
+    print(f"{facts['processor']}, {facts['cores']} cores, {' '.join(facts['features']) or 'features unknown'}")
+    print("matrix product: " + ", ".join(f"{name} {rate} GFLOP/s" for name, rate in facts["gflops"].items()))
+    print(", ".join(f"{name} {version}" for name, version in facts["versions"].items()), flush=True)
+    return facts
 
 
 def cores() -> int:
@@ -146,8 +146,8 @@ def _seconds(function: Callable[[], Any]) -> float:
 
 def timed(name: str, function: Callable[[], Mapping[str, Any] | Any], repeats: int = 3) -> Result:
     """Call a function `repeats` times in this process; a mapping that it returns becomes the notes."""
-    found = [_run(function) for _ in range(repeats)]
-    return Result(name, tuple(seconds for seconds, _ in found), found[-1][1])
+    runs = [_run(function) for _ in range(repeats)]
+    return Result(name, tuple(seconds for seconds, _ in runs), runs[-1][1])
 
 
 def _run(function: Callable[[], Any]) -> tuple[float, dict[str, Any]]:
@@ -175,7 +175,7 @@ def contest(
                 runs[name] += _apart(name, changes)
             if name == next(iter(contestants)) and not runs[name]:
                 raise SystemExit("Without our own time there is nothing to compare.")
-    return [Result(name, tuple(s for s, _ in found), found[-1][1]) for name, found in runs.items() if found]
+    return [Result(name, tuple(s for s, _ in measured), measured[-1][1]) for name, measured in runs.items() if measured]
 
 
 def _apart(name: str, changes: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
@@ -187,9 +187,9 @@ def _apart(name: str, changes: Mapping[str, Any]) -> list[tuple[float, dict[str,
     if done.returncode or not lines:
         print(f"{name} failed ({done.returncode}):\n" + "\n".join(done.stderr.splitlines()[-15:]), flush=True)
         return []
-    found = json.loads(lines[-1].removeprefix(MARK))
-    print(f"  {name}: {found['seconds']:.4g} s", file=sys.stderr, flush=True)
-    return [(found["seconds"], found["notes"])]
+    result = json.loads(lines[-1].removeprefix(MARK))
+    print(f"  {name}: {result['seconds']:.4g} s", file=sys.stderr, flush=True)
+    return [(result["seconds"], result["notes"])]
 
 
 def only_run(contestants: Mapping[str, Contestant], arguments: argparse.Namespace) -> None:
@@ -227,8 +227,8 @@ def compare(
 def _append(output: Path, title: str, results: Sequence[Result], about: Mapping[str, Any]) -> None:
     with output.open("a", encoding="utf-8") as file:
         for result in results:
-            told = {"benchmark": title, "contestant": result.name, "seconds": result.seconds, "notes": result.notes}
-            file.write(json.dumps({**told, "ours": results[0].name, "machine": dict(about)}) + "\n")
+            line = {"benchmark": title, "contestant": result.name, "seconds": result.seconds, "notes": result.notes}
+            file.write(json.dumps({**line, "ours": results[0].name, "machine": dict(about)}) + "\n")
 
 
 def _short(value: Any) -> str:
@@ -248,7 +248,9 @@ def regraft(*words: Any, cache: Path) -> tuple[float, str]:
     return time.perf_counter() - started, done.stdout
 
 
-def weights(given: str | None, name: str) -> Path | None:
+def weights(path: str | None, name: str) -> Path | None:
     """Return the folder of weights `name`, or None: `given` or REGRAFT_WEIGHTS is it, or the folder that it lies in."""
-    place = Path(given or os.environ.get("REGRAFT_WEIGHTS") or "none").absolute()
-    return next((found for found in (place / name, place) if (found / "model.safetensors").is_file()), None)
+    folder = Path(path or os.environ.get("REGRAFT_WEIGHTS") or "none").absolute()
+    return next(
+        (candidate for candidate in (folder / name, folder) if (candidate / "model.safetensors").is_file()), None
+    )

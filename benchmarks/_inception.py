@@ -85,12 +85,12 @@ def timm_map(weights: Path, images: np.ndarray, *, padded: bool) -> np.ndarray:
 
     network = catalog.build(catalog.find("inception_v3"), {"aux_logits": False})
     network.load_state_dict({name: torch.from_numpy(value) for name, value in read(weights).items()}, strict=False)
-    found: list[torch.Tensor] = []
-    network.get_submodule(CUT).register_forward_hook(lambda _module, _inputs, output: found.append(output))
+    maps: list[torch.Tensor] = []
+    network.get_submodule(CUT).register_forward_hook(lambda _module, _inputs, output: maps.append(output))
     pool = functools.partial(torch.nn.functional.avg_pool2d, count_include_pad=padded)
     with torch.inference_mode(), mock.patch("torch.nn.functional.avg_pool2d", pool):
         network(torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous())
-    return found[0].numpy().transpose(0, 2, 3, 1)
+    return maps[0].numpy().transpose(0, 2, 3, 1)
 
 
 def main() -> None:
@@ -103,11 +103,13 @@ def main() -> None:
 
     photograph = Image.open(arguments.photograph).convert("RGB").resize((150, 150))
     images = np.asarray(photograph, np.float32)[None] / 127.5 - 1
-    found = keras_trunk(arguments.weights, 150).predict(images, verbose=0)
+    outputs = keras_trunk(arguments.weights, 150).predict(images, verbose=0)
     for padded in (False, True):
-        apart = np.abs(found - timm_map(arguments.weights, images, padded=padded))
+        apart = np.abs(outputs - timm_map(arguments.weights, images, padded=padded))
         word = "counts" if padded else "leaves out"
-        print(f"{LAYER}, timm {word} the padding: greatest difference {apart.max():.2g} of values to {found.max():.3g}")
+        print(
+            f"{LAYER}, timm {word} the padding: greatest difference {apart.max():.2g} of values to {outputs.max():.3g}"
+        )
 
 
 if __name__ == "__main__":

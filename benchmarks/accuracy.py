@@ -4,10 +4,10 @@
 
 Each run starts from an empty store, so that its seconds are those of the whole way, photographs to a measured model. A
 line for each goes into --results, and a run that is there with the same options is not done again, so a table that was
-stopped goes on. In the end --page is written anew from all of them.
+stopped goes on. In the end --page is written again from all of them.
 
-No image that judges has chosen anything: regularisation and the epoch to stop at are chosen by regraft inside the
-training part, and what is fixed here was chosen as `chosen` says, on training parts too.
+No image that an accuracy is measured on has chosen anything: regularisation and the epoch to stop at are chosen by
+regraft inside the training part, and what is fixed here was chosen as `chosen` says, on training parts too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Task:
     """A line of the table.
 
     source: the name of a zip in the data folder, or "digits".
-    drawn:  each seed splits the images anew; otherwise all seeds are judged by the same images.
+    drawn:  each seed has a split of its own; otherwise all seeds are measured on the same images.
     """
 
     name: str
@@ -79,11 +79,11 @@ GENTLE = (
     "what is set by hand, came after earlier results of this table's cats-dogs and Pokémon rows had been seen."
 )
 MILD = (
-    "A trial on three quarters of the training part, at 224, four epochs, judged by the rest: the head alone 98.0 % "
+    "A trial on three quarters of the training part, at 224, four epochs, measured on the rest: the head alone 98.0 % "
     "(log loss 0.046); up to 1e-4, half of the way, 98.8 (0.039)."
 )
 POKEMON = (
-    "Trials on three quarters of the training part of seed 0, at 224, judged by the rest: the head alone 89.6 %; the "
+    "Trials on three quarters of the training part of seed 0, at 224, measured on the rest: the head alone 89.6 %; the "
     "tail from blocks.3, no smoothing, 3e-4, six epochs 90.6, half of the way 91.6; from blocks.1, labels smoothed by "
     "0.1, eight epochs, 1e-3 92.6, half of the way 94.1; 3e-4 94.1, half of the way 92.1; BatchNorm trained 90.6."
 )
@@ -121,7 +121,7 @@ TASKS = (
     ),
     Task(
         name="cats-dogs, 100 images a class",
-        protocol="100 drawn of each class of the training part, all 1,000 judge; mean of 5 draws; efficientnet_lite0",
+        protocol="100 drawn of each class of the training part, test on all 1,000; mean of 5 draws; efficientnet_lite0",
         articles="none",
         source="cats-dogs",
         options={"backbone": "efficientnet_lite0", "size": 288, "per_class": 100},
@@ -181,23 +181,23 @@ TASKS = (
 
 def main(words: Sequence[str] | None = None) -> int:
     """Do the runs that are lacking, then write the page; return 1 if a run failed."""
-    given = _arguments(words)
-    done, failed = read(given.results), 0
+    arguments = _arguments(words)
+    done, failed = read(arguments.results), 0
     machine = _bench.header()
-    for task, way, seed in wanted(TASKS, given.only or ()):
+    for task, way, seed in wanted(TASKS, arguments.only or ()):
         run = identity(task, way, seed)
-        if result(done, run) or not (source := _source(task, given)):
+        if result(done, run) or not (source := _source(task, arguments)):
             continue
         print(f"{task.name}, {way}, seed {seed}", flush=True)
         try:
-            done.append({**run, **_measured(run["options"], seed, source, given.weights), "machine": machine})
+            done.append({**run, **_measured(run["options"], seed, source, arguments.weights), "machine": machine})
         except regraft.RegraftError as error:
             print(f"  failed: {error}", flush=True)
             failed = 1
         else:
-            _append(given.results, done[-1])
-    given.page.write_text(page(TASKS, done), "utf-8")
-    print(f"The table is in {given.page}.")
+            _append(arguments.results, done[-1])
+    arguments.page.write_text(page(TASKS, done), "utf-8")
+    print(f"The table is in {arguments.page}.")
     return failed
 
 
@@ -252,14 +252,14 @@ def _append(results: Path, line: Mapping[str, Any]) -> None:
 # One run
 
 
-def _source(task: Task, given: argparse.Namespace) -> Path | None:
+def _source(task: Task, arguments: argparse.Namespace) -> Path | None:
     """Return the photographs of a task, or say why it is skipped."""
     if task.source == "digits":
         return _digits(Path(tempfile.gettempdir()) / "regraft-digits")
-    path = Path(given.data or "", f"{task.source}.zip")
+    path = Path(arguments.data or "", f"{task.source}.zip")
     if not path.is_file():
         print(f"{task.name}: skipped: no {path.name}; name its folder by the argument or by REGRAFT_DATA")
-    elif task.options.get("weights") == INCEPTION and not _bench.weights(given.weights, INCEPTION):
+    elif task.options.get("weights") == INCEPTION and not _bench.weights(arguments.weights, INCEPTION):
         print(f"{task.name}: skipped: no {INCEPTION}; name its folder by --weights or by REGRAFT_WEIGHTS")
     else:
         return path
@@ -280,7 +280,7 @@ def _digits(folder: Path) -> Path:
 
 
 def _measured(options: Mapping[str, Any], seed: int, source: Path, weights: str | None) -> dict[str, Any]:
-    """Train and judge once, from an empty store; return what there is to tell."""
+    """Train and evaluate once, from an empty store; return the measures."""
     if options.get("weights") == INCEPTION:
         options = {**options, "weights": str(_bench.weights(weights, INCEPTION))}
     with tempfile.TemporaryDirectory(prefix="regraft-accuracy-") as store:
@@ -288,9 +288,9 @@ def _measured(options: Mapping[str, Any], seed: int, source: Path, weights: str 
         classifier = regraft.Classifier(**options, seed=seed, store=Path(store)).fit(source)
         seconds = time.perf_counter() - began
     report = classifier.report_
-    told = {"n": report.evaluation.n, "accuracy": report.accuracy, "log_loss": report.evaluation.log_loss}
+    measures = {"n": report.evaluation.n, "accuracy": report.accuracy, "log_loss": report.evaluation.log_loss}
     print(f"  {report.accuracy:.2%} of {report.evaluation.n} in {seconds:.0f} s", flush=True)
-    return {**told, "trained_on": len(report.source.train), "seconds": seconds, "chosen": dict(report.model.chosen)}
+    return {**measures, "trained_on": len(report.source.train), "seconds": seconds, "chosen": dict(report.model.chosen)}
 
 
 # The page
@@ -299,16 +299,17 @@ def _measured(options: Mapping[str, Any], seed: int, source: Path, weights: str 
 def interval(task: Task, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Return the 95 % interval of the mean accuracy, in [0, 1].
 
-    The same images judge: Wilson's of the mean count of right ones. Each run has drawn its own: Student's with the
-    variance corrected for the images that runs share (Nadeau and Bengio 2003, doi:10.1023/A:1024068626366).
+    Measured on the same images: Wilson's of the mean count of right ones. On images that each run has drawn:
+    Student's with the variance corrected for the images that runs share (Nadeau and Bengio 2003,
+    doi:10.1023/A:1024068626366).
     """
     from scipy import stats
 
     accuracies = [run["accuracy"] for run in runs]
     mean, n = statistics.fmean(accuracies), runs[0]["n"]
     if not task.drawn or len(runs) == 1:
-        found = stats.binomtest(round(mean * n), n).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        estimate = stats.binomtest(round(mean * n), n).proportion_ci(method="wilson")
+        return float(estimate.low), float(estimate.high)
     variance = statistics.variance(accuracies) * (1 / len(runs) + n / runs[0]["trained_on"])
     half = float(stats.t.ppf(0.975, len(runs) - 1)) * math.sqrt(variance)
     return max(0.0, mean - half), min(1.0, mean + half)
@@ -354,21 +355,22 @@ def _detail(task: Task, way: str) -> str:
 def _machine(done: Sequence[Mapping[str, Any]]) -> str:
     """Return the machines that the runs were done on, in words."""
     machines = {json.dumps(run["machine"]["versions"]): run["machine"] for run in done}
-    told = []
+    texts = []
     for machine in machines.values():
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        told.append(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['features'])}; {versions}.")
-    return "Machine: " + " And: ".join(told) if told else "Nothing was run yet."
+        texts.append(f"{machine['processor']}, {machine['cores']} cores, {' '.join(machine['features'])}; {versions}.")
+    return "Machine: " + " And: ".join(texts) if texts else "Nothing was run yet."
 
 
 INTRODUCTION = """# Accuracy: what was reached
 
 Written by `make accuracy` (benchmarks/accuracy.py), through the public API alone. Each cell: the mean accuracy on
 images that were neither trained on nor chose anything, its 95 % interval, and the seconds of one run from photographs
-to a measured model, with an empty store. The interval is Wilson's where all runs are judged by the same images; where
-each seed splits anew it is Student's over the seeds, its variance corrected for the images that they share (Nadeau and
-Bengio 2003). There, what was chosen on the training part of seed 0 (see below) was chosen on images that judge for the
-other seeds. Beside some runs tests ran for a minute or two, which makes their seconds too many, not too few.
+to a measured model, with an empty store. The interval is Wilson's where all runs are measured on the same images;
+where each seed has a split of its own it is Student's over the seeds, its variance corrected for the images that they
+share (Nadeau and Bengio 2003). There, what was chosen on the training part of seed 0 (see below) was chosen on
+test images of the other seeds. Beside some runs tests ran for a minute or two, which makes their seconds too many,
+not too few.
 """
 
 

@@ -21,7 +21,7 @@ import _bench
 import numpy as np
 
 SECONDS_ALONE = 8  # how long the network alone is measured
-SQUARES, ALONE_BATCH = 100, 16  # photographs in memory, and how many enter in one call
+IMAGES, ALONE_BATCH = 100, 16  # photographs in memory, and how many enter in one call
 TIMM_BATCH = KERAS_BATCH = 32
 MODELS = {
     "EfficientNet-Lite0 224": {"backbone": "efficientnet_lite0", "weights": "builtin"},
@@ -42,31 +42,31 @@ def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     reading = time.perf_counter() - started
     built = trunk.build(FeatureOptions(**MODELS[arguments.model], **options))
     store = Store(Path(tempfile.mkdtemp(dir=arguments.scratch)))
-    extract(index.with_rows(index.used.rows[:: len(index) // SQUARES][:SQUARES]), built, store)
+    extract(index.with_rows(index.used.rows[:: len(index) // IMAGES][:IMAGES]), built, store)
     ready = time.perf_counter() - started - reading
     features = extract(index, built, store)
-    seconds = (time.perf_counter() - started - reading - ready) * len(index) / (len(index) - SQUARES) + reading
+    seconds = (time.perf_counter() - started - reading - ready) * len(index) / (len(index) - IMAGES) + reading
     _keep(arguments, [row.path for row in features.rows], np.asarray(features))
     return {"seconds": seconds, "images/s": len(index) / seconds, "made ready in": ready}
 
 
 def alone(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
-    """Run the same engine on squares that are in memory, one caller a core, as extraction runs it."""
+    """Run the same engine on images that are in memory, one caller a core, as extraction runs it."""
     from regraft.data.decode import decode
     from regraft.network import trunk
     from regraft.network.options import FeatureOptions
 
     built = trunk.build(FeatureOptions(**{**MODELS[arguments.model], **options}))
     photographs = sorted(Path(arguments.data).rglob("*.jpg"))
-    chosen = [photographs[number] for number in _chosen(photographs, SQUARES)]
-    squares = np.stack([built.preprocess(decode(path.read_bytes())) for path in chosen])
-    built(squares)
+    chosen = [photographs[number] for number in _chosen(photographs, IMAGES)]
+    images = np.stack([built.preprocess(decode(path.read_bytes())) for path in chosen])
+    built(images)
     until = time.perf_counter() + SECONDS_ALONE
 
     def call(_: int) -> int:
         done = 0
         while time.perf_counter() < until:
-            built(squares[:ALONE_BATCH])
+            built(images[:ALONE_BATCH])
             done += ALONE_BATCH
         return done
 
@@ -170,13 +170,13 @@ def _timm_network(model: str) -> tuple[Any, dict[str, Any]]:
     from regraft.network.workaround_torchvision_nms import import_timm
 
     timm, backbone = import_timm(), catalog.find(MODELS[model]["backbone"])
-    found = weights.load(MODELS[model]["weights"], backbone)
+    loaded = weights.load(MODELS[model]["weights"], backbone)
     network = timm.create_model(backbone.timm_name, num_classes=0, **backbone.model_args).eval()
     network.load_state_dict(
-        {name: found.tensors[name] for name in network.state_dict() if name in found.tensors}, False
+        {name: loaded.tensors[name] for name in network.state_dict() if name in loaded.tensors}, False
     )
     config = timm.data.resolve_model_data_config(network)
-    return network, {**config, "mean": found.preprocess.mean, "std": found.preprocess.std}
+    return network, {**config, "mean": loaded.preprocess.mean, "std": loaded.preprocess.std}
 
 
 def _chosen(paths: Iterable[Any], count: int) -> list[int]:
@@ -270,25 +270,27 @@ def main() -> None:
             is_keras = "Inception" in model  # Keras has no EfficientNet-Lite
             entered = {name: run for name, run in CONTESTANTS.items() if is_keras or not name.startswith("Keras")}
             with tempfile.TemporaryDirectory(prefix="regraft-bench-") as scratch:
-                found = _bench.contest(entered, arguments, data=folder, model=model, scratch=scratch, images=count)
+                results = _bench.contest(entered, arguments, data=folder, model=model, scratch=scratch, images=count)
                 pretrained = MODELS[model]["weights"] != "random"
-                found = quality(found, Path(scratch), folder, meaningful=pretrained)
+                results = quality(results, Path(scratch), folder, meaningful=pretrained)
             title = f"{model}, {count} photographs; peers read {arguments.peer_images}, scaled"
-            peers = [result for result in found if not result.name.startswith(("regraft", "engine"))]
-            for result in found:
+            peers = [result for result in results if not result.name.startswith(("regraft", "engine"))]
+            for result in results:
                 if result.name.startswith("regraft"):
-                    own = _around(result, found)
+                    own = _around(result, results)
                     _bench.compare(f"extract: {title}", own[0], own[1:] + peers, output=arguments.output, about=about)
 
 
 def _around(result: _bench.Result, results: list[_bench.Result]) -> list[_bench.Result]:
     """Return ours with its share of the engine's own speed; ours with the making ready added; and the engine alone."""
     ready, notes = result.notes["made ready in"], dict(result.notes)
-    anew = _bench.Result(f"{result.name}, a new network", tuple(seconds + ready for seconds in result.seconds))
+    with_conversion = _bench.Result(
+        f"{result.name}, a new network", tuple(seconds + ready for seconds in result.seconds)
+    )
     engine = [other for other in results if other.name == result.name.replace("regraft", "engine alone")]
     if engine:
         notes["of its engine's speed"] = f"{engine[0].median / result.median:.0%}"
-    return [dataclasses.replace(result, notes=notes), anew, *engine]
+    return [dataclasses.replace(result, notes=notes), with_conversion, *engine]
 
 
 if __name__ == "__main__":

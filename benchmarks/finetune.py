@@ -34,8 +34,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     index = regraft.read(arguments.data)
     rows = list(index.used)
     apart = {0: "test", 1: "test", 2: "validation", 3: "validation"}  # two classes in turns
-    chosen = [rows[place] for place in _places(len(rows), arguments.images + len(apart))]
-    parted = [dataclasses.replace(row, part=apart.get(place, "train")) for place, row in enumerate(chosen)]
+    chosen = [rows[number] for number in _evenly(len(rows), arguments.images + len(apart))]
+    parted = [dataclasses.replace(row, part=apart.get(number, "train")) for number, row in enumerate(chosen)]
     with tempfile.TemporaryDirectory() as store:
         began = time.perf_counter()
         features = regraft.extract(
@@ -74,11 +74,11 @@ def torch_loop(arguments: argparse.Namespace, *, tuned: bool = False) -> dict[st
     layout = torch.channels_last if tuned else torch.contiguous_format
     frozen.to(memory_format=layout), trained.to(memory_format=layout)
     optimizer = torch.optim.Adam(trained.parameters(), 1e-3, fused=tuned)
-    squares, labels = (torch.from_numpy(array) for array in _squares(arguments, size))
+    pixels, labels = (torch.from_numpy(array) for array in _pixels(arguments, size))
 
     def epoch() -> None:
-        for rows in torch.randperm(len(squares)).split(BATCH):
-            images = squares[rows].permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=layout)
+        for rows in torch.randperm(len(pixels)).split(BATCH):
+            images = pixels[rows].permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=layout)
             with torch.autocast("cpu", torch.bfloat16, enabled=tuned):
                 with torch.no_grad():
                     maps = frozen(images)
@@ -108,35 +108,35 @@ def keras_fit(arguments: argparse.Namespace) -> dict[str, Any]:
     scaled = keras.Sequential([keras.layers.Rescaling(1 / 127.5, -1), network, keras.layers.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     scaled.compile(optimizer=keras.optimizers.Adam(1e-3), loss=loss)
-    squares, labels = _squares(arguments, size)
+    pixels, labels = _pixels(arguments, size)
     ends: list[float] = []
 
     class Clock(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
             ends.append(time.perf_counter())
 
-    scaled.fit(squares, labels, batch_size=BATCH, epochs=EPOCHS, callbacks=[Clock()], verbose=0)
+    scaled.fit(pixels, labels, batch_size=BATCH, epochs=EPOCHS, callbacks=[Clock()], verbose=0)
     epochs = np.array(ends).reshape(EPOCHS, -1)
     steps = epochs.shape[1]
     return {"seconds": _counted(list((epochs[:, -1] - epochs[:, 0]) * steps / (steps - 1)))}
 
 
-def _squares(arguments: argparse.Namespace, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _pixels(arguments: argparse.Namespace, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return photographs as (n, size, size, 3) uint8, and labels that say nothing."""
     from PIL import Image
 
     paths = sorted(path for path in Path(arguments.data).rglob("*") if path.suffix.lower() in (".jpg", ".png"))
-    chosen = [paths[place] for place in _places(len(paths), arguments.images)]
-    squares = [np.asarray(Image.open(path).convert("RGB").resize((size, size))) for path in chosen]
-    return np.stack(squares), np.arange(len(squares)) % 2
+    chosen = [paths[number] for number in _evenly(len(paths), arguments.images)]
+    pixels = [np.asarray(Image.open(path).convert("RGB").resize((size, size))) for path in chosen]
+    return np.stack(pixels), np.arange(len(pixels)) % 2
 
 
-def _places(available: int, wanted: int) -> list[int]:
+def _evenly(available: int, wanted: int) -> list[int]:
     """Return `wanted` places spread evenly over those available, from both ends by turns: so of two classes."""
     if available < wanted:
         _bench.skip(f"{available} photographs; --images asks for {wanted}")
-    places = np.linspace(0, available - 1, wanted).astype(int).tolist()
-    return [places[place // 2] if place % 2 == 0 else places[-1 - place // 2] for place in range(wanted)]
+    spread = np.linspace(0, available - 1, wanted).astype(int).tolist()
+    return [spread[number // 2] if number % 2 == 0 else spread[-1 - number // 2] for number in range(wanted)]
 
 
 def _counted(epochs: Sequence[float]) -> float:
@@ -170,9 +170,9 @@ def main() -> None:
             entered = dict(CONTESTANTS)
             if MODELS[model]["backbone"] not in KERAS:
                 del entered["Keras float32"]
-            ours_found, *peers = _bench.contest(entered, arguments, data=folder, model=model)
+            result, *peers = _bench.contest(entered, arguments, data=folder, model=model)
             title = f"finetune: an epoch of {arguments.images} photographs, {model}"
-            _bench.compare(title, ours_found, peers, output=arguments.output, about=about)
+            _bench.compare(title, result, peers, output=arguments.output, about=about)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A whole job, photographs to a measured model: 2,000 cats and dogs to learn from, 1,000 to judge by.
+"""A whole job, photographs to a measured model: 2,000 cats and dogs to learn from, 1,000 to measure with.
 
 Frozen InceptionV3 up to mixed7 at 150 by 150, with augmentation, as the well-known Keras lesson has it; then the same
 photographs once more with another head and another rate; then EfficientNet-Lite0 against fastai's fine_tune. Ours is
@@ -37,13 +37,13 @@ def _train(arguments: argparse.Namespace, *words: Any, cold: bool) -> dict[str, 
     if cold:
         shutil.rmtree(cache, ignore_errors=True)
     output = Path(tempfile.mkdtemp(dir=arguments.scratch)) / "model"
-    seconds, told = _bench.regraft("train", arguments.data, "-o", output, "--json", *words, cache=cache)
-    return {"seconds": seconds, "accuracy": json.loads(told)["accuracy"]}
+    seconds, printed = _bench.regraft("train", arguments.data, "-o", output, "--json", *words, cache=cache)
+    return {"seconds": seconds, "accuracy": json.loads(printed)["accuracy"]}
 
 
 def _lesson_words(arguments: argparse.Namespace) -> list[Any]:
-    place = ["--weights", arguments.weights, "--cut", _inception.CUT, "--size", SIZE, "--resize", "squash"]
-    return [*place, "--views", arguments.views]
+    network = ["--weights", arguments.weights, "--cut", _inception.CUT, "--size", SIZE, "--resize", "squash"]
+    return [*network, "--views", arguments.views]
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -60,12 +60,12 @@ def ours_in_session(arguments: argparse.Namespace) -> dict[str, Any]:
     os.environ["REGRAFT_CACHE"] = str(Path(arguments.scratch) / "cache")
     import regraft
 
-    place = {"weights": str(arguments.weights), "cut": _inception.CUT, "size": SIZE, "resize": "squash"}
+    network = {"weights": str(arguments.weights), "cut": _inception.CUT, "size": SIZE, "resize": "squash"}
     scratch = Path(tempfile.mkdtemp(dir=arguments.scratch))
-    regraft.train(arguments.data, scratch / "first", **place, views=arguments.views)
+    regraft.train(arguments.data, scratch / "first", **network, views=arguments.views)
     started = time.perf_counter()
     report = regraft.train(
-        arguments.data, scratch / "second", **place, views=arguments.views, head="mlp", learning_rate=3e-4
+        arguments.data, scratch / "second", **network, views=arguments.views, head="mlp", learning_rate=3e-4
     )
     return {"seconds": time.perf_counter() - started, "accuracy": report.accuracy}
 
@@ -116,9 +116,9 @@ def keras_once(arguments: argparse.Namespace) -> dict[str, Any]:
     (maps, labels), validation = sets
     inputs = keras.Input(maps.shape[1:])
     model = keras.Model(inputs, _keras_head(keras)(inputs))
-    found = _keras_fit(keras, model, (maps, labels), validation, EPOCHS)
-    curve = [(seconds + at, accuracy) for at, accuracy in found["curve"]]
-    return {**found, "seconds": seconds + found["seconds"], "curve": curve}
+    result = _keras_fit(keras, model, (maps, labels), validation, EPOCHS)
+    curve = [(seconds + at, accuracy) for at, accuracy in result["curve"]]
+    return {**result, "seconds": seconds + result["seconds"], "curve": curve}
 
 
 def _keras_photographs(arguments: argparse.Namespace, part: str) -> Any:
@@ -180,11 +180,11 @@ def fastai_fine_tune(arguments: argparse.Namespace) -> dict[str, Any]:
     from regraft.network import catalog, weights
 
     backbone = catalog.find("efficientnet_lite0")
-    found = weights.load("builtin", backbone)
+    loaded = weights.load("builtin", backbone)
 
     import fastai.vision.all as fastai
 
-    normalize = fastai.Normalize.from_stats(found.preprocess.mean, found.preprocess.std)
+    normalize = fastai.Normalize.from_stats(loaded.preprocess.mean, loaded.preprocess.std)
     loaders = fastai.ImageDataLoaders.from_folder(
         arguments.data,
         valid="validation",
@@ -197,7 +197,7 @@ def fastai_fine_tune(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     body = learner.model[0].model
     body.load_state_dict(
-        {name: found.tensors[name] for name in body.state_dict() if name in found.tensors}, strict=False
+        {name: loaded.tensors[name] for name in body.state_dict() if name in loaded.tensors}, strict=False
     )
     started = time.perf_counter()
     with learner.no_bar(), learner.no_logging():
@@ -222,7 +222,7 @@ def with_equal(result: _bench.Result, accuracy: float) -> _bench.Result:
     notes = dict(result.notes)
     curve = notes.pop("curve", None)
     if curve:
-        reached = next((f"{at:.4g} s" for at, found in curve if found >= accuracy), "not in these epochs")
+        reached = next((f"{at:.4g} s" for at, value in curve if value >= accuracy), "not in these epochs")
         notes["equal accuracy after"] = reached
     return dataclasses.replace(result, notes=notes)
 
@@ -242,14 +242,14 @@ def main() -> None:
         if weights is None:
             print(f"fit: InceptionV3 skipped: no weights {NETWORK}; name them by --weights or by REGRAFT_WEIGHTS")
         for entered in [lesson, lite] if weights else [lite]:
-            found = _bench.contest(entered, arguments, once=PEERS, data=folder, weights=weights, scratch=scratch)
-            if found:
-                _print(found, arguments, about)
+            results = _bench.contest(entered, arguments, once=PEERS, data=folder, weights=weights, scratch=scratch)
+            if results:
+                _print(results, arguments, about)
 
 
-def _print(found: list[_bench.Result], arguments: argparse.Namespace, about: dict[str, Any]) -> None:
-    first = found[0]
-    shown = [with_equal(result, first.notes["accuracy"]) for result in found]
+def _print(results: list[_bench.Result], arguments: argparse.Namespace, about: dict[str, Any]) -> None:
+    first = results[0]
+    shown = [with_equal(result, first.notes["accuracy"]) for result in results]
     again = [result for result in shown if result.name in (SECOND, IN_SESSION)]
     rest = [result for result in shown[1:] if result not in again]
     scaled = f", {EPOCHS} epochs (Keras ran {arguments.epochs}, scaled)" if first.name == LESSON else ""

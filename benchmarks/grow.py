@@ -52,9 +52,9 @@ def write(source: Path, folder: Path, count: int) -> None:
     endless = [again(paths) for paths in classes.values()]
     in_turn = itertools.chain.from_iterable(zip(*endless, strict=True))
     for number, (path, appended) in enumerate(itertools.islice(in_turn, count)):
-        place = folder / path.parent.name / f"{number:06}{path.suffix}"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(path.read_bytes() + appended)
+        target = folder / path.parent.name / f"{number:06}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes() + appended)
 
 
 def again(paths: list[Path]) -> Iterator[tuple[Path, bytes]]:

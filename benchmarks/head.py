@@ -60,8 +60,8 @@ def _features(data: str | None, folder: Path) -> tuple[Path, str]:
         with _bench.photographs(data, "cifar10-half") as photographs:
             test = next(photographs.rglob("test"))
             _bench.regraft("extract", test, "-o", path, cache=folder)
-        with np.load(path) as found:
-            features, labels = found["features"], np.unique(found["labels"], return_inverse=True)[1]
+        with np.load(path) as arrays:
+            features, labels = arrays["features"], np.unique(arrays["labels"], return_inverse=True)[1]
         what = "EfficientNet-Lite0, CIFAR-10"
     else:
         features, labels = _random(ROWS, WIDTH, CLASSES, 0.12)
@@ -95,7 +95,7 @@ def _regraft(arguments: argparse.Namespace) -> dict[str, Any]:
     fitted = FeatureClassifier().fit(features, labels)
     seconds = time.perf_counter() - began
     chosen = fitted.chosen_
-    return {"seconds": seconds, **_told([loss for _, loss in chosen["tried"]], chosen["regularisation"])}
+    return {"seconds": seconds, **_notes([loss for _, loss in chosen["tried"]], chosen["regularisation"])}
 
 
 def _sklearn(jobs: int | None) -> _bench.Contestant:
@@ -118,7 +118,7 @@ def _sklearn(jobs: int | None) -> _bench.Contestant:
         model.fit(features, labels)
         seconds = time.perf_counter() - began
         losses = -np.reshape(model.scores_, (5, len(STRENGTHS))).mean(axis=0)
-        return {"seconds": seconds, **_told(losses, 1 / float(np.squeeze(model.C_)))}
+        return {"seconds": seconds, **_notes(losses, 1 / float(np.squeeze(model.C_)))}
 
     return run
 
@@ -133,11 +133,11 @@ def _folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _read(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(arguments.features) as found:
-        return found["features"], found["labels"]
+    with np.load(arguments.features) as arrays:
+        return arrays["features"], arrays["labels"]
 
 
-def _told(losses: Any, strength: float) -> dict[str, Any]:
+def _notes(losses: Any, strength: float) -> dict[str, Any]:
     return {"chosen": strength, "losses": " ".join(f"{loss:.4f}" for loss in losses)}
 
 

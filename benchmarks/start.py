@@ -64,7 +64,7 @@ def python(script: str, *words: Any) -> None:
     subprocess.run([sys.executable, "-c", script, *map(str, words)], check=True, capture_output=True)
 
 
-class Place:
+class Workspace:
     """A folder with a cache and a model of its own, and photographs for every run."""
 
     def __init__(self, photographs: Path, scratch: Path) -> None:
@@ -95,24 +95,24 @@ def main() -> None:
     arguments = _bench.parser(__doc__).parse_args()
     with _bench.photographs(arguments.data, "cats-dogs") as folder, tempfile.TemporaryDirectory() as scratch:
         about = _bench.header()
-        place = Place(folder, Path(scratch))
-        learned = place.photographs(80)
-        place.regraft("train", learned, "-o", place.model, "--quiet")
-        few = sorted(place.photographs().rglob("*.jpg"))
+        workspace = Workspace(folder, Path(scratch))
+        learned = workspace.photographs(80)
+        workspace.regraft("train", learned, "-o", workspace.model, "--quiet")
+        few = sorted(workspace.photographs().rglob("*.jpg"))
         again = ["train", learned, "-o", Path(scratch) / "again", "--head", "mlp", "--quiet", "--seed"]
         seeds = iter(range(1, 1000))
         tables: dict[str, dict[str, Callable[[], Any]]] = {
             f"start: features of {FEW} photographs": {
-                "regraft extract, warm": lambda: place.features(cold=False),
-                "regraft extract, cold": lambda: place.features(cold=True),
+                "regraft extract, warm": lambda: workspace.features(cold=False),
+                "regraft extract, cold": lambda: workspace.features(cold=True),
                 "timm": lambda: python(TIMM, *few),
                 "Keras": lambda: python(KERAS, *few),
                 "fastai": lambda: python(FASTAI, *few),
             },
             "start: other commands, and the peers' imports alone": {
-                "regraft --help": lambda: place.regraft("--help"),
-                "regraft predict, one photograph": lambda: place.regraft("predict", place.model, few[0]),
-                "regraft train, warm store": lambda: place.regraft(*again, next(seeds)),
+                "regraft --help": lambda: workspace.regraft("--help"),
+                "regraft predict, one photograph": lambda: workspace.regraft("predict", workspace.model, few[0]),
+                "regraft train, warm store": lambda: workspace.regraft(*again, next(seeds)),
                 **{f"import {name}": lambda script=script: python(script) for name, script in IMPORTS.items()},
             },
         }

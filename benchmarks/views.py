@@ -1,7 +1,7 @@
 """What stored views bring where images are few: accuracy by images a class and by views, over several draws.
 
 Of each data set's training part some images of each class are drawn, a head learns from them and from K views of each,
-and what is held out judges it. First the linear head, which learns from all views at once, and has the rule of
+and is measured on what is held out. First the linear head, which learns from all views at once, and has the rule of
 `--views auto`; its choice is marked *. Then a small network that draws among the views in each epoch, beside new views
 in each epoch ("fresh": the frozen part is run every time). "kept" is the share of fresh augmentation's gain over no
 augmentation that the stored views bring. Nothing is timed here.
@@ -24,7 +24,7 @@ import regraft
 from regraft.features.augmentation import count
 
 SETS = ("cats-dogs", "pokemon")
-HALVES = "0.5/0.5"  # of a data set without parts: the differences are small, so many images must judge
+HALVES = "0.5/0.5"  # of a data set without parts: the differences are small, so many images must be held out
 FRESH = "fresh"
 
 Accuracies = dict[tuple[str, int, int | str], list[float]]  # head, images a class, views → in per cent, one a draw
@@ -36,13 +36,13 @@ def main() -> None:
     about = _bench.header()
     for source in _sources(arguments.data):
         with tempfile.TemporaryDirectory(prefix="regraft-bench-") as store:
-            index, found = _accuracies(source, arguments, Path(store))
+            index, accuracies = _accuracies(source, arguments, Path(store))
         held = len(index.used) - len(index.train)
-        print(f"\n{source.stem}, {arguments.backbone}, views {arguments.augmentation}; {held} images judge")
+        print(f"\n{source.stem}, {arguments.backbone}, views {arguments.augmentation}; measured on {held} images")
         for head in _heads(arguments):
-            _show(head, found, arguments)
+            _show(head, accuracies, arguments)
         if arguments.output:
-            _append(arguments.output, source.stem, found, {**about, **_plain(arguments)})
+            _append(arguments.output, source.stem, accuracies, {**about, **_plain(arguments)})
 
 
 def _arguments() -> argparse.Namespace:
@@ -90,7 +90,7 @@ def _accuracies(source: Path, arguments: argparse.Namespace, store: Path) -> tup
     }
     every = set().union(*draws.values())
     index = index.where(lambda row: row.part != "train" or row.id in every)
-    found: Accuracies = {}
+    accuracies: Accuracies = {}
     for views in (*sorted(arguments.views, reverse=True), FRESH):
         if views == FRESH and not arguments.epochs:
             continue
@@ -103,8 +103,8 @@ def _accuracies(source: Path, arguments: argparse.Namespace, store: Path) -> tup
                 if head != "linear" or views != FRESH:
                     model = regraft.fit(few, seed=draw, **settings)
                     accuracy = regraft.evaluate(model, few.index, store=store).accuracy
-                    found.setdefault((head, images, views), []).append(100 * accuracy)
-    return index, found
+                    accuracies.setdefault((head, images, views), []).append(100 * accuracy)
+    return index, accuracies
 
 
 def _draw(index: regraft.Index, images: int, draw: int) -> set[str]:
@@ -124,17 +124,17 @@ def _only(index: regraft.Index, drawn: set[str]) -> regraft.Index:
 # Telling
 
 
-def _show(head: str, found: Accuracies, arguments: argparse.Namespace) -> None:
+def _show(head: str, accuracies: Accuracies, arguments: argparse.Namespace) -> None:
     """Print a line for each number of images, a column for each number of views."""
     columns: list[int | str] = [*sorted(arguments.views), *([FRESH] if head != "linear" else [])]
     print(f"\n{head}: accuracy in %, mean and standard deviation of {arguments.repeats} draws, by views of an image")
     print("images a class" + "".join(f"{column:>14}" for column in columns))
-    for images in sorted({key[1] for key in found if key[0] == head}):
+    for images in sorted({key[1] for key in accuracies if key[0] == head}):
         chosen = count([images])
-        cells = [_cell(found[head, images, column], column == chosen and head == "linear") for column in columns]
+        cells = [_cell(accuracies[head, images, column], column == chosen and head == "linear") for column in columns]
         print(f"{images:>14}" + "".join(cells))
         if head != "linear":
-            print(f"{'kept':>14}" + "".join(_kept(found, head, images, column) for column in columns))
+            print(f"{'kept':>14}" + "".join(_kept(accuracies, head, images, column) for column in columns))
 
 
 def _cell(accuracies: Sequence[float], chosen: bool) -> str:
@@ -142,19 +142,19 @@ def _cell(accuracies: Sequence[float], chosen: bool) -> str:
     return f"{statistics.fmean(accuracies):8.2f} ±{spread:3.1f}{'*' if chosen else ' '}"
 
 
-def _kept(found: Accuracies, head: str, images: int, column: int | str) -> str:
+def _kept(accuracies: Accuracies, head: str, images: int, column: int | str) -> str:
     """Return how much of fresh augmentation's gain a column has; nothing where that gain is below its own error."""
-    base, here, fresh = (np.array(found[head, images, key]) for key in (0, column, FRESH))
+    base, here, fresh = (np.array(accuracies[head, images, key]) for key in (0, column, FRESH))
     gain = fresh - base
     error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
     return f"{(here - base).mean() / gain.mean():>13.0%} " if gain.mean() > error > 0 else f"{'-':>13} "
 
 
-def _append(output: Path, name: str, found: Accuracies, about: Mapping[str, Any]) -> None:
+def _append(output: Path, name: str, results: Accuracies, about: Mapping[str, Any]) -> None:
     with output.open("a", encoding="utf-8") as file:
-        for (head, images, views), accuracies in found.items():
-            told = {"head": head, "images_a_class": images, "views": views, "accuracies": accuracies}
-            file.write(json.dumps({"benchmark": f"views {name}", **told, "machine": dict(about)}) + "\n")
+        for (head, images, views), accuracies in results.items():
+            line = {"head": head, "images_a_class": images, "views": views, "accuracies": accuracies}
+            file.write(json.dumps({"benchmark": f"views {name}", **line, "machine": dict(about)}) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def options(script: str, stage: str, weights: str | None = None, **changes: Any)
 
 
 def run(script: str, source: Any, weights: str | None = None, only: Any = None, **changes: Any) -> Reports:
-    """Train and judge each stage, or `only` some; print a line for each; return their reports."""
+    """Train and evaluate each stage, or `only` some; print a line for each; return their reports."""
     reports: Reports = {}
     for stage in only or stages(script):
         began = time.perf_counter()
@@ -52,8 +52,8 @@ def start(script: str, about: str | None, main: Callable[..., Any]) -> None:
     parser.add_argument("source", help="photographs: a folder or an archive of class folders")
     parser.add_argument("--weights", help="hub, or the PATH of a file or folder: the article's own network")
     parser.add_argument("--only", nargs="*", choices=list(stages(script)), help="some stages of the options file")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        main(given.source, given.weights, given.only)
+        main(arguments.source, arguments.weights, arguments.only)
     except regraft.RegraftError as error:
         raise SystemExit(f"{Path(script).name}: {error}") from None

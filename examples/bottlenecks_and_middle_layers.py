@@ -3,7 +3,7 @@
     python examples/bottlenecks_and_middle_layers.py pokemon.zip
     python examples/bottlenecks_and_middle_layers.py pokemon.zip --weights hub
 
-A bottleneck is what the frozen network says of an image, its last layer before the classes; regraft calls it the
+A bottleneck is the output of the frozen network for an image, its last layer before the classes; regraft calls it the
 features at the cut `pooled`, and keeps them. The output of any layer is to be had in the same way.
 """
 

@@ -18,8 +18,8 @@ import regraft
 
 def main(source: Any, weights: str | None = None, only: Any = None, **changes: Any) -> _recipe.Reports:
     """Say what is wrong with the pictures, then train both stages on the sound ones."""
-    found = regraft.inspect(source).to_dict()
-    print(", ".join(f"{found[what]} {what}" for what in ("used", "ignored", "broken", "copies", "conflicts")))
+    counts = regraft.inspect(source).to_dict()
+    print(", ".join(f"{counts[what]} {what}" for what in ("used", "ignored", "broken", "copies", "conflicts")))
     return _recipe.run(__file__, source, weights, only, **changes)
 
 

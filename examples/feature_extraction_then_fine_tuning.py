@@ -18,9 +18,7 @@ def main(source: Any, weights: str | None = None, only: Any = None, **changes: A
     """Train the three stages; say what each phase of the fine-tuning brought."""
     reports = _recipe.run(__file__, source, weights, only, **changes)
     for phase in reports["fine_tuning"].model.chosen.get("phases", []) if "fine_tuning" in reports else []:
-        print(
-            f"fine_tuning, after the {phase['phase']}: {phase['accuracy']:.1%} of what judges inside the training part"
-        )
+        print(f"fine_tuning, after the {phase['phase']}: {phase['accuracy']:.1%} of the validation images")
     return reports
 
 
