@@ -172,7 +172,9 @@ def compare(
     _require_ending(report, ".html")
     found = pipeline.compare(source, **vars(options))
     if report:
-        _write_page(report, found.html())
+        from regraft.report.comparison_page import render
+
+        _write_page(report, render(found))
     _result(found.to_dict(), json, found.text())
 
 
@@ -301,11 +303,11 @@ def report(
     model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o", help="The HTML file to write.")]
 ) -> None:
     """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
-    from regraft.pipeline import page
     from regraft.pipeline import public as pipeline
+    from regraft.pipeline.report import model_page
 
     _require_ending(output, ".html")
-    _write_page(output, page.of_model(pipeline.load(model)))
+    _write_page(output, model_page(pipeline.load(model)))
 
 
 @app.command

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from regraft.evaluation.comparison import Candidate, Comparison
-from regraft.evaluation.learning_curve import LearningCurve
 from regraft.evaluation.significance import corrected_t_test
 
 
@@ -87,23 +86,3 @@ def test_the_table_has_a_row_for_each_and_the_dictionary_is_json():
     assert values["recommended"] == "large at blocks.5"
     assert values["candidates"][1]["against_best"]["outcome"] == "worse"
     assert values["candidates"][0]["against_best"] is None
-
-
-def test_the_page_has_the_table_the_picture_and_names_as_they_are():
-    grown = LearningCurve(
-        sizes=(10, 20, 40),
-        accuracy=(0.7, 0.8, 0.9),
-        low=(0.6, 0.7, 0.8),
-        high=(0.8, 0.9, 0.95),
-        recalls={"a": (0.7, 0.8, 0.9), "<b>": (0.6, 0.7, 0.8)},
-        halved=20,
-        gain=corrected_t_test([0.8, 0.81], [0.9, 0.91], 0.2),
-        gains={"a": corrected_t_test([0.8, 0.81], [0.9, 0.91], 0.2)},
-    )
-    found = comparison(
-        candidate("a<b", 0.9, 5), candidate("large", 0.93, 9), notes=("left & out",), learning_curve=grown
-    )
-    page = found.html()
-    assert "a&lt;b" in page and "left &amp; out" in page and '<th scope="row"><bdi>large</bdi></th>' in page
-    assert "data:image/svg+xml;base64," in page and "Would more photographs help? Yes" in page
-    assert "data:image" not in comparison(candidate("only", 0.9, 5)).html()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+from tests.report.browser import Reader
 
 from regraft.audit.findings import Audit
 from regraft.audit.label_errors import LabelError
@@ -17,8 +17,6 @@ from regraft.audit.outliers import Outlier
 from regraft.data.index import Index, Row
 from regraft.data.inspect import Inspection
 from regraft.report import audit_page
-
-VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 @dataclass(frozen=True)
@@ -32,36 +30,6 @@ class Painted:
         if self.colour:
             Image.new("RGB", (300, 200), self.colour).save(file, "PNG")
         return file.getvalue()
-
-
-class Page(HTMLParser):
-    """Every tag closed in order; keeps the text and the pictures."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.words, self.pictures, self.headings = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "img":
-            self.pictures.append(dict(attributes))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-        if "h2" in self.open:
-            self.headings.append(data.strip())
-
-    @property
-    def text(self):
-        return " ".join("".join(self.words).split())
 
 
 def row(path, label="cat", part=None, colour="red"):
@@ -91,12 +59,12 @@ def full():
 
 
 def test_each_finding_stands_in_its_section_with_its_pictures(full):
-    page = Page(audit_page.render(full))
+    page = Reader(audit_page.render(full))
     titles = ["One picture, several labels", "One picture, several parts", "Likely label errors", "Outliers"]
     assert [heading for heading in page.headings if heading and not heading.isdigit()] == [*titles, "Other duplicates"]
     for words in ("looks like dog, 97 %; as labelled, 2 %", "distance 0.61", "nearly equal files, 3 more", "A note."):
         assert words in page.text
-    pictures = {picture["alt"]: picture["src"] for picture in page.pictures}
+    pictures = {image["alt"]: image["src"] for image in page.all("img")}
     assert {"x/a.png", "y/a.png", "test/b.png", "odd.png", "like odd.png", "far.png", "near far.png"} <= pictures.keys()
     assert colour(pictures["odd.png"])[2] > 240
     assert colour(pictures["far.png"])[1] > 240
@@ -104,27 +72,27 @@ def test_each_finding_stands_in_its_section_with_its_pictures(full):
 
 def test_the_page_needs_nothing_beside_it(full):
     text = audit_page.render(full)
-    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in Page(text).pictures)
+    assert all(address.startswith("data:image/jpeg;base64,") for address in Reader(text).pictures())
     assert "http" not in text
     assert "<script" not in text
 
 
 def test_a_long_section_shows_its_first_cards_and_says_how_many_more():
     errors = [LabelError((row(f"{number}.png", colour=None),), "dog", 0.9, 0.1) for number in range(75)]
-    page = Page(audit_page.render(audit(label_errors=errors)))
+    page = Reader(audit_page.render(audit(label_errors=errors)))
     assert page.text.count("looks like dog") == audit_page.CARDS == 60
     assert "and 15 more" in page.text
 
 
 def test_a_picture_that_can_not_be_read_any_more_is_shown_as_missing():
-    page = Page(audit_page.render(audit(outliers=[Outlier((row("gone.png", colour=None),), 0.5)])))
-    assert page.pictures == []
+    page = Reader(audit_page.render(audit(outliers=[Outlier((row("gone.png", colour=None),), 0.5)])))
+    assert page.pictures() == []
     assert "no picture" in page.text
     assert "gone.png" in page.text
 
 
 def test_no_findings_make_a_page_too():
-    assert "Nothing needs a second look." in Page(audit_page.render(audit())).text
+    assert "Nothing needs a second look." in Reader(audit_page.render(audit())).text
 
 
 def test_names_are_shown_and_never_become_markup():
@@ -132,5 +100,5 @@ def test_names_are_shown_and_never_become_markup():
     duplicates = [Duplicates.of([row(evil, "<b>cat"), row("other.png", "<b>cat")])]
     text = audit_page.render(audit(duplicates, notes=["<i>"], name="<u>photos"))
     assert "<script" not in text
-    assert all(name in Page(text).text for name in ("<b>cat", "<i>", "<u>photos", "<script>alert(1)</script>"))
+    assert all(name in Reader(text).text for name in ("<b>cat", "<i>", "<u>photos", "<script>alert(1)</script>"))
     text.encode()

@@ -59,13 +59,13 @@ def test_what_the_network_sees_is_the_clean_square_then_the_views_it_learns_from
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
     preprocess = Preprocess(size=32)
     views = wanted(3, "standard", 7, [])
-    clean, *drawn = grids.seen("cat", pixels, preprocess, "some id", views)
+    clean, *drawn = grids.inputs("cat", pixels, preprocess, "some id", views)
     assert (clean.caption, [tile.caption for tile in drawn]) == ("cat", ["view 1", "view 2", "view 3"])
     assert np.array_equal(clean.image, preprocess(pixels))
     for tile, square in zip(drawn, squares(pixels, preprocess, "some id", views), strict=True):
         assert np.array_equal(tile.image, square)
     assert find("standard") == views[0].augmentation
-    assert len(grids.seen("cat", pixels, preprocess, "some id")) == 1
+    assert len(grids.inputs("cat", pixels, preprocess, "some id")) == 1
 
 
 def test_a_sample_is_drawn_from_the_seed_without_repeats():

@@ -55,7 +55,7 @@ def drawn(axes):
 
 def test_the_curves_are_the_rows_of_each_part_and_the_best_epoch_is_marked():
     rows = history(9)
-    figure = plots.learning_curves(rows)
+    figure = plots.training_curves(rows)
     for axes, measure in zip(figure.axes[:2], ("loss", "accuracy"), strict=True):
         for part in ("train", "validation"):
             assert drawn(axes)[part] == [[row["epoch"], row[measure]] for row in rows if row["part"] == part]
@@ -64,14 +64,14 @@ def test_the_curves_are_the_rows_of_each_part_and_the_best_epoch_is_marked():
 
 
 def test_the_epoch_that_the_watched_measure_chose_is_the_best():
-    assert "best: epoch 9" in texts(plots.learning_curves(history(9), watch="accuracy"))
+    assert "best: epoch 9" in texts(plots.training_curves(history(9), watch="accuracy"))
 
 
 def test_the_learning_rate_of_every_epoch_stands_below_on_a_logarithmic_axis():
     rows = history(5)
     for row in rows:
         row["learning_rate"] = 10.0 ** -row["epoch"]
-    *_, axes = plots.learning_curves(rows).axes
+    *_, axes = plots.training_curves(rows).axes
     assert axes.lines[0].get_xydata() == pytest.approx(np.array([[epoch, 10.0**-epoch] for epoch in range(1, 6)]))
     assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "learning rate")
     assert {"0.1", "1e-05"} <= set(texts(axes.figure))
@@ -81,18 +81,18 @@ def test_rates_that_are_near_each_other_are_both_written():
     rows = history(5)
     for row in rows:
         row["learning_rate"] = 2e-5 if row["epoch"] < 3 else 1e-5
-    assert {"2e-05", "1e-05"} <= set(texts(plots.learning_curves(rows)))
+    assert {"2e-05", "1e-05"} <= set(texts(plots.training_curves(rows)))
 
 
 def test_without_learning_rates_there_is_no_picture_of_them():
     rows = [{**row, "learning_rate": None} for row in history(5)]
-    assert [axes.get_ylabel() for axes in plots.learning_curves(rows).axes] == ["loss", "accuracy"]
+    assert [axes.get_ylabel() for axes in plots.training_curves(rows).axes] == ["loss", "accuracy"]
 
 
 @pytest.mark.parametrize(("head", "border"), [(6, 6.5), (0, 0.5)])
 def test_both_phases_are_in_one_picture_with_their_border_their_names_and_their_best_epochs(head, border):
     rows = two_phases(head, 5)
-    figure = plots.learning_curves(rows)
+    figure = plots.training_curves(rows)
     for axes in figure.axes:
         upright = [
             line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1 and line.get_ydata()[-1] == 1
@@ -109,27 +109,27 @@ def test_both_phases_are_in_one_picture_with_their_border_their_names_and_their_
 
 
 def test_without_a_validation_part_only_the_training_part_is_drawn():
-    figure = plots.learning_curves(history(3, parts=("train",)))
+    figure = plots.training_curves(history(3, parts=("train",)))
     assert "train" in texts(figure)
     assert "validation" not in texts(figure)
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_fewer_than_two_epochs_give_no_curves(epochs):
-    assert plots.learning_curves(history(epochs)) is None
+    assert plots.training_curves(history(epochs)) is None
 
 
 def test_a_loss_that_became_infinite_is_still_drawn():
     rows = history(5)
     rows[-2]["loss"] = float("inf")
     rows[-1]["loss"] = float("nan")
-    assert "validation" in texts(plots.learning_curves(rows))
+    assert "validation" in texts(plots.training_curves(rows))
 
 
-def test_photos_needed_shows_the_accuracy_its_band_and_the_recall_of_each_class():
+def test_the_learning_curve_shows_the_accuracy_its_band_and_the_recall_of_each_class():
     sizes, mean = [100, 200, 400], np.array([0.7, 0.8, 0.85])
     recalls = {"猫": [0.6, 0.7, 0.8], "dog": [0.8, 0.9, 0.9]}
-    figure = plots.photos_needed(sizes, mean, mean - 0.05, mean + 0.05, recalls)
+    figure = plots.learning_curve(sizes, mean, mean - 0.05, mean + 0.05, recalls)
     lines = drawn(figure.axes[0])
     assert lines["accuracy"] == [[100, 0.7], [200, 0.8], [400, 0.85]]
     assert lines["recall of dog"] == [[100, 0.8], [200, 0.9], [400, 0.9]]
@@ -138,14 +138,14 @@ def test_photos_needed_shows_the_accuracy_its_band_and_the_recall_of_each_class(
     assert {"100", "400", "training photographs", "recall of 猫", "80 %"} <= set(texts(figure))
 
 
-def test_photos_needed_of_many_classes_shows_those_with_the_lowest_recall():
+def test_the_learning_curve_of_many_classes_shows_those_with_the_lowest_recall():
     recalls = {f"class {code}": [0.5, code / 50] for code in range(40)}
-    shown = drawn(plots.photos_needed([10, 20], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7], recalls).axes[0])
+    shown = drawn(plots.learning_curve([10, 20], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7], recalls).axes[0])
     assert set(shown) == {"accuracy", *(f"recall of class {code}" for code in range(8))}
 
 
-def test_photos_needed_needs_no_classes_and_one_size_is_enough():
-    assert "accuracy" in texts(plots.photos_needed([50], [0.5], [0.4], [0.6]))
+def test_the_learning_curve_needs_no_classes_and_one_size_is_enough():
+    assert "accuracy" in texts(plots.learning_curve([50], [0.5], [0.4], [0.6]))
 
 
 def test_a_sweep_of_rates_shows_the_loss_and_the_suggestion():
@@ -210,10 +210,10 @@ def test_odd_names_are_shown_as_they_are_as_far_as_svg_can():
 
 def test_the_same_numbers_give_the_same_text_even_under_other_settings():
     found = evaluation(["a", "b", "c"])
-    pictures = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.learning_curves(history(5)))]
+    pictures = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.training_curves(history(5)))]
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "svg.hashsalt": None, "axes.facecolor": "black", "axes.grid": True}):
-        again = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.learning_curves(history(5)))]
+        again = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.training_curves(history(5)))]
     assert again == pictures
     assert dict(mpl.rcParams) == before
 

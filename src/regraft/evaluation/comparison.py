@@ -129,16 +129,6 @@ class Comparison:
         curve = ["", self.learning_curve.text()] if self.learning_curve else []
         return "\n".join([*lines, self.recommendation(), *curve])
 
-    def html(self) -> str:
-        """Return the comparison as the text of one HTML file."""
-        from regraft.report import pages, plots
-
-        grown, picture = self.learning_curve, ""
-        if grown and len(grown.sizes) > 1:
-            figure = plots.photos_needed(grown.sizes, grown.accuracy, grown.low, grown.high, grown.recalls)
-            picture = pages.picture(figure)
-        return pages.page("comparison.html", found=self, rows=self.rows(), picture=picture)
-
     def about(self) -> str:
         """Return what was measured, in one sentence."""
         copies = "" if self.separate == self.images else f" ({self.separate:,} without copies and groups)"

@@ -1,7 +1,7 @@
 """Evaluation: a model and labelled images in, a Report out, for the terminal and for machines.
 
 Which rows are evaluated is decided here, from what the model remembers of its
-own run; the counting is left to `measure`, pages and pictures to `page`.
+own run; the counting is left to `evaluation`, the page and its pictures to `report`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from regraft.model.model import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from regraft.report.evaluation_page import Evaluated
 
 SHOWN_ANSWERS = 24
 CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by a model trained without it
@@ -76,15 +78,33 @@ class Report:
 
     def grid(self, count: int = SHOWN_ANSWERS) -> Figure:
         """Return a sample of the images, drawn at random, with label and percentage, the wrong ones marked."""
-        from regraft.pipeline import page
+        from regraft.report import evaluation_page
 
-        return page.grid(self, count)
+        return evaluation_page.grid(self.model, self._evaluated(), count)
 
     def html(self) -> str:
-        """Return the report as one HTML file, with the surest mistakes as thumbnails."""
-        from regraft.pipeline import page
+        """Return the report as one HTML file, with the most confident mistakes as thumbnails."""
+        from regraft.report import evaluation_page
 
-        return page.of_report(self)
+        return evaluation_page.render(self.model, self.part, self.evaluation, self.notes, self._evaluated())
+
+    def _evaluated(self) -> Evaluated:
+        from regraft.report.evaluation_page import Evaluated
+
+        return Evaluated(self.index, self.probabilities, self.source)
+
+
+def model_page(model: Model) -> str:
+    """Return what a model folder holds about itself as one HTML file, without photographs.
+
+    Raises DataError for a model that was saved without measures.
+    """
+    from regraft.report import evaluation_page
+
+    if not model.measures:
+        raise DataError("This model was saved without measures; use `regraft evaluate MODEL SOURCE --report FILE`.")
+    part, measures = next(iter(model.measures.items()))
+    return evaluation_page.render(model, part, measured(model, part), measures["notes"])
 
 
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:

@@ -45,7 +45,7 @@ def sample(n: int, count: int, seed: int) -> list[int]:
     return sorted(generator(seed, "sample").permutation(n)[:count].tolist())
 
 
-def seen(
+def inputs(
     caption: str, pixels: NDArray[np.uint8], preprocess: Preprocess, image_id: str, views: Sequence[View] = ()
 ) -> list[Tile]:
     """Return what the network sees of an upright image, (H, W, 3) uint8: the clean square, then its views."""

@@ -58,7 +58,7 @@ STYLE.pop("backend")
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
+def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
     """Return loss and accuracy over the epochs, a line for each part, and the learning rate; None below two epochs.
 
     history: rows as `History.to_list` gives them. Where they are of several phases, the borders are drawn. The best
@@ -89,7 +89,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss")
 
 
 @mpl.rc_context(STYLE)
-def photos_needed(
+def learning_curve(
     sizes: Sequence[int],
     mean: ArrayLike,
     low: ArrayLike,

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import re
+from functools import cache
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.report.browser import Reader
+
+from regraft.evaluation.metrics import evaluate
+from regraft.evaluation.multilabel import evaluate as evaluate_multilabel
+from regraft.report.evaluation_page import Answer, LeftOut, Page, Phase, render_page
+from regraft.report.grids import Tile
+from regraft.report.pages import thumbnail
+
+DASH = "\N{EN DASH}"
+
+
+def evaluation(n_classes=3, n=300, classes=None):
+    rng = np.random.default_rng(n_classes)
+    labels = rng.integers(0, n_classes, n)
+    logits = rng.normal(size=(n, n_classes)) + 2 * np.eye(n_classes)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return evaluate(probabilities, labels, classes or [f"class {code}" for code in range(n_classes)])
+
+
+def page(found=None, **more):
+    return Page(title="Birds", evaluation=found or evaluation(), part="test part", **more)
+
+
+def history(epochs):
+    return [
+        {"epoch": epoch, "part": part, "loss": 1 / epoch, "accuracy": 0.5, "learning_rate": 0.1, "seconds": 1.0}
+        for epoch in range(1, epochs + 1)
+        for part in ("train", "validation")
+    ]
+
+
+def full_page():
+    jpeg = thumbnail(Image.new("RGB", (400, 200), "red"))
+    return page(
+        notes=["Evaluated on images the model was trained on."],
+        recipe={"Backbone": "efficientnet_lite0", "Seed": "0"},
+        counts={"train": {"class 0": 1200, "class 1": 34}, "test": {"class 0": 56}},
+        history=history(5),
+        phases=[
+            Phase("head", 0, 0.31, 0.902, kept=False),
+            Phase("tail", 12, 0.204, 0.951, kept=True, outcome="The tail is better than the head alone: +4.9."),
+        ],
+        inputs=[Tile(np.full((300, 200, 3), 90, np.uint8), "class 0"), Tile(np.zeros((8, 8, 3), np.uint8), "view 1")],
+        answers=[
+            Answer("a/5.jpg", jpeg, "class 2", "class 2", 0.991),
+            Answer("a/6.jpg", jpeg, "class 2", "class 0", 0.61),
+            Answer("a/7.jpg", None, "class 1", "class 1", 0.5),
+        ],
+        mistakes=[
+            Answer("a/1.jpg", jpeg, "class 0", "class 1", 0.987),
+            Answer("2.jpg", None, "class 1", "class 2", 0.5),
+        ],
+        broken=[LeftOut("b/cut.jpg", "truncated")],
+        ignored=[LeftOut(f"c/{number}.txt", "not an image") for number in range(60)],
+    )
+
+
+@cache
+def full_html():
+    return render_page(full_page())
+
+
+def test_the_headline_says_the_accuracy_of_what_with_interval_and_count():
+    predicted, labels = [0] * 960 + [1] * 40, [0] * 950 + [1] * 50
+    found = evaluate(np.eye(2)[predicted], labels, ["a", "b"])  # 990 of 1,000 right; Wilson: 0.98170 to 0.99456
+    text = Reader(render_page(page(found))).text
+    assert "99.0 %" in text
+    assert "990 of 1,000 images of the test part were classified right" in text
+    assert "between 98.2 % and 99.5 %" in text
+    assert "Always naming the class with the most images would be right for 95.0 %" in text
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 30, 50])
+def test_every_class_has_its_row_of_numbers(n_classes):
+    found = evaluation(n_classes)
+    reader = Reader(render_page(page(found)))
+    for name, scores in found.per_class.items():
+        at = reader.cells.index(name)
+        low, high = scores["recall_interval"]
+        assert reader.cells[at + 1 : at + 6] == [
+            str(scores["n"]),
+            f"{100 * scores['precision']:.1f}",
+            f"{100 * scores['recall']:.1f}",
+            f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}",
+            f"{100 * scores['f1']:.1f}",
+        ]
+
+
+@pytest.mark.parametrize(("n_classes", "matrices"), [(2, 1), (30, 1), (31, 0)])
+def test_the_matrix_is_drawn_while_it_can_be_read_and_the_worst_pairs_are_listed_always(n_classes, matrices):
+    found = evaluation(n_classes)
+    reader = Reader(render_page(page(found)))
+    assert len(reader.pictures()) == matrices
+    counts = np.array(found.confusion) * ~np.eye(n_classes, dtype=bool)
+    true, predicted = np.unravel_index(counts.argmax(), counts.shape)
+    share = counts.max() / sum(found.confusion[true])
+    pairs = reader.cells[reader.cells.index("Images of") + 4 :]
+    assert pairs[:4] == [
+        found.classes[true], found.classes[predicted], str(counts.max()), f"{100 * share:.1f}",
+    ]  # fmt: skip
+
+
+def test_a_page_with_everything_shows_everything():
+    reader = Reader(full_html())
+    for words in (
+        "Evaluated on images the model was trained on.",
+        "Backbone efficientnet_lite0",
+        "98.7 % sure of class 1 but it is class 0 a/1.jpg",
+        "no picture",
+        "b/cut.jpg truncated",
+        "Broken files 1",
+        "Ignored files 60",
+        "c/49.txt",
+        "and 10 more",
+        "Answers drawn at random 3 of 300, 1 of them wrong",
+        "99.1 % sure of class 2 a/5.jpg",
+        "61.0 % sure of class 0 but it is class 2 a/6.jpg",
+        "Still improving: the validation loss fell from 0.250 to 0.200 over the last epoch",
+        "The tail is better than the head alone: +4.9.",
+        "What the network sees",
+        "class 0 view 1",
+        "Balanced accuracy",
+        "Calibration error",
+    ):
+        assert words in reader.text
+    assert "c/50.txt" not in reader.text
+    kinds = [picture.split(";")[0] for picture in reader.pictures()]
+    # one mistake, two answers, two inputs; matrix, curves, counts
+    assert sorted(kinds) == ["data:image/jpeg"] * 5 + ["data:image/svg+xml"] * 3
+
+
+def test_a_page_with_the_least_leaves_the_rest_out():
+    found = evaluate(np.eye(2)[[0, 1]], [0, 1], ["a", "b"])
+    reader = Reader(render_page(page(found)))
+    for words in (
+        *("mistakes", "How it was made", "Broken", "Ignored", "Images of each class", "NaN", "None"),
+        *("at random", "network sees", "Phase", "improving", "Top-5"),
+    ):
+        assert words not in reader.text
+    assert "No image was taken for another class." in reader.text
+    assert "fitted in one step" in reader.text
+    assert reader.all("h2")
+
+
+def test_only_the_wrong_answers_are_marked_as_such():
+    items = [item.get("class") for item in Reader(full_html()).all("li")]
+    assert items == ["wrong", "wrong", None, "wrong", None, None, None]  # mistakes, answers, inputs
+
+
+def test_each_phase_has_its_row_and_says_whether_it_was_kept_and_helped():
+    cells = Reader(full_html()).cells
+    at = cells.index("head")
+    assert cells[at : at + 10] == [
+        *("head", DASH, "0.310", "90.2", DASH),
+        *("tail (kept)", "12", "0.204", "95.1", "The tail is better than the head alone: +4.9."),
+    ]
+
+
+def test_every_further_measure_stands_with_its_value_and_meaning():
+    found = evaluation(8)
+    reader = Reader(render_page(page(found)))
+    for name, value in [
+        ("Balanced accuracy", f"{100 * found.balanced_accuracy:.1f} %"),
+        ("Top-5 accuracy", f"{100 * found.top_5_accuracy:.1f} %"),
+        ("Cohen's kappa", f"{found.cohen_kappa:.3f}"),
+        ("Matthews correlation", f"{found.matthews:.3f}"),
+        ("Brier score", f"{found.brier:.3f}"),
+        ("Calibration error", f"{100 * found.calibration_error:.1f} %"),
+    ]:
+        at = reader.cells.index(name)
+        assert reader.cells[at + 1] == value
+        assert reader.cells[at + 2]
+    assert "ROC AUC" not in reader.cells
+    assert "ROC AUC" in Reader(render_page(page(evaluation(2)))).cells
+
+
+def test_measures_of_a_model_from_before_give_a_page_without_the_further_ones():
+    found = dataclasses.replace(
+        evaluation(), balanced_accuracy=None, cohen_kappa=None, matthews=None, brier=None, calibration_error=None
+    )
+    assert "Further measures" not in Reader(render_page(page(found))).text
+
+
+def test_where_images_have_several_labels_the_page_is_of_labels():
+    rng = np.random.default_rng(0)
+    shares = rng.random((200, 3))
+    truth = (rng.random((200, 3)) < shares) * [1, 1, 0]
+    found = evaluate_multilabel(shares, truth, ["beach", "<tree>", "nowhere"], [0.5, 0.25, 0.99])
+    labels = dataclasses.replace(
+        full_page(), evaluation=found, answers=[Answer("a.jpg", None, "beach, <tree>", "beach", None)], mistakes=()
+    )
+    reader = Reader(render_page(labels))
+    assert "Of 200 images of the test part so many have all labels right. With 95 % confidence" in reader.text
+    assert f"{100 * found.exact_match:.1f} %" in reader.text
+    assert f"Mean average precision {100 * found.mean_average_precision:.1f} %." in reader.text
+    scores = found.per_label["<tree>"]
+    at = reader.cells.index("<tree>")
+    assert [reader.cells[at + offset] for offset in (1, 3, 6, 7)] == [
+        str(scores["n"]), f"{100 * scores['recall']:.1f}", f"{100 * scores['average_precision']:.1f}", "0.250",
+    ]  # fmt: skip
+    nowhere = reader.cells.index("nowhere")
+    assert [reader.cells[nowhere + offset] for offset in (1, 3, 4, 6)] == ["0", DASH, DASH, DASH]
+    assert "called beach but it is beach, <tree> a.jpg" in reader.text
+    assert "Confusion" not in reader.text
+    assert "Still improving" in reader.text
+
+
+def test_one_epoch_is_one_step():
+    assert "fitted in one step" in Reader(render_page(page(history=history(1)))).text
+
+
+def test_the_file_needs_nothing_beside_it_and_runs_nothing():
+    html = full_html()
+    reader = Reader(html)
+    assert not re.search(r"https?:|//[a-z]", html.split("<body>")[0])
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form"})
+    for _, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert all(attributes[name].startswith("data:image/") for name in ("src", "href") if name in attributes)
+    outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", html)
+    assert "http" not in outside
+    assert "url(" not in outside
+
+
+def test_the_pictures_in_the_page_are_whole():
+    for address in Reader(full_html()).pictures():
+        kind, data = address.split(";base64,")
+        data = base64.b64decode(data, validate=True)
+        if kind == "data:image/svg+xml":
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+        else:
+            assert Image.open(io.BytesIO(data)).size in [(160, 80), (107, 160), (8, 8)]
+
+
+def test_a_png_is_shown_as_a_png():
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "PNG")
+    html = render_page(page(mistakes=[Answer("x", data.getvalue(), "class 0", "class 1", 0.9)]))
+    assert any(picture.startswith("data:image/png;") for picture in Reader(html).pictures())
+
+
+def test_the_page_can_be_heard_and_reached_by_keys():
+    reader = Reader(full_html())
+    assert reader.all("html") == [{"lang": "en"}]
+    assert all(image["alt"] for image in reader.all("img"))
+    assert all(header["scope"] in ("row", "col") for header in reader.all("th"))
+    assert len(reader.all("h1")) == 1
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {attributes["aria-labelledby"] for _, attributes in reader.tags if "aria-labelledby" in attributes} <= set(
+        ids
+    )
+
+
+EVIL = '<script>alert("1")</script>'
+
+
+@pytest.mark.parametrize("name", [EVIL, '" onerror="x', "{{ 7 * 7 }}", "猫 é ‮gpj", "$x^{$", "x" * 5000, "&amp;"])
+def test_a_name_is_text_wherever_it_stands(name):
+    found = evaluation(2, classes=[name, "other"])
+    html = render_page(
+        Page(
+            title=name,
+            evaluation=found,
+            part=name,
+            notes=[name],
+            recipe={name: name},
+            counts={name: {name: 1}},
+            phases=[Phase(name, 3, 0.1, 0.9, kept=True, outcome=name)],
+            inputs=[Tile(np.zeros((9, 9, 3), np.uint8), name)],
+            answers=[Answer(name, None, name, name, 0.9)],
+            mistakes=[Answer(name, thumbnail(Image.new("RGB", (9, 9))), "other", name, 0.9)],
+            broken=[LeftOut(name, name)],
+            ignored=[LeftOut(name, name)],
+        )
+    )
+    reader = Reader(html)
+    assert reader.all("script") == []
+    assert not any("onerror" in attributes for _, attributes in reader.tags)
+    # title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of classes, phase 2, input,
+    # broken 2, ignored 2
+    assert "".join(reader.words).count(name) == 20
+
+
+def test_a_file_name_that_is_not_valid_text_does_not_stop_the_report():
+    html = render_page(page(broken=[LeftOut("caf\udce9.jpg", "truncated")]))
+    assert "caf?.jpg" in html
+    html.encode("utf-8")
+
+
+def test_the_same_page_gives_the_same_text():
+    assert render_page(full_page()) == full_html()
+
+
+def test_the_page_cannot_be_changed_under_way():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        full_page().title = "other"
