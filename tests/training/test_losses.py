@@ -20,7 +20,10 @@ MULTILABEL = (RNG.random((45, 3)) < 0.4).astype(np.float32)
 
 
 def value(loss, logits, labels):
-    return loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    """Return the loss by PyTorch, which is that without it."""
+    result = loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    assert loss.measure(logits, labels)[0] == pytest.approx(result, rel=1e-12)
+    return result
 
 
 def test_softmax_is_the_log_loss_of_scikit_learn():
@@ -85,12 +88,23 @@ def test_a_weighed_loss_of_part_of_the_rows_is_over_their_number_not_their_weigh
     ids=["softmax", "one output", "several labels"],
 )
 def test_probabilities_are_those_of_the_classes(loss, logits, expected):
-    np.testing.assert_allclose(loss.probabilities(torch.from_numpy(logits)).numpy(), expected)
+    np.testing.assert_allclose(loss.probabilities(logits), expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels"), [(Loss(), [0, 1]), (Loss("sigmoid"), [0, 1]), (Loss("sigmoid", multilabel=True), [[0], [1]])]
+)
+def test_logits_as_large_as_float32_holds_give_finite_losses_and_probabilities(loss, labels):
+    logits = np.float32([[1e30, 1.0], [-1e30, 1.0]])[:, : 2 if loss.name == "softmax" else 1]
+    assert loss.of_rows(logits, np.array(labels)) == pytest.approx([0 if loss.name == "softmax" else 1e30] * 2)
+    assert np.isin(loss.probabilities(logits), (0, 1)).all()
 
 
 def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are():
     def right(loss, logits, labels):
-        return loss.correct(torch.tensor(logits), torch.tensor(labels)).tolist()
+        found = loss.correct(np.array(logits), np.array(labels)).tolist()
+        assert loss.correct(torch.tensor(logits), torch.tensor(labels)).tolist() == found
+        return found
 
     assert right(Loss(), [[0.0, 1.0], [0.0, 1.0]], [1, 0]) == [True, False]
     assert right(Loss("sigmoid"), [[0.1], [0.1], [-0.1], [-0.1]], [1, 0, 1, 0]) == [True, False, False, True]

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from regraft.training.examples import Examples
-from regraft.training.standardise import Standardise, apply, learn, together
+from regraft.training.layers import Standardise
+from regraft.training.standardise import apply, learn, together
 
 
 def test_mean_and_deviation_are_those_of_all_rows_though_read_in_batches():

@@ -11,7 +11,6 @@ a later one is kept where it is better by more than chance would have it.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,7 +200,7 @@ def _fit_head(run: _Run, n_classes: int) -> None:
         fitted = head.fit(train, choosing, n_classes, options.head_settings, options, **begin)
     except Diverged as error:
         own.load_state_dict(error.kept.module.state_dict())
-        error.kept = dataclasses.replace(error.kept, module=run.module.eval())
+        error.kept = Fitted.of_module(run.module.eval(), error.kept.history, error.kept.chosen)
         raise
     own.load_state_dict(fitted.module.state_dict())
     run.history = fitted.history
@@ -248,11 +247,10 @@ def _between(before: Tensors, after: Tensors, share: float) -> Tensors:
 def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any] | None = None) -> Phase:
     """Return how a module does on the rows that judge."""
     began = time.perf_counter()
-    logits = torch.from_numpy(loop.logits(module, rows.inputs, bfloat16=run.bfloat16)).double()
-    labels = torch.from_numpy(rows.labels)
-    losses, right = run.loss.each(logits, labels).numpy(), run.loss.correct(logits, labels).numpy()
+    logits = loop.logits(module, rows.inputs, bfloat16=run.bfloat16)
+    losses, correct = run.loss.of_rows(logits, rows.labels), run.loss.correct(logits, rows.labels)
     epochs = run.history.epochs - run.history.before
-    return Phase(name, losses, right, epochs, time.perf_counter() - began, dict(chosen or {}))
+    return Phase(name, losses, correct, epochs, time.perf_counter() - began, dict(chosen or {}))
 
 
 def _end(run: _Run, phase: Phase) -> None:
@@ -274,4 +272,5 @@ def _kept(run: _Run) -> Fitted:
         "kept": run.best.name,
         "judged_on": run.history.monitored_part,
     }
-    return Fitted(run.module.eval(), run.history, chosen, {phase.name: phase.correct for phase in run.done})
+    correct = {phase.name: phase.correct for phase in run.done}
+    return Fitted.of_module(run.module.eval(), run.history, chosen, correct)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -104,18 +105,43 @@ class History:
 class Fitted:
     """What fitting leaves.
 
-    module:  in eval mode, inputs (n, …) → logits (n, outputs).
+    weights: name → array: the state_dict of what was trained.
+    build:   gives the module that the weights belong to; called when `module` is first asked for.
     history: how it went.
     chosen:  what the fit chose by itself, and how; JSON-able.
-    correct:   phase → which rows of the judging part it names rightly, (n,) bool; only where phases are compared.
+    correct: phase → whether each row of the monitored part is classified correctly, (n,) bool; only where phases are
+             compared.
     """
 
-    module: torch.nn.Module
+    weights: Mapping[str, np.ndarray]
+    build: Callable[[], torch.nn.Module]
     history: History
     chosen: dict[str, Any]
     correct: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        """The trained module in eval mode, inputs (n, …) → logits (n, outputs)."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):  # what is built draws weights that are not kept
+            module = self.build()
+        module.load_state_dict({name: torch.from_numpy(array) for name, array in self.weights.items()})
+        return module.eval()
+
+    @classmethod
+    def of_module(
+        cls,
+        module: torch.nn.Module,
+        history: History,
+        chosen: dict[str, Any],
+        correct: Mapping[str, np.ndarray] | None = None,
+    ) -> Fitted:
+        """Return the result whose `module` is this one."""
+        weights = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
+        return cls(weights, lambda: module, history, chosen, correct or {})
+
     @classmethod
     def by_epochs(cls, module: torch.nn.Module, history: History) -> Fitted:
         """Return what the loop leaves: it chose the epoch."""
-        return cls(module, history, {"best_epoch": history.best_epoch, "judged_on": history.monitored_part})
+        return cls.of_module(module, history, {"best_epoch": history.best_epoch, "judged_on": history.monitored_part})

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy.special import expit
 
 from regraft.core.machine import cores
 
@@ -233,8 +232,9 @@ def _softmax_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) ->
 def _sigmoid_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> np.ndarray:
     """Return the same, summed over several labels (rows, classes), each a yes or no of its own."""
     targets = (labels * (1 - smoothing) + smoothing / 2).T.astype(np.float32)
-    entropy: np.ndarray = (np.logaddexp(0, logits) - targets * logits).sum(axis=1)
-    expit(logits, out=logits)
+    softplus = np.logaddexp(0, logits)
+    entropy: np.ndarray = (softplus - targets * logits).sum(axis=1)
+    np.exp(logits - softplus, out=logits)  # the sigmoid
     logits -= targets
     return entropy
 

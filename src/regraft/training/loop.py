@@ -256,9 +256,7 @@ def evaluate(
     module: nn.Module, examples: Examples, loss: Loss = PLAIN, *, bfloat16: bool = False
 ) -> tuple[float, float]:
     """Return the loss, in nats, and the share of rows that is right, in eval mode."""
-    outputs = torch.from_numpy(logits(module, examples.inputs, bfloat16=bfloat16)).double()
-    labels = torch.from_numpy(examples.labels)
-    return loss(outputs, labels).item(), loss.correct(outputs, labels).double().mean().item()
+    return loss.measure(logits(module, examples.inputs, bfloat16=bfloat16), examples.labels)
 
 
 def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
@@ -277,7 +275,7 @@ def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.n
 
 def probabilities(module: nn.Module, inputs: Inputs, loss: Loss = PLAIN) -> np.ndarray:
     """Return the probabilities (n, classes) of inputs (n, …), float64, as `loss` reads the module's logits."""
-    return loss.probabilities(torch.from_numpy(logits(module, inputs)).double()).numpy()
+    return loss.probabilities(logits(module, inputs))
 
 
 @contextlib.contextmanager

@@ -1,21 +1,22 @@
-"""Losses: logits and labels in, out what training lowers, and the probabilities that logits stand for.
+"""Losses: logits and labels in; the number that training lowers, losses of rows, probabilities and hits out.
 
-Whoever reads a module's logits asks here which class they name, how probable
-it is and how wrong that was.
+Whoever reads a head's logits asks here which class they name, how probable it
+is and how large the loss was. Only the loss that has a gradient is computed
+by PyTorch; the rest is NumPy, so that a prediction needs no PyTorch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from regraft.core.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from regraft.training.options import FitOptions
 
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 class Loss:
     """The mean over the rows of one of two losses, in nats; labels are (n,) int64.
 
-    softmax:   cross-entropy; a logit for each class.
-    sigmoid:   binary cross-entropy of two classes; one logit, above 0 for the second.
+    softmax:    cross-entropy; a logit for each class.
+    sigmoid:    binary cross-entropy of two classes; one logit, above 0 for the second.
     multilabel: an image may have several labels, (n, classes) float of 0 and 1: the mean binary cross-entropy of them,
-               with a logit for each.
-    smoothing: share of each row's label that is spread evenly over all classes, or over yes and no (Szegedy et al.
-               2016, arXiv:1512.00567, section 7).
-    weights:   what a row of each class counts, (classes,); None: all 1. The mean is still over the rows' number.
+                with a logit for each.
+    smoothing:  the fraction of each row's label that is spread evenly over all classes, or over yes and no (Szegedy et
+                al. 2016, arXiv:1512.00567, section 7).
+    weights:    the weight of a row of each class, (classes,); None: all 1. The mean is over the number of rows, not
+                over their weights.
     """
 
     name: Literal["softmax", "sigmoid"] = "softmax"
@@ -39,44 +41,69 @@ class Loss:
 
     @property
     def plain(self) -> Loss:
-        """The same loss without smoothing and weights: what a model's logits mean, and what judges them."""
+        """The same loss without smoothing and weights: what a model's logits mean."""
         return Loss(self.name, self.multilabel)
 
     def outputs(self, n_classes: int) -> int:
-        """Return how many logits a module gives for so many classes."""
+        """Return how many logits a head has for so many classes."""
         return 1 if self._single else n_classes
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits (n, outputs), a number that has a gradient."""
-        return self.each(logits, labels).mean()
+        from torch.nn import functional
 
-    def each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each row, (n,), with its class's weight."""
-        losses = self._each(logits, labels)
-        return losses if self.weights is None else losses * losses.new_tensor(self.weights)[labels]
-
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return (n, classes) in the logits' precision; rows sum to 1 unless an image may have several labels."""
         if self.name == "softmax":
-            return logits.softmax(1)
-        return (torch.cat([-logits, logits], dim=1) if self._single else logits).sigmoid()
+            losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+        else:
+            targets = self._targets(labels.to(logits.dtype).reshape(logits.shape))
+            losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+        return losses.mean() if self.weights is None else (losses * losses.new_tensor(self.weights)[labels]).mean()
 
-    def correct(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return for each row whether the class it names is the right one, or all of its labels are: (n,) bool."""
+    def of_rows(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the loss of each row, (n,) float64, with its class's weight, from logits (n, outputs)."""
+        losses: np.ndarray
+        logits = logits.astype(np.float64)
+        if self.name == "softmax":
+            costs = -_log_softmax(logits)
+            losses = (1 - self.smoothing) * costs[np.arange(len(labels)), labels] + self.smoothing * costs.mean(axis=1)
+        else:
+            losses = (
+                np.logaddexp(0, logits) - self._targets(labels.astype(np.float64).reshape(logits.shape)) * logits
+            ).mean(axis=1)
+        return losses if self.weights is None else losses * self.weights[labels]
+
+    def measure(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+        """Return the mean loss, in nats, and the accuracy, in [0, 1], of logits (n, outputs)."""
+        return float(self.of_rows(logits, labels).mean()), float(self.correct(logits, labels).mean())
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return (n, classes) float64 of logits (n, outputs); rows sum to 1 unless an image may have several labels."""
+        logits = logits.astype(np.float64)
+        if self.name == "softmax":
+            log_probabilities = _log_softmax(logits)
+        else:
+            log_probabilities = -np.logaddexp(0, np.concatenate([logits, -logits], axis=1) if self._single else -logits)
+        probabilities: np.ndarray = np.exp(log_probabilities)
+        return probabilities
+
+    def correct(self, logits: Any, labels: Any) -> Any:
+        """Return whether each row's class is the right one, or all of its labels are: (n,) bool; arrays or tensors."""
         if self.multilabel:
-            return ((logits > 0) == (labels > 0.5)).all(dim=1)
+            return ((logits > 0) == (labels > 0.5)).all(1)
         return (logits[:, 0] > 0 if self._single else logits.argmax(1)) == labels
 
     @property
     def _single(self) -> bool:
         return self.name == "sigmoid" and not self.multilabel
 
-    def _each(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each row, (n,), as if all classes counted alike."""
-        if self.name == "softmax":
-            return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
-        targets = labels.to(logits.dtype).reshape(logits.shape) * (1 - self.smoothing) + self.smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    def _targets(self, labels: Any) -> Any:
+        return labels * (1 - self.smoothing) + self.smoothing / 2
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
 
 
 def of(options: FitOptions, labels: np.ndarray) -> Loss:

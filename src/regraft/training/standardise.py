@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from regraft.training.examples import Examples, Inputs
 
@@ -19,14 +17,20 @@ BATCH = 256  # rows at a time
 def learn(train: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the scale of each number of the flattened inputs, (width,) float64, a batch at a time.
 
-    The scale is the standard deviation, or 1 where a number never changes.
+    The scale is the standard deviation, or 1 where a number never changes, within what rounding makes of it.
+    Source: Chan, Golub and LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler()
+    count, mean, squares = 0, np.zeros(math.prod(train.shape)), np.zeros(math.prod(train.shape))
     for inputs, _ in dataclasses.replace(train, views=()).batches(BATCH):
-        scaler.partial_fit(inputs.reshape(len(inputs), -1).astype(np.float64))
-    return scaler.mean_, scaler.scale_
+        rows = inputs.reshape(len(inputs), -1).astype(np.float64)
+        change = rows.mean(axis=0) - mean
+        squares += np.square(rows - rows.mean(axis=0)).sum(axis=0) + change**2 * (
+            count * len(rows) / (count + len(rows))
+        )
+        count += len(rows)
+        mean += change * (len(rows) / count)
+    variance, rounding = squares / count, count * np.finfo(np.float64).eps
+    return mean, np.where(variance <= rounding * variance + (rounding * mean) ** 2, 1.0, np.sqrt(variance))
 
 
 def apply(examples: Examples, mean: np.ndarray, scale: np.ndarray) -> Examples:
@@ -74,19 +78,3 @@ class _Standardised:
         inputs = np.asarray(self.inputs[rows], np.float32)
         standardised: np.ndarray = (inputs.reshape(len(inputs), -1) - self.mean) / self.scale
         return standardised
-
-
-class Standardise(nn.Module):
-    """Flattens the inputs and standardises them; mean and scale are buffers, never trained."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(math.prod(shape)))
-        self.register_buffer("scale", torch.ones(math.prod(shape)))
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return (n, width) standardised numbers of inputs (n, …)."""
-        return (inputs.flatten(1) - self.mean) / self.scale

@@ -1,5 +1,7 @@
 import dataclasses
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -254,6 +256,20 @@ def test_the_history_is_one_measured_row_a_part():
         expected = reference(1.0, train, part.inputs)
         assert row.loss == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
         assert row.accuracy == pytest.approx(np.mean(expected.argmax(1) == part.labels), abs=0.01)
+
+
+@pytest.mark.parametrize("validation", ["train", "None"])
+def test_fitting_imports_neither_torch_nor_scipy_and_scikit_learn_only_to_draw_folds(validation):
+    code = (
+        "import sys; import numpy as np; from regraft.training.examples import Examples;"
+        "from regraft.training.heads import linear; from regraft.training.options import FitOptions;"
+        "train = Examples(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2);"
+        f"fitted = linear.fit(train, {validation}, 2, linear.Options(), FitOptions());"
+        "linear.logits(fitted.weights, train.inputs, linear.Options());"
+        "print([name for name in ('torch', 'scipy', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("[]" if validation == "train" else "['scipy', 'sklearn']")
 
 
 def test_a_solution_that_was_not_reached_is_said(monkeypatch, caplog):

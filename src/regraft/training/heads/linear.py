@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +33,6 @@ from regraft.training.history import Fitted, History, Measured
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from torch import nn
 
     from regraft.training.examples import Examples
@@ -98,7 +98,9 @@ def fit(
     Raises DataError for a class without a training row, or inputs that are not finite; UsageError for a loss that
     does not fit the labels.
     """
-    from regraft.training import loop, losses
+    import numpy as np
+
+    from regraft.training import losses
     from regraft.training.examples import check
 
     check(train, validation, n_classes)
@@ -107,22 +109,29 @@ def fit(
     weight, bias, chosen = _solved(train, validation, n_classes, options, loss, fit_options.seed)
     if loss.outputs(n_classes) == 1:
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
-    with loop.seeded(fit_options.seed, "head"):
-        module = build(train.shape, len(bias), options)
-    module.load_state_dict({"1.weight": weight, "1.bias": bias})
+    weights = {"1.weight": weight.astype(np.float32), "1.bias": bias.astype(np.float32)}
     seconds = time.perf_counter() - began
-    rows = [Measured(0, "train", *loop.evaluate(module, train, loss), None, seconds)]
+    rows = [Measured(0, "train", *_measure(train, weights, options, loss), None, seconds)]
     if validation:
-        rows.append(Measured(0, "validation", *loop.evaluate(module, validation, loss), None, 0.0))
-    return Fitted(module.eval(), History(rows), chosen)
+        rows.append(Measured(0, "validation", *_measure(validation, weights, options, loss), None, 0.0))
+    return Fitted(weights, partial(build, train.shape, len(bias), options), History(rows), chosen)
+
+
+def _measure(
+    examples: Examples, weights: Mapping[str, np.ndarray], options: Options, loss: Loss
+) -> tuple[float, float]:
+    """Return the loss and the accuracy of the examples as they are, without their views."""
+    import numpy as np
+
+    batches = [logits(weights, inputs, options) for inputs, _ in examples.batches()]
+    return loss.measure(np.concatenate(batches), examples.labels)
 
 
 def _solved(
     train: Examples, validation: Examples | None, n_classes: int, options: Options, loss: Loss, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return weight (n_classes, width) and bias for the inputs as they are, and what was chosen."""
     import numpy as np
-    import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from regraft.training import standardise
@@ -147,7 +156,7 @@ def _solved(
         if not regression.solve(chosen["regularisation"] * times, TOLERANCE):
             log.warning("The linear head is near its solution, not at it: stopped at %d iterations.", MAX_ITERATIONS)
     weight, bias = regression.weights[0, :, :-1].astype(np.float64) / scale, regression.weights[0, :, -1]
-    return torch.from_numpy(weight), torch.from_numpy(bias - weight @ mean), chosen
+    return weight, bias - weight @ mean, chosen
 
 
 class _Rows(NamedTuple):

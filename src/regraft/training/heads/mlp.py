@@ -5,7 +5,6 @@ With no hidden layer it is a softmax regression, trained by the optimizer of one
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ def build(shape: tuple[int, ...], n_outputs: int, options: Options) -> nn.Sequen
     """Return the untrained head: inputs (n, *shape) → logits (n, n_outputs)."""
     from torch import nn
 
-    from regraft.training.standardise import Standardise
+    from regraft.training.layers import Standardise
 
     layers: list[nn.Module] = [Standardise(shape)]
     width = math.prod(shape)
@@ -99,7 +98,7 @@ def fit(
     try:
         history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint)
     except Diverged as error:
-        error.kept = error.kept and dataclasses.replace(error.kept, module=module.eval())
+        error.kept = error.kept and Fitted.by_epochs(module.eval(), error.kept.history)
         raise
     finally:
         _settle(body)
