@@ -76,6 +76,18 @@ def test_model_arguments_that_the_network_does_not_take_are_refused():
         catalog.build("test_resnet", {"wheels": 4})
 
 
-def test_importing_the_catalogue_imports_no_torch():
-    script = "import sys, regraft.network.catalog; assert not {'torch', 'timm'} & set(sys.modules)"
+def test_a_common_name_is_looked_up_without_torch_or_timm():
+    script = """
+import sys
+from regraft.network import catalog
+for entry in catalog.families():
+    assert catalog.find(entry.name) == entry
+    assert catalog.find(entry.architecture).layers == entry.layers
+assert not {'torch', 'timm'} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_tag_of_other_weights_leaves_the_facts_of_the_usual_ones_out():
+    assert catalog.find("resnet50.a1_in1k").facts is None
+    assert catalog.find("resnet50").facts.licence == "apache-2.0"

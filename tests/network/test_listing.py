@@ -1,4 +1,8 @@
+import subprocess
+import sys
+
 import pytest
+import torch
 
 from regraft.core.errors import UnknownName
 from regraft.network import catalog, listing
@@ -29,7 +33,8 @@ def test_many_networks_are_listed_without_building_them():
     rows = listing.rows("*")
     shadowed = {"efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"}  # ours are timm's tf_… of that name
     assert len(rows) == len(set(import_timm().list_models()) - shadowed)
-    assert {row["parameters"] for row in rows} == {row["width"] for row in rows} == {""}
+    others = [row for row in rows if row["name"] not in {entry.name for entry in catalog.families()}]
+    assert {row["parameters"] for row in others} == {row["width"] for row in others} == {""}
 
 
 def test_a_pattern_that_nothing_matches_is_answered_with_near_names():
@@ -46,3 +51,23 @@ def test_the_listing_says_which_weights_are_on_this_disk(tmp_path, monkeypatch):
     fetched.parent.mkdir(parents=True)
     fetched.write_bytes(b"")
     assert {row["name"]: row["weights"] for row in listing.rows()}["xception"] == str(fetched)
+
+
+def test_the_common_names_are_listed_without_timm_or_torch():
+    script = """
+import sys
+from regraft.network import listing
+assert len(listing.text(listing.rows()).splitlines()) > 10
+assert not {"torch", "timm", "torchvision"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", ["TORCH_HOME", "XDG_CACHE_HOME", "HOME"])
+def test_the_cache_of_torch_is_where_torch_has_it(name, tmp_path, monkeypatch):
+    for variable in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    script = "import sys; from regraft.network.weights import hub; print('torch' in sys.modules, hub._checkpoints())"
+    shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert shown.strip() == f"False {torch.hub.get_dir()}/checkpoints"

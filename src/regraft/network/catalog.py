@@ -36,21 +36,23 @@ def families() -> tuple[Backbone, ...]:
 
 
 def find(name: str) -> Backbone:
-    """Return the entry of a common name or of any timm name, with or without a tag.
+    """Return the entry of a common name, which needs no timm, or of any timm name, with or without a tag.
 
     Raises UnknownName, with the nearest names; paths on a hub or a disk are not names.
     """
+    architecture, dot, tag = name.partition(".")
     for entry in families():
         if name == entry.name:
             return entry
+        if architecture == entry.architecture and not dot:
+            return dataclasses.replace(entry, name=name)
     timm = import_timm()
-    architecture, _, tag = name.partition(".")
     if name not in timm.list_models() and name not in timm.list_models(include_tags=True):
         known = {entry.name for entry in families()} | set(timm.list_models())
         raise UnknownName.of("backbone", name, known, "List them with `regraft backbones`.")
     for entry in families():
         if architecture == entry.architecture:
-            return dataclasses.replace(entry, name=name, tag=tag)
+            return dataclasses.replace(entry, name=name, tag=tag, facts=None)
     return Backbone(name=name, architecture=architecture, tag=tag)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from regraft.core.errors import UnknownName
 from regraft.core.text import count, table
 from regraft.network import catalog
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.weights import builtin, hub
 from regraft.network.workaround_torchvision_nms import import_timm
 
@@ -20,8 +20,8 @@ _BUILT = 20  # where more networks match, they are not built: parameters and wid
 def rows(pattern: str | None = None) -> list[dict[str, Any]]:
     """Return a row per backbone: name, architecture, parameters, input, licence, width, weights.
 
-    pattern: a wildcard ("resnet*") or a part of the name ("vgg"); None lists the common names only.
-             Parameters (a count) and width are "" when more than 20 match.
+    pattern: a wildcard ("resnet*") or a part of the name ("vgg"); None lists the common names only, and needs no timm.
+             When more than 20 match, parameters (a count) and width are "" where they are not written down.
     Raises UnknownName if nothing matches.
     """
     entries = _matching(pattern)
@@ -66,16 +66,32 @@ def _matching(pattern: str | None) -> list[Backbone]:
 
 
 def _row(entry: Backbone, *, built: bool) -> dict[str, Any]:
-    config = import_timm().models.get_pretrained_cfg(entry.timm_name)
-    parameters, width = _measured(entry) if built else ("", "")
+    facts = entry.facts
     return {
         "name": entry.name,
         "architecture": entry.architecture,
+        **(_from_timm(entry, built=built) if facts is None else _written(facts)),
+        "weights": weights_on_disk(entry),
+    }
+
+
+def _written(facts: Facts) -> dict[str, Any]:
+    return {
+        "parameters": facts.parameters,
+        "input": f"{facts.size}x{facts.size}",
+        "licence": facts.licence,
+        "width": facts.width,
+    }
+
+
+def _from_timm(entry: Backbone, *, built: bool) -> dict[str, Any]:
+    config = import_timm().models.get_pretrained_cfg(entry.timm_name)
+    parameters, width = _measured(entry) if built else ("", "")
+    return {
         "parameters": parameters,
         "input": "x".join(map(str, config.input_size[1:])),
         "licence": config.license or "",
         "width": width,
-        "weights": weights_on_disk(entry),
     }
 
 

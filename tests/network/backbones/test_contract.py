@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from regraft.core import plugins
-from regraft.network import backbones, catalog, listing
+from regraft.network import backbones, catalog
 from regraft.network.keras import padding
+from regraft.network.workaround_torchvision_nms import import_timm
 
 FAMILIES = plugins.names(backbones)
 ENTRIES = [entry for family in FAMILIES for entry in plugins.load(backbones, family).BACKBONES]
@@ -58,19 +59,22 @@ def test_the_common_name_and_timms_name_find_the_same_entry(entry):
     assert (by_timm.architecture, by_timm.layers, by_timm.package) == (entry.architecture, entry.layers, entry.package)
 
 
-@pytest.fixture(scope="module")
-def listed():
-    return {row["name"]: row for row in listing.rows()}
+@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+def test_the_network_builds_and_has_the_facts_that_are_written_down(entry):
+    facts = entry.facts
+    network = network_on_meta(entry.name)
+    assert not network.training
+    assert network(torch.empty(2, 3, facts.size, facts.size, device="meta")).shape == (2, facts.width)
+    assert sum(parameter.numel() for parameter in network.parameters()) == facts.parameters
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
-def test_the_network_builds_and_ends_in_features_as_wide_as_listed(entry, listed):
-    row = listed[entry.name]
-    side = int(row["input"].partition("x")[0])
-    network = network_on_meta(entry.name)
-    assert not network.training
-    assert network(torch.empty(2, 3, side, side, device="meta")).shape == (2, row["width"])
-    assert sum(parameter.numel() for parameter in network.parameters()) == row["parameters"]
+def test_the_facts_of_the_pretrained_weights_are_timms(entry):
+    config, facts = import_timm().models.get_pretrained_cfg(entry.timm_name), entry.facts
+    assert config.input_size == (3, facts.size, facts.size)
+    assert config.license == facts.licence
+    assert (config.hf_hub_id or config.url) == (facts.hub or facts.url)
+    assert config.hf_hub_filename is None
 
 
 KERAS = [entry for entry in ENTRIES if entry.keras]

@@ -65,6 +65,13 @@ def test_weights_of_another_network_are_refused(network):
 def test_a_misspelled_source_is_answered_with_the_near_one():
     with pytest.raises(UnknownName, match="'builtin'"):
         weights.load("bultin", catalog.find("test_resnet"))
+    with pytest.raises(UnknownName, match="'builtin'"):
+        weights.source_of("bultin")
+
+
+@pytest.mark.parametrize(("value", "source"), [("hub", "hub"), ("random", "random"), ("./w.pth", "file")])
+def test_the_source_is_known_before_anything_is_read(value, source):
+    assert weights.source_of(value) == source
 
 
 def test_a_path_that_does_not_exist_is_missing():

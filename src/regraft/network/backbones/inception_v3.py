@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras, become
 from regraft.network.keras.layers import Layer, Layers
 
@@ -85,5 +85,6 @@ BACKBONES = (
         architecture="inception_v3",
         layers=_layers(),
         keras=Keras(adapt=_adapt, mode="tf", size=299),
+        facts=Facts(size=299, width=2048, parameters=21_785_568, licence="apache-2.0", hub="timm/inception_v3.tv_in1k"),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from regraft.network import POOLED
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras, become, set_epsilon
 from regraft.network.keras.layers import Layer, Layers
 
@@ -51,5 +51,17 @@ def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 
 
 
 BACKBONES = (
-    Backbone(name="mobilenet", architecture="mobilenetv1_100", layers=_layers(), keras=Keras(adapt=_adapt, mode="tf")),
+    Backbone(
+        name="mobilenet",
+        architecture="mobilenetv1_100",
+        layers=_layers(),
+        keras=Keras(adapt=_adapt, mode="tf"),
+        facts=Facts(
+            size=224,
+            width=1024,
+            parameters=3_206_976,
+            licence="apache-2.0",
+            hub="timm/mobilenetv1_100.ra4_e3600_r224_in1k",
+        ),
+    ),
 )

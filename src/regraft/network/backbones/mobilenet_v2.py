@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras, become, set_epsilon
 from regraft.network.keras.layers import Layer, Layers
 
@@ -57,6 +57,12 @@ def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 
 
 BACKBONES = (
     Backbone(
-        name="mobilenet_v2", architecture="mobilenetv2_100", layers=_layers(), keras=Keras(adapt=_adapt, mode="tf")
+        name="mobilenet_v2",
+        architecture="mobilenetv2_100",
+        layers=_layers(),
+        keras=Keras(adapt=_adapt, mode="tf"),
+        facts=Facts(
+            size=224, width=1280, parameters=2_223_872, licence="apache-2.0", hub="timm/mobilenetv2_100.ra_in1k"
+        ),
     ),
 )

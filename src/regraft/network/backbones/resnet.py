@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras, set_epsilon
 from regraft.network.keras.layers import Layer, Layers
 
@@ -55,5 +55,11 @@ def _adapt(network: Any, top: Literal["top", "notop"]) -> None:  # noqa: ARG001 
 
 
 BACKBONES = (
-    Backbone(name="resnet50", architecture="resnet50", layers=_layers(), keras=Keras(adapt=_adapt, mode="caffe")),
+    Backbone(
+        name="resnet50",
+        architecture="resnet50",
+        layers=_layers(),
+        keras=Keras(adapt=_adapt, mode="caffe"),
+        facts=Facts(size=224, width=2048, parameters=23_508_032, licence="apache-2.0", hub="timm/resnet50.a1_in1k"),
+    ),
 )

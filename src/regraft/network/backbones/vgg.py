@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from regraft.network import POOLED
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras
 from regraft.network.keras.layers import Layer, Layers
 
@@ -42,6 +42,15 @@ def _adapt(network: Any, top: Literal["top", "notop"]) -> None:
 
 
 BACKBONES = tuple(
-    Backbone(name=name, architecture=name, layers=_layers(convolutions), keras=Keras(adapt=_adapt, mode="caffe"))
-    for name, convolutions in (("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4)))
+    Backbone(
+        name=name,
+        architecture=name,
+        layers=_layers(convolutions),
+        keras=Keras(adapt=_adapt, mode="caffe"),
+        facts=Facts(size=224, width=4096, parameters=parameters, licence="bsd-3-clause", hub=f"timm/{name}.tv_in1k"),
+    )
+    for name, convolutions, parameters in (
+        ("vgg16", (2, 2, 3, 3, 3), 134_260_544),
+        ("vgg19", (2, 2, 4, 4, 4), 139_570_240),
+    )
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from regraft.network.backbones import Backbone
+from regraft.network.backbones import Backbone, Facts
 from regraft.network.keras.adapt import Keras, become, set_epsilon
 from regraft.network.keras.layers import Layer, Layers
+
+_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth"
 
 
 def _layers() -> tuple[Layer, ...]:
@@ -65,5 +67,6 @@ BACKBONES = (
         architecture="legacy_xception",
         layers=_layers(),
         keras=Keras(adapt=_adapt, mode="tf", size=299),
+        facts=Facts(size=299, width=2048, parameters=20_806_952, licence="apache-2.0", url=_URL),
     ),
 )

@@ -58,15 +58,19 @@ def load(value: str, backbone: Backbone, seed: int = 0) -> Weights:
     Raises WeightsMissing if they are not on this machine and can't be fetched, RefusedFile if they are damaged or for
     another network, UnknownName for a word that is none of these.
     """
-    sources = _sources()
-    if value in sources:
-        source = value
-    elif is_path(value):
-        source = _PATH
-    else:
-        raise UnknownName.of("weights", value, sources, "A path works too, as ./NAME if it is a bare name.")
-    loaded: Weights = plugins.load(sys.modules[__name__], source).load(backbone, value, seed)
+    loaded: Weights = plugins.load(sys.modules[__name__], source_of(value)).load(backbone, value, seed)
     return loaded
+
+
+def source_of(value: str) -> str:
+    """Return the source that `--weights VALUE` means, "file" for a path; nothing is read.
+
+    Raises UnknownName if it is neither the name of a source nor a path.
+    """
+    sources = _sources()
+    if value not in sources and not is_path(value):
+        raise UnknownName.of("weights", value, sources, "A path works too, as ./NAME if it is a bare name.")
+    return value if value in sources else _PATH
 
 
 def is_path(value: str) -> bool:

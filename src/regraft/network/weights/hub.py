@@ -8,6 +8,7 @@ not answer is given up after seconds.
 from __future__ import annotations
 
 import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -46,14 +47,22 @@ def load(backbone: Backbone, where: str = "hub", seed: int = 0) -> Weights:  # n
 
 def find(backbone: Backbone) -> Path | None:
     """Return the file in the cache that holds timm's pretrained weights of a backbone; None if there is none."""
+    facts = backbone.facts
+    if facts:
+        return _find(facts.hub, facts.url, _file_names(None))
+    config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
+    return _find(config.hf_hub_id or "", config.url or "", _file_names(config.hf_hub_filename))
+
+
+def _find(hub: str, url: str | tuple[str, str], names: list[str]) -> Path | None:
+    """Return the first of these files of a repository that is in the hub's cache, or a URL's file in torch's."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = import_timm().models.get_pretrained_cfg(backbone.timm_name)
-    if not config.hf_hub_id:
-        checkpoint = _checkpoints() / _url_name(config.url) if config.url else None
-        return checkpoint if checkpoint and checkpoint.is_file() else None
-    repository, _, revision = config.hf_hub_id.partition("@")
-    for name in _file_names(config):
+    if not hub:
+        checkpoint = _checkpoints() / _url_name(url)
+        return checkpoint if url and checkpoint.is_file() else None
+    repository, _, revision = hub.partition("@")
+    for name in names:
         path = try_to_load_from_cache(repository, name, revision=revision or None)
         if isinstance(path, str):
             return Path(path)
@@ -101,7 +110,7 @@ def _from_hub(config: Any) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
     repository, _, revision = config.hf_hub_id.partition("@")
-    names = _file_names(config)
+    names = _file_names(config.hf_hub_filename)
     _check_answers(hf_hub_url(repository, names[0], revision=revision or None))
     for name in names:
         try:
@@ -130,9 +139,12 @@ def _check_answers(url: str) -> None:
         raise OSError(f"{urllib.parse.urlsplit(url).hostname} does not answer ({error.reason})") from error
 
 
-def _file_names(config: Any) -> list[str]:
-    """Return the names that timm looks for in a hub's repository, in its order: safetensors first."""
-    name = config.hf_hub_filename or "pytorch_model.bin"
+def _file_names(filename: str | None) -> list[str]:
+    """Return the names that timm looks for in a hub's repository, in its order: safetensors first.
+
+    filename: timm's `hf_hub_filename` of the weights; None for most.
+    """
+    name = filename or "pytorch_model.bin"
     safe = {"pytorch_model.bin": "model", "open_clip_pytorch_model.bin": "open_clip_model"}
     stem = safe.get(name, name.removesuffix(".bin"))
     return [f"{stem}.safetensors", name] if name.endswith(".bin") else [name]
@@ -140,7 +152,7 @@ def _file_names(config: Any) -> list[str]:
 
 def _files(config: Any) -> list[str]:
     if config.hf_hub_id:
-        return [f"{config.hf_hub_id}/{name}" for name in _file_names(config)]
+        return [f"{config.hf_hub_id}/{name}" for name in _file_names(config.hf_hub_filename)]
     return [_url_name(config.url)]
 
 
@@ -150,9 +162,12 @@ def _url_name(url: str | tuple[str, str]) -> str:
 
 
 def _checkpoints() -> Path:
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    """Return the folder of torch's cache, by its own rule where torch is not imported yet."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints"
 
 
 def _hub_cache() -> Path:
