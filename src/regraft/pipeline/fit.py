@@ -127,7 +127,7 @@ def _train(
     )
 
 
-def about_tail(trunk: Trunk) -> dict[str, bool]:
+def about_tail(trunk: Trunk) -> dict[str, Any]:
     """Return what the training of a tail must know of its trunk."""
     fine = trunk.choice.precision == "float32"
     return {"pretrained": bool(trunk.recipe.weights["pretrained"]), "bfloat16": fast_bfloat16() and not fine}

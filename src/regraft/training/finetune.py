@@ -30,6 +30,7 @@ from regraft.training import tail as tails
 from regraft.training.checkpoint import Tensors
 from regraft.training.examples import Examples, check
 from regraft.training.history import Fitted, History, Measured
+from regraft.training.hooks import Hooks
 from regraft.training.losses import Loss
 from regraft.training.options import FitOptions
 
@@ -85,6 +86,7 @@ class _Run:
     options: FitOptions
     loss: Loss  # that judges
     bfloat16: bool
+    hooks: Hooks | None
     history: History = field(default_factory=History)
     done: list[Phase] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)  # after the best phase
@@ -145,6 +147,7 @@ def fit(
     bfloat16: bool = False,
     checkpoint: Path | None = None,
     start: nn.Sequential | None = None,
+    hooks: Hooks | None = None,
 ) -> Fitted:
     """Train a head on top of `tail`, and `tail` itself, in place, as `plan` says; `Fitted.module` is the two in a row.
 
@@ -154,6 +157,7 @@ def fit(
     checkpoint: a file that keeps the state of the tail's phase between epochs. The head's, which takes about as long
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
+    hooks:      called between the epochs of both phases.
 
     `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, see `nearest`;
     `Fitted.correct` says for each phase which of the judging rows were right.
@@ -165,7 +169,7 @@ def fit(
     names = plan(options, pretrained=pretrained, trained=start is not None)
     loss = losses.of(options, train.labels)
     module = tails.build(tail, shape, loss.outputs(n_classes), options)
-    run = _Run(module, train, validation, options, loss, bfloat16)
+    run = _Run(module, train, validation, options, loss, bfloat16, hooks)
     if start is not None:
         _take_over(module, start)
         _end(run, _judged(run, "start", module, validation or train))
@@ -197,7 +201,7 @@ def _fit_head(run: _Run, n_classes: int) -> None:
     begin = {"start": own} if run.done and head.NEEDS_HELD_OUT else {}
     choosing = held if head.NEEDS_HELD_OUT else None
     try:
-        fitted = head.fit(train, choosing, n_classes, options.head_settings, options, **begin)
+        fitted = head.fit(train, choosing, n_classes, options.head_settings, options, hooks=run.hooks, **begin)
     except Diverged as error:
         own.load_state_dict(error.kept.module.state_dict())
         error.kept = Fitted.of_module(run.module.eval(), error.kept.history, error.kept.chosen)
@@ -213,7 +217,12 @@ def _fit_head(run: _Run, n_classes: int) -> None:
 
 def _train_tail(run: _Run, checkpoint: Path | None, *, pretrained: bool) -> None:
     """Train the tail and the head together; whether or not that diverges, judge what it came to."""
-    told: dict[str, Any] = {"pretrained": pretrained, "bfloat16": run.bfloat16, "checkpoint": checkpoint}
+    told: dict[str, Any] = {
+        "pretrained": pretrained,
+        "bfloat16": run.bfloat16,
+        "checkpoint": checkpoint,
+        "hooks": run.hooks,
+    }
     before, diverged = checkpoints.weights(run.module), None
     try:
         run.history = tails.train(run.module, run.train, run.validation, run.options, start=run.history, **told)

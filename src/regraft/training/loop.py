@@ -27,6 +27,7 @@ from regraft.training import early_stopping, losses, mixed_precision, optimizers
 from regraft.training.checkpoint import State
 from regraft.training.examples import Examples, Inputs, ahead, batch_rows
 from regraft.training.history import Fitted, History, Measured
+from regraft.training.hooks import Hooks, TrainingState
 from regraft.training.losses import Loss
 from regraft.training.optimizers import Group
 from regraft.training.options import FitOptions
@@ -49,6 +50,7 @@ def train(
     groups: Sequence[Group] | None = None,
     start: History | None = None,
     phase: str = "head",
+    hooks: Hooks | None = None,
 ) -> History:
     """Train parameters of `module`; its best epoch's weights are what it ends with.
 
@@ -62,6 +64,7 @@ def train(
     start:      what earlier phases measured. The History begins with its rows and counts its epochs on; the options,
                 the schedule and the best epoch are of this phase alone.
     phase:      what the History calls this phase, "head" or "tail".
+    hooks:      called between the epochs.
 
     A group is frozen before its epoch, and BatchNorm that is frozen keeps its statistics. Small inputs are read into
     memory once; of larger ones the next batch is read while a step is taken.
@@ -87,20 +90,40 @@ def train(
     )
     train, validation = train.in_memory(), validation and validation.in_memory()
     keeper = checkpoints.resume(checkpoint, state, train, validation) if checkpoint else None
-    shape = (options.rows_a_step(len(train)), *train.shape)
+    hooks = hooks or Hooks()
+    hooks.on_train_begin(_seen(state))
     try:
-        with progress(f"training the {phase}", state.epoch_steps * options.epochs) as advance, _threads(shape):
-            advance(state.epoch_steps * (history.epochs - history.before))
-            while not early_stopping.reason(history, options):
-                epoch(state, train, validation, advance)
-                if keeper:
-                    keeper.keep(state, last=early_stopping.reason(history, options) is not None)
+        reason = _epochs(state, train, validation, keeper, hooks)
     finally:
         module.load_state_dict(state.best)
         module.eval()
-    why = early_stopping.reason(history, options)
-    log.info("Stopped after epoch %d: %s. Epoch %d is the best and kept.", history.epochs, why, history.best_epoch)
+    log.info("Stopped after epoch %d: %s. Epoch %d is the best and kept.", history.epochs, reason, history.best_epoch)
+    hooks.on_train_end(_seen(state))
     return history
+
+
+def _epochs(
+    state: State, train: Examples, validation: Examples | None, keeper: checkpoints.Keeper | None, hooks: Hooks
+) -> str:
+    """Train epoch after epoch; return why no more."""
+    history, options = state.history, state.options
+    shape = (options.rows_a_step(len(train)), *train.shape)
+    reason = early_stopping.reason(history, options)
+    with progress(f"training the {state.phase}", state.epoch_steps * options.epochs) as advance, _threads(shape):
+        advance(state.epoch_steps * (history.epochs - history.before))
+        while reason is None:
+            hooks.on_epoch_begin(_seen(state, history.epochs + 1))
+            epoch(state, train, validation, advance)
+            reason = early_stopping.reason(history, options)
+            if hooks.on_epoch_end(_seen(state)):
+                reason = reason or "a hook asked for it"
+            if keeper:
+                keeper.keep(state, last=reason is not None)
+    return reason
+
+
+def _seen(state: State, epoch: int | None = None) -> TrainingState:
+    return TrainingState(state.phase, epoch or state.history.epochs, state.history, state.module)
 
 
 def begin(

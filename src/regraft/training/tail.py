@@ -26,6 +26,7 @@ from regraft.core.progress import Advance, log, progress
 from regraft.training import heads, loop, mixed_precision
 from regraft.training.examples import Examples
 from regraft.training.history import History
+from regraft.training.hooks import Hooks
 from regraft.training.lr_find import Sweep, lr_find
 from regraft.training.optimizers import Group
 from regraft.training.options import FitOptions
@@ -139,6 +140,7 @@ def train(
     bfloat16: bool = False,
     checkpoint: Path | None = None,
     start: History | None = None,
+    hooks: Hooks | None = None,
 ) -> History:
     """Train a tail and the head on top of it together by `loop.train`, with the options' rate and epochs for a tail.
 
@@ -169,6 +171,7 @@ def train(
             groups=found,
             start=start,
             phase="tail",
+            hooks=hooks,
         )
 
 

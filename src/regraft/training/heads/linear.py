@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regraft.training.examples import Examples
+    from regraft.training.hooks import Hooks
     from regraft.training.logistic_regression import Regressions
     from regraft.training.losses import Loss
     from regraft.training.options import FitOptions
@@ -85,6 +86,7 @@ def fit(
     fit_options: FitOptions,
     *,
     checkpoint: Path | None = None,  # noqa: ARG001 (all heads alike)
+    hooks: Hooks | None = None,  # noqa: ARG001 (all heads alike)
 ) -> Fitted:
     """Return the regression, its strength of regularisation chosen unless the options give it.
 
@@ -94,7 +96,7 @@ def fit(
     WORSE levels in a row are no better. The rows that judge are images as they are, never views.
 
     What is minimised, and judged by, is the loss of the options: with `balance`, as weights or oversampling, a class
-    counts the more the rarer it is. `checkpoint` is not used: there is nothing between start and end to come back to.
+    counts the more the rarer it is. `checkpoint` and `hooks` are not used: there are no epochs.
     Raises DataError for a class without a training row, or inputs that are not finite; UsageError for a loss that
     does not fit the labels.
     """

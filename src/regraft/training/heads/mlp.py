@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regraft.training.examples import Examples
+    from regraft.training.hooks import Hooks
     from regraft.training.options import FitOptions
 
 
@@ -86,6 +87,7 @@ def fit(
     fit_options: FitOptions,
     *,
     checkpoint: Path | None = None,
+    hooks: Hooks | None = None,
     start: nn.Module | None = None,
 ) -> Fitted:
     """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
@@ -96,7 +98,7 @@ def fit(
 
     module, body, train, validation = prepare(train, validation, n_classes, options, fit_options, start)
     try:
-        history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint)
+        history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint, hooks=hooks)
     except Diverged as error:
         error.kept = error.kept and Fitted.by_epochs(module.eval(), error.kept.history)
         raise
