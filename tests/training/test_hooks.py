@@ -123,7 +123,7 @@ def test_a_resumed_run_calls_hooks_for_the_epochs_that_it_trains_and_ends_as_the
 def test_a_training_that_diverges_has_no_end_for_a_hook():
     hooks, large = Recorder(), Examples(blobs().inputs * np.float32(1e30), blobs().labels)
     with pytest.raises(Diverged):
-        loop.train(untrained(), large, None, FitOptions(learning_rate=1e6), hooks=hooks)
+        loop.train(untrained(), large, None, FitOptions(learning_rate=1e6, optimizer="sgd"), hooks=hooks)
     assert hooks.calls[-1][0] == "epoch begins"
 
 
