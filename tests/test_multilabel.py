@@ -112,7 +112,7 @@ def test_the_dense_head_learns_several_labels_too(table, tmp_path):
     assert found.model.head(found.model.head[0].mean[None]).shape == (1, 3)
 
 
-def test_lists_and_frames_say_it_by_lists(table):
+def test_lists_and_frames_hold_a_list_of_labels_for_each_image(table):
     pandas = pytest.importorskip("pandas")
     paths = [table.parent / f"{number}.png" for number in range(16)]
     labels = [list(names) for names in SETS * 2]
@@ -121,7 +121,7 @@ def test_lists_and_frames_say_it_by_lists(table):
     for column in (labels, ["|".join(names) for names in labels]):
         frame = pandas.DataFrame({"path": paths, "labels": column})
         assert [row.labels for row in regraft.read(frame)] == [row.labels for row in index]
-    with pytest.raises(DataError, match="a list for each, or for none"):
+    with pytest.raises(DataError, match="expected lists for all paths or for none"):
         regraft.read(paths[:2], [["red"], "red"])
 
 
@@ -130,7 +130,7 @@ def test_what_does_not_go_with_several_labels_is_refused(table, tmp_path):
         with pytest.raises(UsageError, match=named):
             regraft.train(table, tmp_path / "model", **SMALL, **options)
     (tmp_path / "both.csv").write_text("path,label,labels\n")
-    with pytest.raises(DataError, match="label and labels are both there"):
+    with pytest.raises(DataError, match="both columns label and labels exist"):
         regraft.read(tmp_path / "both.csv")
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from regraft.core.errors import DataError, UnknownName, UsageError
+from regraft.data.index import Index
 from regraft.data.read import ReadOptions, check_broken, read, read_inputs
 
 
@@ -85,10 +86,10 @@ def test_what_is_meant_to_be_an_image_is_broken_and_other_files_are_ignored(phot
             "empty": b"",
         },
     )
-    found = {path: status for path, (status, _) in outcome(read(photos)).items() if not path[4].isdigit()}
+    outcomes = {path: status for path, (status, _) in outcome(read(photos)).items() if not path[4].isdigit()}
     ignored = {"notes.txt", "labels.csv", "film.mp4", ".hidden.jpg", "Thumbs.db"}
-    assert {path.removeprefix("cat/") for path, status in found.items() if status == "ignored"} == ignored
-    assert {status for path, status in found.items() if path.removeprefix("cat/") not in ignored} == {"broken"}
+    assert {path.removeprefix("cat/") for path, status in outcomes.items() if status == "ignored"} == ignored
+    assert {status for path, status in outcomes.items() if path.removeprefix("cat/") not in ignored} == {"broken"}
 
 
 def test_every_ignored_or_broken_row_says_why(photos):
@@ -97,22 +98,22 @@ def test_every_ignored_or_broken_row_says_why(photos):
         {"a.jpg": b"", "b.jpg": b"text", "c.txt": b"text", ".d": b"", "e.jpg": b"%!PS-Adobe-3.0 EPSF-3.0"},
     )
     (photos / "cat" / "gone.jpg").symlink_to(photos / "nowhere.jpg")
-    found = outcome(read(photos))
-    assert found["cat/a.jpg"] == ("broken", "empty file")
-    assert found["cat/b.jpg"][1].startswith("not an image that is read here")
-    assert found["cat/c.txt"] == ("ignored", "not an image")
-    assert found["cat/.d"] == ("ignored", "hidden or system file")
-    assert found["cat/e.jpg"] == ("broken", "EPS is not read; convert it to JPEG or PNG")
-    assert found["cat/gone.jpg"] == ("broken", "No such file or directory")
+    outcomes = outcome(read(photos))
+    assert outcomes["cat/a.jpg"] == ("broken", "empty file")
+    assert outcomes["cat/b.jpg"][1].startswith("not an image that is read here")
+    assert outcomes["cat/c.txt"] == ("ignored", "not an image")
+    assert outcomes["cat/.d"] == ("ignored", "hidden or system file")
+    assert outcomes["cat/e.jpg"] == ("broken", "EPS is not read; convert it to JPEG or PNG")
+    assert outcomes["cat/gone.jpg"] == ("broken", "No such file or directory")
 
 
 def test_a_huge_file_is_broken_by_an_image_name_and_ignored_otherwise(photos):
     for name in ("film.avi", "huge.png"):
         with (photos / "cat" / name).open("wb") as file:
             file.truncate(2**30)
-    found = outcome(read(photos))
-    assert found["cat/film.avi"] == ("ignored", "not an image (larger than 512 MiB)")
-    assert found["cat/huge.png"] == ("broken", "larger than 512 MiB")
+    outcomes = outcome(read(photos))
+    assert outcomes["cat/film.avi"] == ("ignored", "not an image (larger than 512 MiB)")
+    assert outcomes["cat/huge.png"] == ("broken", "larger than 512 MiB")
 
 
 @pytest.fixture
@@ -122,10 +123,10 @@ def conflicting(photos):
 
 
 def test_a_picture_under_two_labels_is_ignored_with_all_its_copies_each_naming_another(conflicting):
-    found = outcome(read(conflicting))
-    assert found["cat/a.png"] == ("ignored", "the same picture is labelled 'dog' in dog/c.png")
-    assert found["cat/b.png"] == ("ignored", "the same picture is labelled 'dog' in dog/c.png")
-    assert found["dog/c.png"] == ("ignored", "the same picture is labelled 'cat' in cat/a.png")
+    outcomes = outcome(read(conflicting))
+    assert outcomes["cat/a.png"] == ("ignored", "the same picture is labelled 'dog' in dog/c.png")
+    assert outcomes["cat/b.png"] == ("ignored", "the same picture is labelled 'dog' in dog/c.png")
+    assert outcomes["dog/c.png"] == ("ignored", "the same picture is labelled 'cat' in cat/a.png")
 
 
 def test_copies_within_one_label_stay(photos):
@@ -172,14 +173,14 @@ def test_a_file_that_a_list_names_is_meant_to_be_an_image(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("gone", None, "There is no .*gone. Expected one folder per class"),
-        ("page.zip", b"<!DOCTYPE html>", "no zip, tar or tar.gz archive by its bytes"),
-        ("1.png", picture(1), "is no folder"),
+        ("gone", None, "No such file or folder: .*gone. Expected one folder per class"),
+        ("page.zip", b"<!DOCTYPE html>", "not a zip, tar or tar.gz archive by its bytes"),
+        ("1.png", picture(1), "is not a folder"),
         ("long" * 2000, None, "can't be read: File name too long"),
-        ("nul\0", None, "There is no "),
+        ("nul\0", None, "No such file or folder: "),
     ],
 )
-def test_a_path_that_is_no_source_is_refused_with_what_would_work(tmp_path, name, content, message):
+def test_a_path_that_is_not_a_source_is_refused_with_what_would_work(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -191,6 +192,41 @@ def test_lists_and_labels_belong_together(photos):
         read([photos / "cat/0.jpg"])
     with pytest.raises(DataError, match="expected a list of paths"):
         read(photos, ["cat"])
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "message"),
+    [
+        (5, None, r"The source is 5 \(int\); expected the path of a folder"),
+        (None, None, r"The source is None \(NoneType\)"),
+        (b"photos", None, r"The source is b'photos' \(bytes\)"),
+        (["a", 3], ["x", "y"], r"Path number 1 is 3 \(int\); expected the path of an image"),
+        (["a"], 5, r"The labels are 5 \(int\); expected a list with one label for each path"),
+        (pd.DataFrame({"path": [], "label": []}), [1], "Labels were given together with the DataFrame"),
+        (Index(()), [1], r"The source is <Index of .* \(Index\)"),
+        (range(10**6), None, "without labels"),
+    ],
+)
+def test_a_source_of_another_type_is_refused_in_one_line(source, labels, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(source, labels)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("inputs", [5, None, b"a.jpg", ["a.jpg", 3], [None]])
+def test_inputs_of_another_type_are_refused_in_one_line(inputs):
+    with pytest.raises(DataError, match=r"expected (the path of an image|paths of images), "):
+        read_inputs(inputs)
+
+
+def test_one_path_is_one_input(photos):
+    for path in (photos / "cat/0.jpg", str(photos / "cat/0.jpg")):
+        assert [row.status for row in read_inputs(path)] == ["used"]
+
+
+def test_an_index_is_read_as_it_is(photos):
+    index = read(photos)
+    assert read(index) is index
 
 
 def test_options_check_themselves():
@@ -231,7 +267,7 @@ def test_a_long_list_of_broken_files_is_cut(photos):
 
 def test_an_index_with_nothing_to_use_is_refused_with_reasons(tmp_path):
     index = read(write(tmp_path, {"cat/notes.txt": b"text"}))
-    with pytest.raises(DataError, match=r"left to use:\n  cat/notes.txt: not an image"):
+    with pytest.raises(DataError, match=r"No usable image in .*:\n  cat/notes.txt: not an image"):
         check_broken(index, 1)
 
 
@@ -257,11 +293,11 @@ def test_inputs_to_predict_keep_their_order_and_each_has_a_row(photos, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
-def test_inputs_that_can_not_be_looked_at_are_broken_and_never_wait(tmp_path):
+def test_inputs_that_can_not_be_read_are_broken_and_never_wait(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     index = read_inputs([tmp_path / "pipe.jpg", "long" * 2000, "nul\0"])
     assert [row.reason for row in index] == ["not a regular file", "File name too long", "null byte in its path"]
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         read(tmp_path / "pipe.jpg")
 
 
@@ -270,7 +306,7 @@ def test_no_inputs_give_an_empty_index():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no names that are not text")
-def test_names_that_are_no_text_can_be_written_as_json(tmp_path):
+def test_names_that_are_not_text_can_be_written_as_json(tmp_path):
     try:
         write(tmp_path, {os.fsdecode(b"cat/\xff.png"): picture(1), "cat/😀\n.png": picture(2)})
     except OSError:

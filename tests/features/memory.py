@@ -43,6 +43,9 @@ class Memory:
             raise self.error
         return self.content
 
+    def stamp(self):
+        return 0
+
     @classmethod
     def forget(cls):
         cls.read_names.clear()

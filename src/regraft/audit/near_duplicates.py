@@ -141,6 +141,6 @@ def _thumbnails(rows: Sequence[Row], numbers: Sequence[int]) -> dict[int, Thumbn
 
 def _thumbnail(row: Row) -> Thumbnail | None:
     try:
-        return similarity.thumbnail(decode(row.location.read(), least=similarity.SIDE))
+        return similarity.thumbnail(decode(row.location.read(), min_side=similarity.SIDE))
     except (OSError, ValueError, BrokenImage):
         return None

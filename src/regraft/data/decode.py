@@ -1,8 +1,9 @@
-"""Bytes to upright 8-bit RGB, by one written rule for each kind of image.
+"""From bytes to upright 8-bit RGB, by one written rule for each kind of image.
 
 The bytes of one file enter, an array of (height, width, 3) leaves, or
 BrokenImage with a short reason. Resizing and normalising are left to
-`features/preprocess`. What a file is, its first bytes say, never its name.
+`network/preprocess`. A file's format is decided by its first bytes, never by
+its name (see `formats`).
 
 | what is stored                 | what comes out                                                    |
 |--------------------------------|-------------------------------------------------------------------|
@@ -10,28 +11,28 @@ BrokenImage with a short reason. Resizing and normalising are left to
 | EXIF orientation 1 to 8        | turned upright; damaged EXIF is taken as 1                        |
 | 1 bit, grey                    | three equal channels                                              |
 | palette                        | its colours                                                       |
-| alpha, transparent colour      | laid on white: round((a·colour + (255-a)·255) / 255)              |
+| alpha, transparent colour      | composited on white: round((a·colour + (255-a)·255) / 255)        |
 | premultiplied alpha            | the same, after dividing by alpha                                 |
-| CMYK, YCCK                     | (255-C)(255-K)/255 …; Adobe's inverted files are turned back      |
+| CMYK, YCCK                     | (255-C)(255-K)/255 …; Adobe's inverted files are inverted back    |
 | YCbCr, Lab                     | JFIF's formula; Lab (D50) to sRGB by LittleCMS                    |
 | 16-bit grey                    | round(v / 257); 12-bit: round(v · 255 / 4095)                     |
 | 16-bit colour                  | its high byte, as Pillow reads it                                 |
 | 32-bit integers and floats     | the smallest of 0…1 (floats only), 0…255, 0…65535 that holds all  |
-|                                | values becomes 0…255; else the image's own least to greatest do   |
+|                                | values becomes 0…255; else the image's own minimum to maximum     |
 | floats with NaN or infinity    | broken                                                            |
 | an embedded colour profile     | not applied                                                       |
-| a JPEG, if `least` is given    | 1/8, 1/4 or 1/2 of its size: the smallest that both sides can be  |
-|                                | divided by and that leaves them `least` pixels                    |
+| a JPEG, if `min_side` is given | 1/8, 1/4 or 1/2 of its size: the smallest by which both sides are |
+|                                | divisible and that leaves them `min_side` pixels                  |
 
-Refused before any pixel is read: more than MAX_PIXELS, zero-sized, a damaged
-header, any other format. A file that is cut short is broken unless every pixel
-was there; so is a PNG with a wrong checksum. JPEG has no checksum: damage in
-its middle that the decompressor accepts can't be seen.
+Refused before any pixel is decoded: more than MAX_PIXELS, no pixels, a damaged
+header, any other format. A file that is cut short is broken unless it holds
+every pixel; so is a PNG with a wrong checksum. JPEG has no checksum: damage in
+its middle that the decompressor accepts is not detected.
 
-Pillow reads every header and most pixels; those of a JPEG that libjpeg-turbo
-finds nothing to remark on come from libjpeg-turbo itself, the same ones sooner.
+Pillow reads every header and most pixels. A JPEG that libjpeg-turbo decodes
+without a warning is decoded by it directly: the same pixels, faster.
 
-Every function here may be called from several threads at once.
+Every function here is thread-safe.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from regraft.data import formats
 
 DECODE_RULES = 2  # part of the store's key: raise it whenever a pixel may come out differently
 
-MAX_PIXELS = 178_956_970  # Pillow's own error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
+MAX_PIXELS = 178_956_970  # Pillow's default error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
 
 BACKGROUND = (255, 255, 255)
 
@@ -67,11 +68,11 @@ Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
 class BrokenImage(Exception):
-    """The bytes are no image that is read here, or a damaged one; the text is the reason, on one line."""
+    """The bytes are not an image that is read here, or a damaged one; the text is the reason, on one line."""
 
 
 def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Return the format and the (width, height) that the header states, upright or not; no pixel is decoded.
+    """Return the format and the (width, height) in the header, as stored; no pixel is decoded.
 
     Raises BrokenImage for a format that is not read, a damaged header, or more than MAX_PIXELS.
     """
@@ -79,13 +80,13 @@ def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
         return kind, image.size
 
 
-def decode(data: bytes, least: int = 0) -> NDArray[np.uint8]:
+def decode(data: bytes, min_side: int = 0) -> NDArray[np.uint8]:
     """Return the image in `data` upright, by the rules above: (height, width, 3), red, green, blue, in C order.
 
-    least: the pixels that the shorter side of a JPEG keeps where it is decoded at less than its size, which is
-           sooner done; 0 for the whole size.
-    Raises BrokenImage if anything is wrong with it, and UsageError if the program has told Pillow to
-    accept truncated images (a global of Pillow's, which is not changed here behind the program's back).
+    min_side: the pixels that a JPEG's shorter side keeps if it is decoded at a smaller scale, which is faster; 0 for
+              the full size.
+    Raises BrokenImage if anything is wrong with the image, and UsageError if the program has told Pillow to accept
+    truncated images (a global of Pillow's, which is not silently changed here).
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
@@ -93,13 +94,13 @@ def decode(data: bytes, least: int = 0) -> NDArray[np.uint8]:
             "so that a truncated image is not half-used. Set it to False."
         )
     with _reading(data) as (kind, image):
-        pixels = _by_turbo(data, image, least) if kind == "JPEG" else None
+        pixels = _decode_jpeg(data, image, min_side) if kind == "JPEG" else None
         if pixels is None:
-            pixels = np.array(_by_pillow(data, image))
-        return _upright(pixels, _orientation(image))  # a TIFF was turned when it was loaded, and says 1 now
+            pixels = np.array(_decode_pillow(data, image))
+        return _upright(pixels, _orientation(image))  # Pillow turns a TIFF when it loads it, and sets 1
 
 
-# Opening, and turning every kind of failure into a reason
+# Opening; every kind of failure becomes a reason
 
 
 @contextlib.contextmanager
@@ -112,7 +113,7 @@ def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
             yield kind, image
     except BrokenImage:
         raise
-    except Exception as error:  # Pillow's plug-ins raise nearly every kind at damaged files
+    except Exception as error:  # Pillow's plug-ins raise nearly every type for damaged files
         raise BrokenImage(_reason(kind, error)) from error
 
 
@@ -133,50 +134,50 @@ def _opener(name: str) -> Opener:
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise BrokenImage(f"it has no pixels ({width} x {height})")
+        raise BrokenImage(f"the image has no pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
         raise BrokenImage(
-            f"{width} x {height} pixels are more than the {MAX_PIXELS:,} that are accepted; make it smaller"
+            f"{width} x {height} pixels are more than the accepted {MAX_PIXELS:,}; make the image smaller"
         )
 
 
 def _reason(kind: str, error: Exception) -> str:
-    """Return one line without memory addresses, so that the same file has the same reason every time."""
+    """Return one line, without memory addresses: the same file has the same reason every time."""
     if isinstance(error, MemoryError):
         return f"not enough memory for this {kind}"
-    if isinstance(error, Image.DecompressionBombError):  # of a frame, or of a limit that the program has lowered
-        return f"the {kind} has more pixels than are accepted"
+    if isinstance(error, Image.DecompressionBombError):  # by a later frame, or by a limit that the program has lowered
+        return f"the {kind} has more pixels than accepted"
     if not isinstance(error, OSError | SyntaxError | ValueError) or error.__cause__:
-        return f"the {kind} is damaged"  # the text of an IndexError, say, tells a user nothing
+        return f"the {kind} is damaged"  # the text of, say, an IndexError is of no use to a user
     text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "", str(error))
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())[:150]
     return f"the {kind} can't be read: {text}" if text else f"the {kind} is damaged"
 
 
-# Pillow's warnings are kept from the user: what is wrong with a file is said by its reason. `catch_warnings`
-# swaps a list of the whole process and is not safe in threads, so this filter is put in front once and stays.
+# Pillow's warnings are hidden: what is wrong with a file is in its reason. `catch_warnings` replaces a list of the
+# whole process and is not thread-safe, so this filter is inserted once and stays.
 _FILTER: Any = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its log lines go to stderr when no one listens
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its log lines go to stderr if nothing handles them
 
 
 def _quiet() -> None:
     filters = cast("list[Any]", warnings.filters)
-    if not filters or filters[0] != _FILTER:  # the program may have put others in front
+    if not filters or filters[0] != _FILTER:  # the program may have inserted others before it
         filters.insert(0, _FILTER)
 
 
 # Pixels
 
 
-def _by_turbo(data: bytes, image: ImageFile.ImageFile, least: int) -> NDArray[np.uint8] | None:
-    """Return the pixels of a JPEG as stored; None, for Pillow to judge: inks, and all that brings as much as a warning.
+def _decode_jpeg(data: bytes, image: ImageFile.ImageFile, min_side: int) -> NDArray[np.uint8] | None:
+    """Return a JPEG's pixels as stored; None, for Pillow to decide: CMYK, and whatever causes even a warning.
 
-    The buffer is of the size that Pillow found in the header and that was checked; a larger image does not fit.
+    The buffer has the size that Pillow read from the header and that was checked; a larger image does not fit.
     """
     if image.mode not in ("RGB", "L"):
         return None
-    scale = _scale(image.size, least)
+    scale = _scale(image.size, min_side)
     width, height = (side // scale for side in image.size)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -187,18 +188,18 @@ def _by_turbo(data: bytes, image: ImageFile.ImageFile, least: int) -> NDArray[np
     return pixels if pixels.shape == (height, width, 3) else None
 
 
-def _scale(size: tuple[int, int], least: int) -> int:
-    """Return the greatest of 8, 4 and 2 that divides both sides, so that no edge moves, and leaves them `least` pixels.
+def _scale(size: tuple[int, int], min_side: int) -> int:
+    """Return the largest of 8, 4 and 2 that divides both sides (no edge moves) and leaves them `min_side` pixels.
 
-    Other ratios take libjpeg-turbo longer than the whole size.
+    Other ratios take libjpeg-turbo longer than the full size.
     """
-    fits = (scale for scale in (8, 4, 2) if all(side % scale == 0 and side // scale >= least for side in size))
-    return next(fits, 1) if least > 0 else 1
+    fits = (scale for scale in (8, 4, 2) if all(side % scale == 0 and side // scale >= min_side for side in size))
+    return next(fits, 1) if min_side > 0 else 1
 
 
-def _by_pillow(data: bytes, image: ImageFile.ImageFile) -> Image.Image:
+def _decode_pillow(data: bytes, image: ImageFile.ImageFile) -> Image.Image:
     if image.format == "PNG":
-        PngImageFile(io.BytesIO(data)).verify()  # load() checks no pixel data's checksum
+        PngImageFile(io.BytesIO(data)).verify()  # load() checks no checksum of the pixels
     image = _with_key_colour(image)
     image.load()
     return _to_rgb(image)
@@ -216,16 +217,16 @@ def _on_background(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     colour = image.convert("RGBA")
-    page = Image.new("RGB", image.size, BACKGROUND)
-    page.paste(colour, mask=colour)
-    return page
+    background = Image.new("RGB", image.size, BACKGROUND)
+    background.paste(colour, mask=colour)
+    return background
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     top, inverted = 65535, False
     if isinstance(image, TiffImageFile):
         top = 2 ** image.tag_v2[Tag.BitsPerSample][0] - 1
-        inverted = image.tag_v2.get(Tag.PhotometricInterpretation) == 0  # white is 0; Pillow leaves it so
+        inverted = image.tag_v2.get(Tag.PhotometricInterpretation) == 0  # white is 0; Pillow does not invert it
     values = image.convert("I")  # the only mode with a table of 65,536 entries
     steps = np.rint(np.minimum(np.arange(65536), top) * (255 / top)).astype(int)
     grey = values.point((255 - steps if inverted else steps).tolist(), "L")
@@ -236,23 +237,23 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 def _from_32_bit(image: Image.Image) -> Image.Image:
     if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
-        raise BrokenImage("it holds values that are not finite numbers (NaN or infinity)")
-    least, greatest = _value_range(image)
-    scale = 255 / (greatest - least) if greatest > least else 0.0
+        raise BrokenImage("the image holds values that are not finite numbers (NaN or infinity)")
+    low, high = _value_range(image)
+    scale = 255 / (high - low) if high > low else 0.0
     # convert("L") cuts off decimals, hence 0.5
-    return image.convert("F").point(lambda value: value * scale + (0.5 - least * scale)).convert("L")
+    return image.convert("F").point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
 
 
 def _value_range(image: Image.Image) -> tuple[float, float]:
-    least, greatest = cast("tuple[float, float]", image.getextrema())
+    low, high = cast("tuple[float, float]", image.getextrema())
     for top in (1, 255, 65535) if image.mode == "F" else (255, 65535):
-        if least >= 0 and greatest <= top:
+        if low >= 0 and high <= top:
             return 0, top
-    return least, greatest
+    return low, high
 
 
 def _with_key_colour(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """Bring the transparent colour of a 16-bit RGB PNG to the 8 bits that Pillow reads its pixels in."""
+    """Convert the transparent colour of a 16-bit RGB PNG to 8 bits, as Pillow does with its pixels."""
     key = image.info.get("transparency")
     if isinstance(key, tuple) and image.tile and image.tile[0].args == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in key)
@@ -280,4 +281,4 @@ def _orientation(image: Image.Image) -> Any:
 def _upright(pixels: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
     if orientation not in _TURNS:
         return pixels
-    return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))  # sooner than NumPy's strides
+    return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))  # faster than NumPy's strides

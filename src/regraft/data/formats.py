@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: one table of all formats that are read, or refused by name.
+"""Which format a file has, by its first bytes: one table of all that are read, or refused by name.
 
 The first bytes of a file enter, its format leaves. `decode` reads what has a
 reader; `read` asks whether a file that can't be read is meant to be an image;
@@ -14,12 +14,12 @@ HEAD = 1024  # bytes of a file that are enough to recognise its format
 
 
 class Format(NamedTuple):
-    """One way in which files begin."""
+    """A file format and how to recognise it."""
 
     name: str
     signature: bytes  # a pattern of the first bytes; empty for a format that has none
     endings: str = ""  # of its files' names
-    reader: str = ""  # the class that reads its pixels; empty: it is refused
+    reader: str = ""  # the class that reads its pixels; empty: the format is refused
     kind: Literal["image", "document", "other"] = "image"  # a document may hold an image, or something else
 
     @property
@@ -33,17 +33,17 @@ class Format(NamedTuple):
 ZIP = Format("a ZIP archive", rb"PK(\x03\x04|\x05\x06)", kind="other")
 GZIP = Format("a gzip archive", rb"\x1f\x8b", kind="other")
 
-_TIFF = rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"  # the last two are wrong, and are met
+_TIFF = rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"  # the last two are wrong, but exist
 _SVG = rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg"
 _HTML = rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)"
 
-# The first that fits counts.
+# The first match counts.
 FORMATS = (
     Format("JPEG", rb"\xff\xd8\xff", "jpg jpeg jpe jfif", "PIL.JpegImagePlugin.JpegImageFile"),
     Format("PNG", rb"\x89PNG", "png apng", "PIL.PngImagePlugin.PngImageFile"),
     Format("WebP", rb"RIFF....WEBP", "webp", "PIL.WebPImagePlugin.WebPImageFile"),
     Format("BMP", rb"BM....\0\0\0\0", "bmp dib", "PIL.BmpImagePlugin.BmpImageFile"),
-    Format("BMP", rb"BM", "", "PIL.BmpImagePlugin.BmpImageFile", kind="other"),  # so may a text begin
+    Format("BMP", rb"BM", "", "PIL.BmpImagePlugin.BmpImageFile", kind="other"),  # a text may begin so, too
     Format("TIFF", _TIFF, "tif tiff cr2 dng nef", "PIL.TiffImagePlugin.TiffImageFile"),  # also cameras' raw files
     Format("GIF", rb"GIF8", "gif", "PIL.GifImagePlugin.GifImageFile"),
     Format("EPS", rb"%!PS-Adobe.{1,8}EPSF|\xc5\xd0\xd3\xc6", "eps"),
@@ -76,13 +76,13 @@ _IMAGE_NAME = re.compile(
 
 
 def recognise(data: bytes) -> Format | None:
-    """Return the format of a file by its first bytes, HEAD of them at most; None if it is none of FORMATS."""
+    """Return the format of a file by its first HEAD bytes; None if it is none of FORMATS."""
     head = data[:HEAD]
     return next((entry for signature, entry in _SIGNATURES if signature.match(head)), None)
 
 
 def refusal(data: bytes) -> str:
-    """Return why a file with these first bytes, that no reader fits, is not read."""
+    """Return why a file with these first bytes, for which there is no reader, is not read."""
     if not data:
         return "empty file"
     entry = recognise(data)
@@ -95,5 +95,5 @@ def readable() -> list[str]:
 
 
 def has_image_name(path: str) -> bool:
-    """Tell whether the name's ending is an image format's, read here or not."""
+    """Whether a file's name ends like an image format's, read here or not."""
     return _IMAGE_NAME.search(path) is not None

@@ -1,15 +1,16 @@
 """The index: which images there are, and for each its label, part, group and status.
 
-A source enters (see `sources/`), an immutable table leaves: one row per file,
-in the source's order, none missing. The pixels are not looked at here: that
-is left to `decode`, and what it finds comes back as rows marked broken.
+The files of a source enter (see `sources/`), an immutable table leaves: one
+row per file, in the source's order, none missing. Pixels are left to `decode`;
+the images that it can't decode come back as rows marked broken.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,7 +25,11 @@ class Location(Protocol):
     """Where the bytes of one image are: a file, a member of an archive."""
 
     def read(self) -> bytes:
-        """Return the image's bytes; raise OSError if they can't be had."""
+        """Return the image's bytes; raise OSError if they are not available."""
+        ...
+
+    def stamp(self) -> int:
+        """Return a number that changes whenever the bytes may have changed (sizes, times, checksums); 0 if unknown."""
         ...
 
 
@@ -35,8 +40,9 @@ class Row:
     path: str  # as the user knows it, e.g. "train/cat/1.jpg", always with "/"
     location: Location
     id: str = ""  # sha256 of the bytes in hex; "" if they were not read
+    stamp: int = dataclasses.field(default=0, compare=False)  # of the location, before the bytes were read
     label: str | None = None
-    labels: tuple[str, ...] | None = None  # where an image may have several, or none; `label` is then all in one text
+    labels: tuple[str, ...] | None = None  # multilabel: any number of them; `label` is then all of them in one text
     part: str | None = None  # one of PARTS
     group: str | None = None  # rows of one group stay on one side of a split
     status: Status = "used"
@@ -46,8 +52,17 @@ class Row:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes that the image belongs to: one, or where an image may have several labels any number."""
+        """The classes that the image belongs to: one, or for multilabel images any number."""
         return self.labels if self.labels is not None else () if self.label is None else (self.label,)
+
+    def has_changed(self, data: bytes) -> bool:
+        """Whether `data`, just read from the location, differs from the bytes that `id` was computed of.
+
+        It is hashed again only if the location's stamp has changed, or was unknown.
+        """
+        if self.stamp and self.location.stamp() == self.stamp:
+            return False
+        return hashlib.sha256(data).hexdigest() != self.id
 
     def marked(self, status: Status, reason: str) -> Row:
         """Return the row with another status and its reason."""
@@ -66,7 +81,7 @@ class Index:
     name: str = ""
 
     def __repr__(self) -> str:
-        """Return one line, for a session."""
+        """Return one line, for an interactive session."""
         parts = "".join(f", {len(rows)} {part}" for part in PARTS if (rows := self.part(part)))
         left_out = f"{len(self.ignored)} ignored, {len(self.broken)} broken"
         return f"<Index of {self.name}: {len(self.used)} used{parts}, {left_out}, {len(self.classes)} classes>"
@@ -85,12 +100,12 @@ class Index:
         """Return the same index with other rows."""
         return dataclasses.replace(self, rows=tuple(rows))
 
-    def mark_broken(self, reasons: dict[str, str]) -> Index:
-        """Return the index with the used rows whose id is in `reasons` marked as broken."""
-        return self.with_rows(
-            row.marked("broken", reasons[row.id]) if row.status == "used" and row.id in reasons else row
-            for row in self.rows
-        )
+    def mark_broken(self, reasons: Mapping[str, str]) -> Index:
+        """Return the index with used rows marked as broken.
+
+        reasons: by the path of one row, or by the id of all rows with the same bytes.
+        """
+        return self.with_rows(_marked_broken(row, reasons) for row in self.rows)
 
     @property
     def used(self) -> Index:
@@ -128,7 +143,7 @@ class Index:
 
     @property
     def multilabel(self) -> bool:
-        """Whether an image may have several labels."""
+        """Whether an image may have any number of labels, from none to all."""
         return any(row.labels is not None for row in self.rows)
 
     @property
@@ -143,7 +158,7 @@ class Index:
         return {label: counts[label] for label in sorted(counts)}
 
     def label_codes(self, classes: Sequence[str]) -> list[int]:
-        """Return each row's label as its place in `classes`; raise DataError for a label that is not there."""
+        """Return each row's label as its index in `classes`; raise DataError for a label that is not among them."""
         codes = {label: code for code, label in enumerate(classes)}
         for row in self.rows:
             if row.label not in codes:
@@ -151,8 +166,13 @@ class Index:
         return [codes[row.label] for row in self.rows if row.label is not None]
 
     def label_flags(self, classes: Sequence[str]) -> list[list[bool]]:
-        """Return for each row which of `classes` it has; raise DataError for a label that is not there."""
+        """Return for each row which of `classes` it has; raise DataError for a label that is not among them."""
         for row in self.rows:
-            if odd := set(row.names) - set(classes):
-                raise DataError(f"{row.path} has the label {min(odd)!r}; expected some of {', '.join(classes)}.")
+            if unknown := set(row.names) - set(classes):
+                raise DataError(f"{row.path} has the label {min(unknown)!r}; expected some of {', '.join(classes)}.")
         return [[name in row.names for name in classes] for row in self.rows]
+
+
+def _marked_broken(row: Row, reasons: Mapping[str, str]) -> Row:
+    reason = reasons.get(row.path, reasons.get(row.id))
+    return row if reason is None or row.status != "used" else row.marked("broken", reason)

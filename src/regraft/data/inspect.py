@@ -1,13 +1,12 @@
 """What is in a source, before anything is computed on it.
 
-An index enters; every used image is decoded in full, those that fail are
-marked broken, and the counts leave as JSON or as text for a terminal. A
-broken file is a finding here, never an error.
+An index enters; every used image is decoded, those that fail are marked
+broken, and the counts leave as JSON or as text for a terminal. A broken file
+is a finding here, never an error.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from regraft.core.errors import RegraftError
+from regraft.core.machine import cores
 from regraft.core.progress import progress
 from regraft.core.text import count, shorten, table
 from regraft.data.decode import BrokenImage, decode
@@ -73,16 +72,16 @@ class Inspection:
 
 
 def inspect(index: Index) -> Inspection:
-    """Decode every used image and return the index with the broken ones marked, ready to be described.
+    """Decode every used image, and return the index with the broken ones marked, to be described.
 
-    Equal bytes are decoded once. Memory holds as many images as there are threads.
+    Equal bytes are decoded once; memory holds one image for each thread.
     """
     rows = list({row.id or row.path: row for row in index.used}.values())
     reasons = {}
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool, progress("Looking at images", len(rows)) as advance:
+    with ThreadPoolExecutor(min(4, cores())) as pool, progress("Decoding images", len(rows)) as advance:
         for row, reason in zip(rows, pool.map(_reason, rows), strict=True):
             if reason:
-                reasons[row.id] = reason
+                reasons[row.id or row.path] = reason
             advance(1)
     return Inspection(index.mark_broken(reasons))
 
@@ -90,18 +89,16 @@ def inspect(index: Index) -> Inspection:
 def _reason(row: Row) -> str:
     """Return why the image is broken, or an empty text."""
     try:
-        decode(row.location.read(), least=1)  # few pixels do: what is broken is so at every size
+        decode(row.location.read(), min_side=1)  # the smallest scale: a broken image is broken at every scale
     except BrokenImage as error:
         return str(error)
-    except RegraftError:
-        raise
-    except (OSError, ValueError) as error:  # as in `read`: the file is gone, or its archive is damaged
-        return getattr(error, "strerror", "") or str(error)
+    except OSError as error:  # the file is gone, or its archive is damaged
+        return error.strerror or str(error)
     return ""
 
 
 def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """Return the least, the median and the greatest width and height, in pixels as stored."""
+    """Return the minimum, median and maximum of the widths and heights, in pixels as stored."""
     if not rows:
         return {}
     sides = {"width": [row.size[0] for row in rows], "height": [row.size[1] for row in rows]}

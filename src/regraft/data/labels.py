@@ -1,4 +1,4 @@
-"""The spelling of labels and parts, the same for every source."""
+"""The spelling of labels and of the names of parts, the same for every source."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LABEL_SEPARATOR = "; "  # between the labels of one image, in one text
 
 
 def as_label(text: str) -> str:
-    """Return the label's one spelling: composed accents (a Mac's archive has them apart), no space around it."""
+    """Return a label in its one spelling: composed accents (macOS stores them apart), no surrounding space."""
     return unicodedata.normalize("NFC", printable(text)).strip()
 
 
 def as_labels(text: str) -> tuple[str, ...]:
-    """Return the labels in a text with `;` or `|` between them, each once and by name; none in an empty one."""
+    """Return the labels in a text, separated by `;` or `|`, sorted, each once; none for an empty text."""
     return tuple(sorted({label for part in re.split("[;|]", text) if (label := as_label(part))}))

@@ -1,13 +1,12 @@
-"""From a source to an index: what every file is, by its bytes.
+"""From a source to an index: every file is read once, for its sha256, its format and its size.
 
-A folder, an archive, a CSV, lists or a frame enters (see `sources/`); an
-Index leaves, a row for every file. Each used row's bytes are read once, for
-their sha256 and their header; its pixels are left to `decode`.
+A folder, an archive, a CSV, lists or a DataFrame enters (see `sources/`); an
+Index leaves, with a row for every file. Pixels are left to `decode`.
 
-A file that can't be read as an image is broken if it is meant to be one: its
-first bytes are those of an image format, or its name ends as one, or the
-source names it (in a CSV, a list, on the command line), or it is empty. Any
-other file that happens to lie in a folder or an archive is ignored.
+A file that can't be read as an image is broken if it is meant to be one: it
+begins like an image format, its name ends like one, the source names the file
+(in a CSV, a list, on the command line), or it is empty. Any other file in a
+folder or an archive is ignored.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regraft.core.errors import DataError
+from regraft.core.machine import cores
 from regraft.core.options import option, require, require_choice
 from regraft.core.progress import progress
-from regraft.core.text import listed_lines, printable
+from regraft.core.text import listed_lines, printable, shorten
 from regraft.data import formats
 from regraft.data.index import Index, Row
 from regraft.data.sources import archive, folder, memory, table
@@ -36,8 +36,8 @@ SHOWN_FILES = 20
 
 Source = str | os.PathLike[str]
 
-_BATCH = 64  # rows looked at at once
-_QUICK = 0.0003  # seconds for a file: up to there, handing it to a thread takes longer than that saves
+_BATCH = 64  # files
+_QUICK = 0.0003  # seconds for a file: if reading is faster, a thread costs more than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,24 +65,40 @@ class ReadOptions(SourceOptions):
 
 
 def read(source: Any, labels: Iterable[object] | None = None, *, options: SourceOptions = SourceOptions()) -> Index:
-    """Return the index of a labelled source; each of its files ends in it as used, ignored or broken.
+    """Return the index of a labelled source, with a row for each of its files: used, ignored or broken.
 
-    source: a folder, an archive or a CSV by its path; a list of paths, with `labels`; a pandas DataFrame.
-    labels: one per path of a list, of any kind; they become text.
-    Raises DataError if the source is not usable as a whole, or, with conflicts="error", holds any conflict.
+    source: the path of a folder, an archive or a CSV; a list of paths, with `labels`; a pandas DataFrame; or an Index,
+            which is returned as it is.
+    labels: one for each path of a list, of any type; they become text.
+    Raises DataError if the source is not usable as a whole, or, with conflicts="error", if there is any conflict.
     """
+    if isinstance(source, Index) and labels is None:
+        return source
+    rows, is_named, name = _rows(source, labels, options.outside)
     try:
-        found, named, name = _rows(source, labels, options.outside)
+        pairs = [(row, is_named) for row in rows]
     except OSError as error:
-        raise DataError(f"{source} can't be listed: {error.strerror or error}.") from error
-    looked = Index(_look_at_all([(row, named) for row in found]), name)
-    return _settle_conflicts(looked, options.conflicts)
+        raise DataError(f"{name} can't be listed: {error.strerror or error}.") from error
+    return _resolve_conflicts(Index(_read_files(pairs), name), options.conflicts)
 
 
-def read_inputs(inputs: Sequence[Source]) -> Index:
-    """Return the index, without labels, of files, folders and archives to predict; what is missing is broken."""
-    pairs = [pair for given in inputs for pair in _input_rows(Path(given))]
-    return Index(_look_at_all(pairs), ", ".join(printable(str(given)) for given in inputs))
+def read_inputs(inputs: Any) -> Index:
+    """Return the index, without labels, of images to predict; missing ones are broken.
+
+    inputs: a path of an image, a folder or an archive, or any number of them.
+    Raises DataError for anything that is not a path.
+    """
+    paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    if not isinstance(paths, Iterable) or isinstance(paths, bytes):
+        raise DataError(f"The inputs are {_shown(inputs)}; expected paths of images, folders or archives.")
+    pairs = []
+    names = []
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise DataError(f"One of the inputs is {_shown(path)}; expected the path of an image, folder or archive.")
+        names.append(printable(str(path)))
+        pairs += _input_rows(Path(path))
+    return Index(_read_files(pairs), ", ".join(names))
 
 
 def check_broken(index: Index, max_broken: float) -> None:
@@ -95,30 +111,45 @@ def check_broken(index: Index, max_broken: float) -> None:
             f"{max_broken:.1%} may be); fix or remove them, or raise --max-broken:{_reasons(broken)}"
         )
     if not used:
-        raise DataError(f"No image of {index.name} is left to use:{_reasons(index)}")
+        raise DataError(f"No usable image in {index.name}:{_reasons(index)}")
 
 
 def _rows(source: Any, labels: Iterable[object] | None, outside: bool) -> tuple[Iterator[Row], bool, str]:
-    """Return the rows, whether the source names each file (a folder doesn't), and what to call it."""
-    if isinstance(source, str | os.PathLike):
-        if labels is not None:
-            raise DataError(f"Labels were given for the one path {source!r}; expected a list of paths with them.")
-        return *_path_rows(Path(source), outside), printable(str(source))
-    if memory.is_frame(source):
-        return memory.frame_rows(source), True, "the frame"
+    """Return the rows, whether the source names each file (a folder doesn't), and the source's name in messages."""
+    is_path = isinstance(source, str | os.PathLike)
+    is_frame = memory.is_frame(source)
+    name = printable(str(source)) if is_path else "the DataFrame" if is_frame else "the list"
+    if labels is not None and (is_path or is_frame):
+        raise DataError(f"Labels were given together with {name}; expected a list of paths with them.")
+    if is_path:
+        return *_path_rows(Path(source), outside), name
+    if is_frame:
+        return memory.frame_rows(source), True, name
+    if not isinstance(source, Iterable) or isinstance(source, bytes | Index):
+        raise DataError(
+            f"The source is {_shown(source)}; expected the path of a folder, an archive or a CSV file, "
+            "a list of paths with labels, or a pandas DataFrame."
+        )
     if labels is None:
         raise DataError("A list of paths was given without labels; expected one label for each path.")
-    return memory.rows(source, labels), True, "the list"
+    if not isinstance(labels, Iterable):
+        raise DataError(f"The labels are {_shown(labels)}; expected a list with one label for each path.")
+    return memory.rows(source, labels), True, name
+
+
+def _shown(value: object) -> str:
+    """Return a value and its type, short enough for a message."""
+    return f"{shorten(repr(value), 60)} ({type(value).__name__})"
 
 
 def _path_rows(path: Path, outside: bool) -> tuple[Iterator[Row], bool]:
-    """Return the rows of what is at a path, and whether it names each file; a folder or archive is known by itself."""
+    """Return the rows of a folder, archive or CSV, and whether it names each file."""
     shown = printable(str(path))
     try:
         if path.is_dir():
             return folder.rows(path), False
         if not path.exists():
-            raise DataError(f"There is no {shown}. {WORKING_LAYOUTS}")
+            raise DataError(f"No such file or folder: {shown}. {WORKING_LAYOUTS}")
         if archive.is_archive(path):
             return archive.rows(path), False
     except OSError as error:
@@ -126,95 +157,99 @@ def _path_rows(path: Path, outside: bool) -> tuple[Iterator[Row], bool]:
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return table.rows(path, outside=outside), True
     raise DataError(
-        f"{shown} is no folder, no zip, tar or tar.gz archive by its bytes, and no CSV by its name. {WORKING_LAYOUTS}"
+        f"{shown} is not a folder, not a zip, tar or tar.gz archive by its bytes, and not a CSV by its name. "
+        f"{WORKING_LAYOUTS}"
     )
 
 
 def _input_rows(path: Path) -> list[tuple[Row, bool]]:
-    """Return the rows of one input, each with whether it was named itself."""
+    """Return the rows of one input, each with whether the user named that file."""
     name = printable(path.as_posix())
     single = Row(path=name, location=folder.FileLocation(str(path)))
     try:
         if path.is_dir():
-            found = list(folder.files(path))
+            rows = list(folder.files(path))
         elif archive.is_archive(path):
-            found = list(archive.files(path))
+            rows = list(archive.files(path))
         else:
             return [(single, True)]
     except DataError as error:
         return [(single.marked("broken", str(error)), True)]
-    except OSError:  # its location says the same when it is read
+    except OSError:  # reading the file will give the same reason
         return [(single, True)]
-    if not found:
+    if not rows:
         return [(single.marked("ignored", "it holds no files"), False)]
-    return [(replace(row, path=f"{name}/{row.path}"), False) for row in found]
+    return [(replace(row, path=f"{name}/{row.path}"), False) for row in rows]
 
 
-def _look_at_all(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
-    """Look at the used rows, in threads once files take their time; each thread holds the bytes of one file."""
-    looked: list[Row] = []
+def _read_files(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
+    """Read the files of the used rows, in threads once reading turns out slow; each thread holds one file's bytes."""
+    rows: list[Row] = []
     slow = False
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool, progress("reading", len(pairs)) as advance:
+    with ThreadPoolExecutor(min(8, cores() + 2)) as pool, progress("Reading files", len(pairs)) as advance:
         for start in range(0, len(pairs), _BATCH):
             began, batch = time.perf_counter(), pairs[start : start + _BATCH]
-            looked += (pool.map if slow else map)(_look_at, *zip(*batch, strict=True))
+            rows += (pool.map if slow else map)(_read_file, *zip(*batch, strict=True))
             advance(len(batch))
             slow = slow or time.perf_counter() - began > _QUICK * _BATCH
-    return tuple(looked)
+    return tuple(rows)
 
 
-def _look_at(row: Row, named: bool) -> Row:
-    from regraft.data.decode import BrokenImage, read_header  # here, so that `regraft --help` waits for no Pillow
-
+def _read_file(row: Row, is_named: bool) -> Row:
+    """Return the row with what its file's bytes say, or marked as ignored or broken."""
     if row.status != "used":
         return row
+    stamp = row.location.stamp()
     try:
         data = row.location.read()
-    except (OSError, ValueError) as error:  # ValueError itself: a NUL in a path, in other words in each Python
-        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        reason = "null byte in its path" if type(error) is ValueError else reason
-        foreign = isinstance(error, OSError) and error.errno == errno.EFBIG and not _is_meant(row, b"", named)
-        return row.marked("ignored", f"not an image ({reason})") if foreign else row.marked("broken", reason)
-    row = replace(row, id=hashlib.sha256(data).hexdigest())
-    if not data:
-        return row.marked("broken", formats.refusal(data))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        is_other = error.errno == errno.EFBIG and not _is_meant_as_image(row, b"", is_named)
+        return row.marked("ignored", f"not an image ({reason})") if is_other else row.marked("broken", reason)
+    return _with_header(replace(row, id=hashlib.sha256(data).hexdigest(), stamp=stamp), data, is_named)
+
+
+def _with_header(row: Row, data: bytes, is_named: bool) -> Row:
+    from regraft.data.decode import BrokenImage, read_header  # here, so that `regraft --help` does not import Pillow
+
     try:
         kind, size = read_header(data)
     except BrokenImage as error:
-        return (
-            row.marked("broken", str(error)) if _is_meant(row, data, named) else row.marked("ignored", "not an image")
-        )
+        if not data or _is_meant_as_image(row, data, is_named):
+            return row.marked("broken", str(error))
+        return row.marked("ignored", "not an image")
     return replace(row, format=kind, size=size)
 
 
-def _is_meant(row: Row, data: bytes, named: bool) -> bool:
-    """Tell whether a file is meant to be an image, readable or not."""
+def _is_meant_as_image(row: Row, data: bytes, is_named: bool) -> bool:
+    """Whether a file is meant to be an image, readable or not."""
     entry = formats.recognise(data)
-    return named or formats.has_image_name(row.path) or (entry is not None and entry.kind == "image")
+    return is_named or formats.has_image_name(row.path) or (entry is not None and entry.kind == "image")
 
 
-def _settle_conflicts(index: Index, rule: str) -> Index:
-    """Return the index with the pictures that stand under two labels kept, ignored, or refused, by `rule`."""
-    conflicts = dict(_conflicts(index))
+def _resolve_conflicts(index: Index, rule: str) -> Index:
+    """Return the index with the pictures that have two labels kept, ignored, or refused, by `rule`."""
+    conflicts = _conflicts(index)
     if rule == "keep" or not conflicts:
         return index
-    settled = index.with_rows(
+    resolved = index.with_rows(
         row.marked("ignored", _other_label(row, conflicts[row.id])) if row.id in conflicts else row for row in index
     )
     if rule == "error":
-        clashing = settled.where(lambda row: row.id in conflicts)
+        conflicting = resolved.where(lambda row: row.id in conflicts)
         raise DataError(
-            f"{len(clashing)} files in {index.name} show a picture that also stands under another label. Remove the "
-            f"wrong ones, or choose --conflicts ignore or keep:{_reasons(clashing)}"
+            f"{len(conflicting)} files in {index.name} show a picture that also has another label. Remove the "
+            f"wrong ones, or choose --conflicts ignore or keep:{_reasons(conflicting)}"
         )
-    return settled
+    return resolved
 
 
-def _conflicts(index: Index) -> Iterator[tuple[str, list[Row]]]:
+def _conflicts(index: Index) -> dict[str, list[Row]]:
+    """Return by id the rows of each picture that has more than one label."""
     copies: defaultdict[str, list[Row]] = defaultdict(list)
     for row in index.used:
         copies[row.id].append(row)
-    return ((id, rows) for id, rows in copies.items() if len({row.label for row in rows}) > 1)
+    return {id: rows for id, rows in copies.items() if len({row.label for row in rows}) > 1}
 
 
 def _other_label(row: Row, copies: Sequence[Row]) -> str:

@@ -25,7 +25,7 @@ from regraft.data.index import Index, Row
 from regraft.data.split import bundles
 from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
-from regraft.features.worker import Batch, Task, broken, compute, key, sample
+from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
 from regraft.network import agreement
 from regraft.network.trunk import Trunk
 
@@ -42,9 +42,8 @@ def stream(index: Index, trunk: Trunk, store: Store) -> Iterator[tuple[list[Row]
     """
     trunk, shelf = _settled(index, trunk, store)
     for batch in compute([Task(row) for row in index.used], trunk, shelf.folder):
-        reasons = {failure.row: failure.reason for failure in batch.failures}
-        rows = [row.marked("broken", reasons[row]) if row in reasons else row for row in batch.rows]
-        yield rows, batch.features
+        rows = Index(tuple(batch.rows)).mark_broken(_reasons(batch.failures)).rows
+        yield list(rows), batch.features
 
 
 def extract(
@@ -66,13 +65,12 @@ def extract(
     trunk, shelf = _settled(index, trunk, store)
     fitting = _fitting(index, trunk, shelf, views, room(store.folder, limit))
     if fitting is None:
-        return Features(_reachable(index, broken(index.used.rows)), trunk, shelf, stored=False)
-    unread: dict[Row, str] = {}
+        return Features(index.mark_broken(_reasons(broken(index.used.rows))), trunk, shelf, stored=False)
+    unread: dict[str, str] = {}
     while todo := _lacking(index, shelf, fitting, unread):  # again only if a file couldn't be read: it may have a copy
         unread |= _fill(shelf, todo, trunk)
-    reachable = index.with_rows(row.marked("broken", unread[row]) if row in unread else row for row in index)
-    found = reachable.mark_broken(shelf.errors([row.id for row in index.used]))
-    return Features(found, trunk, shelf, views=fitting)
+    reasons = shelf.errors([row.id for row in index.used]) | unread
+    return Features(index.mark_broken(reasons), trunk, shelf, views=fitting)
 
 
 class Features:
@@ -261,21 +259,21 @@ def _say(missing: int, needed: int, free: int, folder: Path, views: Sequence[Vie
         log.info("Computing %s features; they take up to %s in %s.", f"{missing:,}", decimal(needed), folder)
 
 
-def _reachable(index: Index, failures: Sequence[Any]) -> Index:
-    reasons = {failure.row: failure.reason for failure in failures}
-    return index.with_rows(row.marked("broken", reasons[row]) if row in reasons else row for row in index)
+def _reasons(failures: Sequence[Failure]) -> dict[str, str]:
+    """Return why images failed, by path."""
+    return {failure.row.path: failure.reason for failure in failures}
 
 
 # Into the store
 
 
-def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[Row, str]) -> list[Task]:
+def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str, str]) -> list[Task]:
     """Return for each image what the shelf knows nothing of, in the index's order."""
     first: dict[str, Row] = {}
     trained: set[str] = set()
     parts = any(row.part for row in index.used)
     for row in index.used:
-        if row not in unread:
+        if row.path not in unread:
             first.setdefault(row.id, row)
             if views and (row.part == "train" or not parts):
                 trained.add(row.id)
@@ -285,13 +283,13 @@ def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[Row
     return [Task(row, some) for row, some in lacking.items() if some]
 
 
-def _fill(shelf: Shelf, tasks: Sequence[Task], trunk: Trunk) -> dict[Row, str]:
+def _fill(shelf: Shelf, tasks: Sequence[Task], trunk: Trunk) -> dict[str, str]:
     """Compute the tasks into the shelf; return why some couldn't be read, which says nothing of their bytes."""
-    unread: dict[Row, str] = {}
+    unread: dict[str, str] = {}
     with progress("features", len(tasks)) as advance, _Saving(shelf) as saving:
         for batch in compute(tasks, trunk, shelf.folder):
             saving.add(batch)
-            unread |= {failure.row: failure.reason for failure in batch.failures if not failure.lasting}
+            unread |= _reasons([failure for failure in batch.failures if not failure.lasting])
             advance(len(batch.rows))
     return unread
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -186,7 +185,7 @@ def _squares(task: Task, data: bytes | Failure, trunk: Trunk) -> list[np.ndarray
 def _pixels(row: Row, data: bytes | Failure, least: int) -> np.ndarray | Failure:
     if isinstance(data, Failure):
         return data
-    if hashlib.sha256(data).hexdigest() != row.id:
+    if row.has_changed(data):
         return Failure(row, "it was changed since it was listed", lasting=False)
     try:
         return decode(data, least)

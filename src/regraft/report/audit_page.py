@@ -125,6 +125,6 @@ def _pictures(rows: Sequence[Row]) -> list[Picture]:
 def _thumbnail(row: Row) -> bytes | None:
     """Return a small picture of a row; None if its file is missing or changed by now."""
     try:
-        return pages.thumbnail(Image.fromarray(decode(row.location.read(), least=pages.THUMBNAIL_SIDE)))
+        return pages.thumbnail(Image.fromarray(decode(row.location.read(), min_side=pages.THUMBNAIL_SIDE)))
     except (OSError, ValueError, BrokenImage):
         return None

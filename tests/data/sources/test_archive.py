@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import io
+import os
 import pickle
 import random
 import stat
@@ -8,6 +9,7 @@ import struct
 import tarfile
 import threading
 import zipfile
+import zlib
 
 import pytest
 
@@ -82,7 +84,7 @@ def test_members_are_rows_in_the_archives_order_under_any_name(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_places_read_their_bytes_in_any_order_from_threads_and_after_pickling(tmp_path, kind):
+def test_locations_read_their_bytes_in_any_order_from_threads_and_after_pickling(tmp_path, kind):
     WRITERS[kind](tmp_path / "a")
     rows = [pickle.loads(pickle.dumps(row)) for row in archive.files(tmp_path / "a")] * 20
     random.Random(0).shuffle(rows)
@@ -121,15 +123,15 @@ def test_nothing_is_written_beside_the_archive(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"path,label\n", b"\xff\xd8\xff", b"\0" * 512, gzip.compress(b"no tar" * 200, mtime=0)]
 )
-def test_other_files_are_no_archives(tmp_path, content):
+def test_other_files_are_not_archives(tmp_path, content):
     (tmp_path / "x.zip").write_bytes(content)
     assert not archive.is_archive(tmp_path / "x.zip")
-    assert "no archive that is read here" in refusal(tmp_path / "x.zip")
+    assert "is not a zip, tar or tar.gz archive" in refusal(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize("name", ["../out.jpg", "cat/../../out.jpg", "/etc/1.jpg", "C:/cat/1.jpg", "cat/.."])
 @pytest.mark.parametrize("write", [write_zip, write_tar])
-def test_a_member_that_leads_outside_refuses_the_archive_by_name(tmp_path, name, write):
+def test_a_member_that_points_outside_refuses_the_archive_by_name(tmp_path, name, write):
     write(tmp_path / "a", {"cat/1.jpg": b"1", name: b"2"})
     assert f"its member {name} " in refusal(tmp_path / "a")
 
@@ -138,7 +140,7 @@ def test_backslashes_in_a_zip_are_separators(tmp_path):
     write_zip(tmp_path / "good.zip", {"cat\\1.jpg": b"1"})
     assert [(row.path, row.label) for row in archive.rows(tmp_path / "good.zip")] == [("cat/1.jpg", "cat")]
     write_zip(tmp_path / "bad.zip", {"..\\1.jpg": b"1"})
-    assert "leads out of the archive" in refusal(tmp_path / "bad.zip")
+    assert "points outside the archive" in refusal(tmp_path / "bad.zip")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
@@ -190,14 +192,14 @@ def test_a_member_of_another_length_than_declared_fails_when_read(tmp_path, meth
     write_zip(tmp_path / "a.zip", {"cat/1.jpg": NOISE.randbytes(2**19) + bytes(2**23)}, method)
     declare_in_zip(tmp_path / "a.zip", size=size)
     [row] = archive.rows(tmp_path / "a.zip")
-    with pytest.raises(OSError, match="not the length or checksum"):
+    with pytest.raises(OSError, match="its length or checksum is not the declared one"):
         row.location.read()
 
 
 def test_a_member_that_declares_more_bytes_than_the_archive_has_refuses_it(tmp_path):
     write_zip(tmp_path / "a.zip", {"cat/1.jpg": b"1"})
     declare_in_zip(tmp_path / "a.zip", size=2**31, packed=2**31)
-    assert "its members declare more bytes than it has" in refusal(tmp_path / "a.zip")
+    assert "its members are declared larger than the file" in refusal(tmp_path / "a.zip")
 
 
 def test_a_tar_header_that_declares_a_huge_size_is_not_read_into_memory(tmp_path):
@@ -305,3 +307,18 @@ def test_a_tar_read_by_offset_after_it_became_shorter_fails(tmp_path):
 def test_other_compressions_of_a_tar_are_no_archives_here(tmp_path):
     (tmp_path / "a.tar.bz2").write_bytes(bz2.compress(b"x"))
     assert not archive.is_archive(tmp_path / "a.tar.bz2")
+
+
+def test_the_stamp_of_a_zip_member_is_its_checksum_and_that_of_a_tar_member_changes_with_the_archive(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(folder, "CLOCK", 0)
+    write_zip(tmp_path / "a.zip")
+    for row in archive.files(tmp_path / "a.zip"):
+        assert row.location.stamp() == zlib.crc32(CONTENT[row.path])
+    write_tar(tmp_path / "a.tar")
+    location = next(archive.files(tmp_path / "a.tar")).location
+    stamp = location.stamp()
+    assert stamp == location.stamp() != 0
+    os.utime(tmp_path / "a.tar", (1e9, 1e9))
+    assert location.stamp() != stamp

@@ -1,5 +1,6 @@
 import os
 import pickle
+import sys
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_every_file_is_a_row_in_the_order_of_names(photos):
     ]
 
 
-def test_a_place_reads_its_file_and_can_be_sent_to_another_process(photos):
+def test_a_location_reads_its_file_and_can_be_sent_to_another_process(photos):
     for row in folder.files(photos):
         assert pickle.loads(pickle.dumps(row.location)).read() == row.path.encode()
 
@@ -38,9 +39,9 @@ def test_links_to_files_and_folders_are_followed(photos, tmp_path):
     (tmp_path / "more" / "d.jpg").write_bytes(b"d")
     (photos / "bird").symlink_to(tmp_path / "more")
     (photos / "cat" / "z.jpg").symlink_to(tmp_path / "more" / "d.jpg")
-    found = {row.path: row.label for row in folder.rows(photos)}
-    assert found["bird/d.jpg"] == "bird"
-    assert found["cat/z.jpg"] == "cat"
+    labels = {row.path: row.label for row in folder.rows(photos)}
+    assert labels["bird/d.jpg"] == "bird"
+    assert labels["cat/z.jpg"] == "cat"
 
 
 def test_links_in_a_circle_end_as_ignored_rows(tmp_path):
@@ -100,11 +101,41 @@ def test_a_folder_that_can_not_be_listed_is_a_broken_row(photos):
     assert (row.status, row.reason) == ("broken", "can't be listed: Permission denied")
 
 
-def test_a_path_that_is_no_folder_is_refused(photos):
-    with pytest.raises(DataError, match=r"notes.txt is no folder"):
+def test_a_path_that_is_not_a_folder_is_refused(photos):
+    with pytest.raises(DataError, match=r"notes.txt is not a folder"):
         list(folder.rows(photos / "notes.txt"))
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no files"):
         list(folder.rows(tmp_path))
+
+
+def test_a_path_with_a_null_byte_fails_alike_in_every_python():
+    with pytest.raises(OSError, match="null byte in its path"):
+        folder.FileLocation("nul\0").read()
+
+
+def test_a_stamp_stays_while_a_file_stays_and_changes_with_its_size_its_time_or_another_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "CLOCK", 0)
+    path = tmp_path / "1.jpg"
+    path.write_bytes(b"first")
+    location = folder.FileLocation(str(path))
+    stamps = [location.stamp(), location.stamp()]
+    assert stamps[0] == stamps[1] != 0
+    path.write_bytes(b"longer than first")
+    stamps.append(location.stamp())
+    os.utime(path, (1e9, 1e9))
+    stamps.append(location.stamp())
+    (tmp_path / "2.jpg").write_bytes(b"longer than first")
+    os.utime(tmp_path / "2.jpg", (1e9, 1e9))
+    (tmp_path / "2.jpg").replace(path)
+    stamps.append(location.stamp())
+    assert len(set(stamps)) == 4
+
+
+def test_a_file_that_was_just_written_or_is_missing_has_no_stamp(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"new")
+    for path in (tmp_path / "1.jpg", tmp_path / "missing", "nul\0"):
+        assert folder.file_stamp(path) == 0
+    assert folder.file_stamp(sys.executable) != 0  # written long ago

@@ -8,7 +8,7 @@ from regraft.data.sources import _gzip
 
 
 @pytest.mark.parametrize("level", [0, 1, 9])
-def test_a_gzip_file_is_read_anywhere_as_the_whole_says(tmp_path, level, monkeypatch):
+def test_reading_a_gzip_file_anywhere_gives_the_bytes_of_its_whole_content(tmp_path, level, monkeypatch):
     monkeypatch.setattr(_gzip, "STEP", 50_000)
     rng = random.Random(level)
     whole = b"".join(rng.choice([bytes(5000), rng.randbytes(5000)]) for _ in range(200))
@@ -24,8 +24,8 @@ def test_a_gzip_file_is_read_anywhere_as_the_whole_says(tmp_path, level, monkeyp
         reader.read(len(whole) - 1, 2)
 
 
-def test_going_on_in_a_gzip_file_does_not_start_over(tmp_path, monkeypatch):
-    taken = []
+def test_reading_on_in_a_gzip_file_does_not_start_from_its_beginning(tmp_path, monkeypatch):
+    sizes = []
 
     class Counting:
         def __init__(self, inner=None):
@@ -37,19 +37,19 @@ def test_going_on_in_a_gzip_file_does_not_start_over(tmp_path, monkeypatch):
         def copy(self):
             return Counting(self._inner.copy())
 
-        def decompress(self, data, most):
-            given = self._inner.decompress(data, most)
-            taken.append(len(given))
-            return given
+        def decompress(self, data, limit):
+            content = self._inner.decompress(data, limit)
+            sizes.append(len(content))
+            return content
 
     monkeypatch.setattr(_gzip, "_decompressor", Counting)
     whole = random.Random(0).randbytes(10**6)
     (tmp_path / "a.gz").write_bytes(gzip.compress(whole))
     reader = _gzip.GzipReader(tmp_path / "a.gz")
-    reader._kept[0].decompressor = Counting()
+    reader._saved[0].decompressor = Counting()
     for offset in range(0, 10**6, 10**4):
         reader.read(offset, 10**4)
-    assert sum(taken) == 10**6
+    assert sum(sizes) == 10**6
 
 
 def test_a_damaged_gzip_file_fails_when_read(tmp_path):

@@ -35,7 +35,8 @@ def test_parts_are_known_by_their_common_names():
         ((["a"], [float("nan")]), "has no label"),
         ((["a"], [pd.NA]), "has no label"),
         ((["a"], [" "]), "has no label"),
-        (([3], [1]), "Path number 0 is 3"),
+        (([3], [1]), r"Path number 0 is 3 \(int\); expected the path of an image"),
+        (([b"a"], [1]), r"Path number 0 is b'a' \(bytes\)"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(arguments, message):
@@ -61,7 +62,7 @@ def test_a_frame_without_a_column_is_refused_by_name():
 
 def test_a_frame_with_a_column_twice_is_refused():
     frame = pd.DataFrame([["a", "x", "y"]], columns=["path", "label", "label"])
-    with pytest.raises(DataError, match="more than one column 'label'"):
+    with pytest.raises(DataError, match="the column 'label' more than once"):
         list(memory.frame_rows(frame))
 
 

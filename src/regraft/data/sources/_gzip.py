@@ -1,8 +1,8 @@
-"""Reading anywhere in a gzip file, without starting over for each read.
+"""Random access to the content of a gzip file, without decompressing from its start for each read.
 
-A file and a place in what it holds enter, bytes leave. Every so often the
-decompressor's state is kept (zlib can copy it), so that a read goes on from
-the last state before its place. The idea is Mark Adler's zran.c.
+A file and an offset in its content enter, bytes leave. Every STEP bytes a copy
+of the decompressor's state is saved, and a read continues from the last state
+before its offset. The idea is Mark Adler's zran.c.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-STEP = 16 * 2**20  # bytes between the states kept; each state takes about 50 KB
+STEP = 16 * 2**20  # bytes between saved states; each state takes about 50 KB
 
 _CHUNK = 64 * 2**10
 _GZIP = 31  # zlib's wbits for gzip with its header and checksum
@@ -37,26 +37,26 @@ def _decompressor() -> _Decompressor:
 
 @dataclass
 class _State:
-    """A decompressor that has taken `taken` bytes of the file and given `given`."""
+    """A decompressor, how many bytes of the file it has read, and how many of the content it has returned."""
 
-    taken: int = 0
-    given: int = 0
+    read: int = 0
+    offset: int = 0
     decompressor: _Decompressor = field(default_factory=_decompressor)
 
     def copy(self) -> _State:
-        return _State(self.taken, self.given, self.decompressor.copy())
+        return _State(self.read, self.offset, self.decompressor.copy())
 
-    def step(self, file: BinaryIO, most: int) -> bytes:
-        """Return at least 1 and at most `most` bytes; raise EOFError at the end, zlib.error at damage."""
+    def step(self, file: BinaryIO, limit: int) -> bytes:
+        """Return 1 to `limit` bytes; raise EOFError at the end, zlib.error for damage."""
         while True:
-            file.seek(self.taken)
+            file.seek(self.read)
             chunk = file.read(_CHUNK)
             if self.decompressor.eof and chunk:
-                self.decompressor = _decompressor()  # gzip files may stand one behind the other
-            data = self.decompressor.decompress(chunk, most)
-            left = self.decompressor.unused_data if self.decompressor.eof else self.decompressor.unconsumed_tail
-            self.taken += len(chunk) - len(left)
-            self.given += len(data)
+                self.decompressor = _decompressor()  # a gzip file may have several members, one after another
+            data = self.decompressor.decompress(chunk, limit)
+            unused = self.decompressor.unused_data if self.decompressor.eof else self.decompressor.unconsumed_tail
+            self.read += len(chunk) - len(unused)
+            self.offset += len(data)
             if data:
                 return data
             if not chunk:
@@ -64,32 +64,32 @@ class _State:
 
 
 class GzipReader:
-    """One gzip file, for several threads."""
+    """One gzip file; several threads may read it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._kept = [_State()]
-        self._recent: deque[_State] = deque(maxlen=64)  # threads come nearly in order, not quite
+        self._saved = [_State()]
+        self._recent: deque[_State] = deque(maxlen=64)  # threads read nearly in order, not quite
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes of the content from `offset` on; raise EOFError or zlib.error if they can't be had."""
+        """Return `size` bytes of the content from `offset` on; raise EOFError or zlib.error if it is damaged."""
         with self._lock, self._path.open("rb") as file:
             state = max(
-                (known for known in (*self._kept, *self._recent) if known.given <= offset), key=lambda s: s.given
+                (saved for saved in (*self._saved, *self._recent) if saved.offset <= offset), key=lambda s: s.offset
             ).copy()
-            while state.given < offset:
-                state.step(file, min(_CHUNK, offset - state.given))
-                self._keep(state)
+            while state.offset < offset:
+                state.step(file, min(_CHUNK, offset - state.offset))
+                self._save(state)
             content = io.BytesIO()
             while content.tell() < size:
                 content.write(state.step(file, size - content.tell()))
             self._recent.append(state)
             return content.getvalue()
 
-    def _keep(self, state: _State) -> None:
-        if state.given >= self._kept[-1].given + STEP:
-            self._kept.append(state.copy())
+    def _save(self, state: _State) -> None:
+        if state.offset >= self._saved[-1].offset + STEP:
+            self._saved.append(state.copy())
 
 
 @lru_cache(maxsize=4)
@@ -98,6 +98,6 @@ def _reader(path: Path, _size: int, _changed: int) -> GzipReader:
 
 
 def reader(path: Path) -> GzipReader:
-    """Return the reader of a file, the same one as long as the file stays as it is."""
-    found = path.stat()
-    return _reader(path, found.st_size, found.st_mtime_ns)
+    """Return the reader of a file, the same one until the file changes."""
+    status = path.stat()
+    return _reader(path, status.st_size, status.st_mtime_ns)

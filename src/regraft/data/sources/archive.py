@@ -1,13 +1,13 @@
-"""A zip or tar archive as a source, read in place: nothing is ever unpacked to the disk.
+"""A zip or tar archive as a source; nothing is ever unpacked to the disk.
 
-A path enters, rows leave in the archive's order, with labels where the
-members' names say them (as in a folder). What it is, its bytes say: .zip,
-.tar, or .tar compressed with gzip, under any name. Listing reads names and
-sizes only. A member's bytes are read when its row's location is, by offset, from
-any thread or process; how much they may unpack to is limited before they are.
+A path enters, rows leave in the archive's order, with labels from the members'
+names (as in a folder). Whether it is a .zip, a .tar, or a .tar compressed with
+gzip is decided by its bytes, never by its name. Listing reads names and sizes
+only. A member's bytes are read by offset when its row's location is read, from
+any thread or process; how much they may unpack to is limited before.
 
-An archive with a member that could reach outside (`..`, an absolute name, a
-link, a device) or that unpacks to far more than it is gets refused whole.
+An archive is refused as a whole if a member points outside it (`..`, an
+absolute name, a link, a device), or if it unpacks to far more than its size.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from regraft.data import formats
 from regraft.data.index import Row
 from regraft.data.sources import _gzip
 from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
-from regraft.data.sources.folder import MAX_BYTES
+from regraft.data.sources.folder import MAX_BYTES, file_stamp
 
-# A bomb is much larger unpacked: deflate reaches 1:1032, photographs stay near 1:1, plain drawings near 1:100.
+# Against decompression bombs: deflate reaches 1:1032, photographs stay near 1:1, plain drawings near 1:100.
 MAX_RATIO = 100
-MEMBER_BYTES = 64 * 2**20  # a member below this may have any ratio
-TOTAL_BYTES = 1024 * 2**20  # an archive whose content is below this may have any ratio
+MEMBER_BYTES = 64 * 2**20  # smaller members may have any ratio
+TOTAL_BYTES = 1024 * 2**20  # archives with less content may have any ratio
 
 MAX_HEADER = 2**20  # bytes; a tar's header holds names
 
@@ -50,21 +50,25 @@ class ZipLocation:
 
     archive: Path
     offset: int  # of its local header
-    packed: int  # bytes in the archive
+    compressed_size: int  # bytes in the archive
     size: int  # bytes unpacked
-    checksum: int
+    checksum: int  # CRC-32 of the unpacked bytes
     deflated: bool
 
     def read(self) -> bytes:
         """Return the member's bytes; raise OSError if they are damaged, or not as long as declared."""
         _check_size(self.size)
-        packed = self._read_packed()
-        data = _inflate(packed, self.size) if self.deflated else packed
+        compressed = self._read_compressed()
+        data = _inflate(compressed, self.size) if self.deflated else compressed
         if len(data) != self.size or zlib.crc32(data) != self.checksum:
-            raise OSError(EIO, "damaged in the archive: not the length or checksum that it declares")
+            raise OSError(EIO, "damaged in the archive: its length or checksum is not the declared one")
         return data
 
-    def _read_packed(self) -> bytes:
+    def stamp(self) -> int:
+        """Return the checksum, which `read` compares."""
+        return self.checksum
+
+    def _read_compressed(self) -> bytes:
         with self.archive.open("rb") as file:
             file.seek(self.offset)
             header = file.read(_LOCAL_HEADER.size)
@@ -72,7 +76,7 @@ class ZipLocation:
                 raise OSError(EIO, "damaged in the archive: no member where one is declared")
             _, name, extra = _LOCAL_HEADER.unpack(header)
             file.seek(name + extra, 1)
-            return file.read(self.packed)
+            return file.read(self.compressed_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class TarLocation:
             raise OSError(EIO, "cut short in the archive")
         return data
 
+    def stamp(self) -> int:
+        """Return a number of the archive's size, times and inode, as a tar has no checksums."""
+        return file_stamp(self.archive)
+
     def _read(self) -> bytes:
         if self.gzipped:
             return _gzip.reader(self.archive).read(self.offset, self.size)
@@ -104,7 +112,7 @@ class TarLocation:
 
 
 def is_archive(path: Path) -> bool:
-    """Tell by its first bytes whether a file is an archive that is read here; raise OSError if they can't be had."""
+    """Whether a file is a zip or tar archive by its first bytes; raise OSError if it can't be read."""
     return _kind(path) is not None
 
 
@@ -117,15 +125,17 @@ def rows(path: Path) -> Iterator[Row]:
 
 
 def files(path: Path) -> Iterator[Row]:
-    """Yield every member that is a file, without labels; of those with one name, all but the last are ignored."""
+    """Yield every member that is a file, without labels; of members with the same name all but the last are ignored."""
     kind = _kind(path)
     if kind is None:
-        raise DataError(f"{path} is no archive that is read here, whatever its name. Expected .zip, .tar or .tar.gz.")
+        raise DataError(f"{path} is not a zip, tar or tar.gz archive, whatever its name; expected one of these.")
     try:
         members = list(_zip_members(path) if kind == "zip" else _tar_members(path, kind == "gzip"))
     except _DAMAGE as error:
         reason = str(error) or type(error).__name__
-        raise DataError(f"{path} is damaged or cut short ({printable(reason)}). Fetch or pack it again.") from error
+        raise DataError(
+            f"{path} is damaged or cut short ({printable(reason)}). Download it or create it again."
+        ) from error
     last = {row.path: number for number, row in enumerate(members)}
     for number, row in enumerate(members):
         if last[row.path] != number:
@@ -134,7 +144,7 @@ def files(path: Path) -> Iterator[Row]:
             yield row.marked("ignored", HIDDEN) if is_hidden(row.path) else row
 
 
-# What zipfile, tarfile, gzip and zlib raise at damaged archives. DataError is a ValueError, and is let through.
+# What zipfile, tarfile, gzip and zlib raise for damaged archives; DataError is none of these.
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -150,7 +160,7 @@ _DAMAGE = (
 
 def _kind(path: Path) -> str | None:
     """Return "zip", "tar", "gzip" (a tar within) or None."""
-    if not path.is_file():  # a pipe would wait for ever when opened
+    if not path.is_file():  # opening a pipe would wait for ever
         return None
     with path.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
@@ -175,10 +185,10 @@ def _is_tar_header(head: bytes) -> bool:
 def _zip_members(path: Path) -> Iterator[Row]:
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if not info.is_dir()]
-    whole = path.stat().st_size
-    if sum(info.compress_size for info in members) > whole:
-        raise zipfile.BadZipFile("its members declare more bytes than it has")
-    _check_ratio(path, "it", sum(info.file_size for info in members), whole, TOTAL_BYTES)
+    archive_size = path.stat().st_size
+    if sum(info.compress_size for info in members) > archive_size:
+        raise zipfile.BadZipFile("its members are declared larger than the file")
+    _check_ratio(path, "it", sum(info.file_size for info in members), archive_size, TOTAL_BYTES)
     for info in members:
         name = _safe_name(path, _zip_name(info))
         _check_zip_member(path, name, info)
@@ -188,12 +198,12 @@ def _zip_members(path: Path) -> Iterator[Row]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name: UTF-8 where it is, flagged or not (a Mac doesn't), else as DOS had it."""
+    """Return a member's name: decoded as UTF-8 if possible (macOS doesn't set its flag), else as cp437, as DOS did."""
     name = info.filename
     if not info.flag_bits & 0x800:
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
-    return name.replace("\\", "/")  # APPNOTE.TXT 4.4.17.1 allows no other, old Windows programs wrote it
+    return name.replace("\\", "/")  # APPNOTE.TXT 4.4.17.1 allows only "/"; old Windows programs wrote "\\"
 
 
 def _check_zip_member(path: Path, name: str, info: zipfile.ZipInfo) -> None:
@@ -201,19 +211,23 @@ def _check_zip_member(path: Path, name: str, info: zipfile.ZipInfo) -> None:
     if kind not in (0, stat.S_IFREG):
         raise _refusal(path, name, "is a link" if kind == stat.S_IFLNK else "is a device or pipe")
     if info.flag_bits & 1:
-        raise DataError(f"{path} is encrypted ({name}); expected an archive without a password. Pack it again so.")
+        raise DataError(
+            f"{path} is encrypted ({name}); expected an archive without a password. Create it again without one."
+        )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{path} is compressed by method {info.compress_type} ({name}); pack it again, with deflate.")
+        raise DataError(
+            f"{path} is compressed by method {info.compress_type} ({name}); expected deflate. Create it again."
+        )
     _check_ratio(path, f"its member {name}", info.file_size, info.compress_size, MEMBER_BYTES)
 
 
 def _tar_members(path: Path, gzipped: bool) -> Iterator[Row]:
-    whole, total = path.stat().st_size, 0
+    archive_size, total = path.stat().st_size, 0
     with gzip.open(path) if gzipped else path.open("rb") as file, _listing(file) as archive:
         for info in archive:
             total += info.size
-            _check_ratio(path, f"its member {printable(info.name)}", info.size, whole, MEMBER_BYTES)
-            _check_ratio(path, "it", total, whole, TOTAL_BYTES)
+            _check_ratio(path, f"its member {printable(info.name)}", info.size, archive_size, MEMBER_BYTES)
+            _check_ratio(path, "it", total, archive_size, TOTAL_BYTES)
             if not info.isdir():
                 name = _safe_name(path, info.name)
                 _check_tar_member(path, name, info)
@@ -233,7 +247,7 @@ def _check_tar_member(path: Path, name: str, info: tarfile.TarInfo) -> None:
 
 
 class _Headers:
-    """The file that tarfile lists: it reads only headers there, and one that declares a huge size fills no memory."""
+    """The file that tarfile lists, of which it reads only headers: refuse one that would fill the memory."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
@@ -246,31 +260,34 @@ class _Headers:
 
 
 def _check_end(file: io.BufferedIOBase, offset: int) -> None:
-    """Raise ReadError unless the members ended in zeros or with the file; tarfile stops at damage without a word."""
+    """Raise ReadError unless zeros or the end of the file follow the members: tarfile stops silently at damage."""
     file.seek(offset)
     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise tarfile.ReadError(f"no member's header at byte {offset}")
 
 
 def _safe_name(path: Path, name: str) -> str:
-    """Return a member's path, for display; raise DataError if it leads out of the archive."""
+    """Return a member's path, for display; raise DataError if it points outside the archive."""
     shown = printable(name)
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         raise _refusal(path, shown, "has an absolute name")
     names = [part for part in shown.split("/") if part not in ("", ".")]
     if ".." in names:
-        raise _refusal(path, shown, "leads out of the archive")
+        raise _refusal(path, shown, "points outside the archive")
     return "/".join(names)
 
 
 def _refusal(path: Path, name: str, why: str) -> DataError:
-    return DataError(f"{path} is refused: its member {name} {why}. Pack the images again, without it.")
+    return DataError(f"{path} is refused: its member {name} {why}. Create the archive again without it.")
 
 
-def _check_ratio(path: Path, what: str, size: int, packed: int, free: int) -> None:
-    """Raise DataError if more than `free` bytes unpack from far fewer; sizes as declared."""
-    if size > free and size > MAX_RATIO * packed:
-        raise DataError(f"{path} is refused: {what} unpacks from {packed:,} bytes to {size:,}. Pack the images again.")
+def _check_ratio(path: Path, what: str, size: int, compressed_size: int, harmless: int) -> None:
+    """Raise DataError if more than `harmless` bytes are declared to unpack from far fewer."""
+    if size > harmless and size > MAX_RATIO * compressed_size:
+        raise DataError(
+            f"{path} is refused: {what} unpacks from {compressed_size:,} bytes to {size:,}, more than "
+            f"{MAX_RATIO} times as many. Create the archive again without such files."
+        )
 
 
 def _check_size(size: int) -> None:
@@ -278,9 +295,9 @@ def _check_size(size: int) -> None:
         raise OSError(EFBIG, f"larger than {MAX_BYTES >> 20} MiB")
 
 
-def _inflate(packed: bytes, size: int) -> bytes:
-    """Return what `packed` unpacks to, one byte more than `size` at most."""
+def _inflate(compressed: bytes, size: int) -> bytes:
+    """Return the unpacked bytes, one more than `size` at most."""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, size + 1)
     except zlib.error as error:
         raise OSError(EIO, f"damaged in the archive: {error}") from error

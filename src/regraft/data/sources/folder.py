@@ -1,4 +1,4 @@
-"""A folder as a source: every file below it, each with its label where the layout says it.
+"""A folder as a source: its files, labelled where the layout says so.
 
 A path enters, rows leave, sorted by name within each folder. Links are
 followed, except back into a folder that they are in. No file is opened while
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from errno import EFBIG, EINVAL
@@ -19,7 +20,9 @@ from regraft.core.text import printable
 from regraft.data.index import Row
 from regraft.data.sources._layout import HIDDEN, WORKING_LAYOUTS, is_hidden, label_rows
 
-MAX_BYTES = 512 * 2**20  # of one image; what is longer is some other kind of file, and would fill the memory
+MAX_BYTES = 512 * 2**20  # of one image; a longer file is something else, and would fill the memory
+
+CLOCK = 2 * 10**9  # ns; the coarsest clock of a file system (FAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,30 @@ class FileLocation:
     def read(self) -> bytes:
         """Return the file's bytes; raise OSError if it is missing, no regular file, or longer than MAX_BYTES."""
         path = Path(self.path)
-        found = path.stat()  # a pipe would wait for ever when opened
-        if not stat.S_ISREG(found.st_mode):
+        try:
+            status = path.stat()
+        except ValueError:  # in words that differ between Python versions
+            raise OSError(EINVAL, "null byte in its path") from None
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise OSError(EINVAL, "not a regular file")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise OSError(EFBIG, f"larger than {MAX_BYTES >> 20} MiB")
         return path.read_bytes()
+
+    def stamp(self) -> int:
+        """Return a number of the file's size, times and inode; 0 if it is missing or was written just now."""
+        return file_stamp(self.path)
+
+
+def file_stamp(path: str | Path) -> int:
+    """Return a number that changes with a file; 0 if it is missing or so new that a change may not show in its time."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - whatever kind of path it is
+    except (OSError, ValueError):
+        return 0
+    if max(status.st_mtime_ns, status.st_ctime_ns) > time.time_ns() - CLOCK:
+        return 0
+    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -45,7 +66,7 @@ def rows(path: Path) -> Iterator[Row]:
     Raises DataError if there is no such folder, or no class folder in it.
     """
     if not path.is_dir():
-        raise DataError(f"{path} is no folder. {WORKING_LAYOUTS}")
+        raise DataError(f"{path} is not a folder. {WORKING_LAYOUTS}")
     yield from label_rows(list(files(path)), str(path))
 
 
@@ -53,9 +74,9 @@ def files(path: Path) -> Iterator[Row]:
     """Yield every file below a folder, without labels."""
     pending = [(path, "", frozenset[tuple[int, int]]())]
     while pending:
-        folder, name, above = pending.pop()
+        folder, name, parents = pending.pop()
         try:
-            seen = above | {_identity(folder)}
+            above = parents | {_identity(folder)}
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             yield _row(str(folder), name or ".").marked("broken", f"can't be listed: {error.strerror or error}")
@@ -63,10 +84,10 @@ def files(path: Path) -> Iterator[Row]:
         folders = [entry for entry in entries if _is_folder(entry)]
         yield from (_file_row(entry, name) for entry in entries if entry not in folders)
         for entry in reversed(folders):
-            if entry.is_symlink() and _identity(entry.path) in seen:
+            if entry.is_symlink() and _identity(entry.path) in above:
                 yield _row(entry.path, name + entry.name).marked("ignored", "a link to a folder that it is in")
             else:
-                pending.append((Path(entry.path), f"{name}{entry.name}/", seen))
+                pending.append((Path(entry.path), f"{name}{entry.name}/", above))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -77,8 +98,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116 - follows links, as wanted, whatever kind of path it is
-    return found.st_dev, found.st_ino
+    status = os.stat(path)  # noqa: PTH116 - follows links, as wanted, whatever kind of path it is
+    return status.st_dev, status.st_ino
 
 
 def _file_row(entry: os.DirEntry[str], folder: str) -> Row:
@@ -91,7 +112,7 @@ def _file_row(entry: os.DirEntry[str], folder: str) -> Row:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Tell whether it is a pipe, socket or device; a link to nothing is not: it is missing, and read says so."""
+    """Whether it is a pipe, socket or device; a link to a missing file is not: reading it will say so."""
     try:
         return not stat.S_ISREG(entry.stat().st_mode)
     except OSError:

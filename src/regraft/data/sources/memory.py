@@ -1,7 +1,7 @@
-"""Python lists and pandas frames as a source.
+"""Python lists and pandas DataFrames as a source.
 
-Paths and labels enter, rows leave in their order. pandas is never imported:
-a frame comes with it.
+Paths and labels enter, rows leave in their order. pandas is never imported
+here: whoever passes a DataFrame has imported it.
 """
 
 from __future__ import annotations
@@ -25,51 +25,50 @@ def rows(
     parts: Iterable[object] | None = None,
     groups: Iterable[object] | None = None,
 ) -> Iterator[Row]:
-    """Yield one row per path; labels and groups of any kind become text.
+    """Yield one row per path; labels and groups of any type become text.
 
-    labels: a list, tuple or set of labels for each path where an image may have several, or none.
+    labels: one for each path; for multilabel images a list, tuple or set of them for each path.
     parts:  one of train, validation, test (or their other common names) per path.
-    groups: None, NaN or "" where a path is in no group.
-    Raises DataError if the lengths differ, a label is missing, or a part is unknown.
+    groups: None, NaN or "" for a path that is in no group.
+    Raises DataError if the lengths differ, a label is missing, a part is unknown, or a path is of another type.
     """
     paths = list(paths)
     columns = {"labels": list(labels)}
     if len({isinstance(label, list | tuple | set | frozenset) for label in columns["labels"]}) > 1:
         raise DataError(
-            "Some paths have a list of labels and some a single one; expected a list for each, or for none."
+            "Some paths have a list of labels and others a single label; expected lists for all paths or for none."
         )
     columns |= {name: list(values) for name, values in (("parts", parts), ("groups", groups)) if values is not None}
     for name, values in columns.items():
         if len(values) != len(paths):
-            raise DataError(f"There are {len(paths)} paths and {len(values)} {name}; expected one for each path.")
+            raise DataError(f"Got {len(paths)} paths and {len(values)} {name}; expected one for each path.")
     if not paths:
-        raise DataError("The list of paths is empty; expected at least one image per class.")
+        raise DataError("The list of paths is empty; expected at least one image of each class.")
     for number, path in enumerate(paths):
         yield _row(number, path, {name: values[number] for name, values in columns.items()})
 
 
 def is_frame(source: object) -> bool:
-    """Tell whether `source` is a pandas DataFrame, without importing pandas."""
+    """Whether `source` is a pandas DataFrame; pandas is not imported for it."""
     return any(
         kind.__module__.partition(".")[0] == "pandas" and kind.__name__ == "DataFrame" for kind in type(source).__mro__
     )
 
 
 def frame_rows(frame: Any) -> Iterator[Row]:
-    """Yield one row per row of a frame with the columns path and label, and part and group if it has them.
+    """Yield one row per row of a DataFrame with the columns path and label, and optionally part and group.
 
-    Where an image may have several labels the column is `labels`, of lists or of text with `;` or `|` between.
-
+    For multilabel images the column is `labels`: lists, or text separated by `;` or `|`.
     Raises DataError if a column is missing, and as `rows` does.
     """
     columns = [str(name) for name in frame.columns]
     column = "labels" if "labels" in columns else "label"
     missing = [name for name in ("path", column) if name not in columns]
     if missing:
-        raise DataError(f"The frame has the columns {', '.join(columns)}; expected also {' and '.join(missing)}.")
+        raise DataError(f"The DataFrame has the columns {', '.join(columns)}; expected also {' and '.join(missing)}.")
     repeated = [name for name in ("path", "label", "part", "group") if columns.count(name) > 1]
     if repeated:
-        raise DataError(f"The frame has more than one column {repeated[0]!r}; expected one.")
+        raise DataError(f"The DataFrame has the column {repeated[0]!r} more than once; expected it once.")
     optional = {name + "s": frame[name].tolist() if name in columns else None for name in ("part", "group")}
     labels = frame[column].tolist()
     if column == "labels":
@@ -79,15 +78,14 @@ def frame_rows(frame: Any) -> Iterator[Row]:
 
 
 def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -> Row:
-    try:
-        location = Path(path)
-    except TypeError:
-        raise DataError(f"Path number {number} is {path!r}; expected a file's path.") from None
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"Path number {number} is {path!r} ({type(path).__name__}); expected the path of an image.")
+    location = Path(path)
     where = f"{printable(str(path))} (number {number})"
     labels = _labels(values["labels"])
     label = LABEL_SEPARATOR.join(labels) if labels is not None else _label(values["labels"])
     if not label and labels is None:
-        raise DataError(f"{where} has no label: {values['labels']!r}. Give it one, or leave the file out.")
+        raise DataError(f"{where} has no label ({values['labels']!r}). Give it one, or leave the file out.")
     group = values.get("groups")
     return Row(
         path=printable(location.as_posix()),
@@ -104,7 +102,7 @@ def _label(value: object) -> str:
 
 
 def _labels(value: object) -> tuple[str, ...] | None:
-    """Return the labels of an image that may have several, each once and by name; None for a single label."""
+    """Return the labels of a multilabel image, sorted, each once; None for a single label."""
     if not isinstance(value, list | tuple | set | frozenset):
         return None
     return tuple(sorted({label for item in value if (label := _label(item))}))
@@ -118,5 +116,5 @@ def _part(value: object, where: str) -> str:
 
 
 def _is_missing(value: object) -> bool:
-    """Tell None, NaN, NaT, pandas' NA and empty text from a value; a text `nan` is a value."""
+    """Whether a value is None, NaN, NaT, pandas' NA or an empty text; the text `nan` is a value."""
     return value == "" if isinstance(value, str) else value is None or str(value) in ("nan", "NaT", "<NA>")

@@ -1,11 +1,10 @@
-"""A CSV file as a source: the columns path and label, and part and group if it has them, in any order.
+"""A CSV file as a source: the columns path and label, and optionally part and group, in any order.
 
-Where an image may have several labels, or none, the column is `labels`, with
-`;` or `|` between them.
+For multilabel images the column is `labels`, separated by `;` or `|`.
 
-The file enters whole (it holds paths, not pictures), rows leave in its order.
-Paths are relative to the CSV's folder and stay in it unless told otherwise.
-All that is wrong is told together, each with its line.
+The file is read whole (it holds paths, not images), rows leave in its order.
+Paths are relative to the CSV's folder and may not point outside it unless
+`outside` is true. All errors are reported together, each with its line.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ from regraft.data.sources.folder import FileLocation
 COLUMNS = ("path", "label", "labels", "part", "group")
 
 
-class _Fault(Exception):
+class _LineError(Exception):
     """What is wrong with one line."""
 
 
 def rows(path: Path, *, outside: bool) -> Iterator[Row]:
-    """Yield one row per line of a CSV; a byte order mark, and `,`, `;` or a tab between fields, are all right.
+    """Yield one row per line of a CSV; a byte order mark is allowed, fields are separated by `,`, `;` or a tab.
 
-    outside: allow paths that lead out of the CSV's folder.
-    Raises DataError naming the lines, if any is not usable.
+    outside: allow paths that point outside the CSV's folder.
+    Raises DataError that names the lines that are not usable.
     """
-    found: list[Row] = []
-    faults: list[str] = []
+    usable: list[Row] = []
+    errors: list[str] = []
     for line, record in _records(path):
         try:
-            found.append(_row(record, path.parent, outside))
-        except _Fault as fault:
-            faults.append(f"line {line}: {fault}")
-    if faults:
-        raise DataError(f"{path} can't be used as it is; fix or remove these lines:{listed_lines(faults)}")
-    if not found:
-        raise DataError(f"{path} has a header and no lines below it; expected one line per image.")
-    yield from found
+            usable.append(_row(record, path.parent, outside))
+        except _LineError as error:
+            errors.append(f"line {line}: {error}")
+    if errors:
+        raise DataError(f"{path} has lines that can't be used; fix or remove them:{listed_lines(errors)}")
+    if not usable:
+        raise DataError(f"{path} has no lines below its header; expected one line per image.")
+    yield from usable
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, str] | None]]:
@@ -60,7 +59,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, str] | None]]:
                 ragged = len(fields) != len(header)
                 yield reader.line_num, None if ragged else dict(zip(header, map(str.strip, fields), strict=True))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}. Save it as CSV, UTF-8, anew.") from error
+        raise DataError(f"{path}, line {reader.line_num}: {error}. Save it as CSV, UTF-8, again.") from error
 
 
 def _text(path: Path) -> str:
@@ -81,24 +80,24 @@ def _text(path: Path) -> str:
 def _header(path: Path, fields: list[str]) -> list[str]:
     header = [field.strip().casefold() for field in fields]
     if {"label", "labels"} <= set(header):
-        raise DataError(f"{path}, line 1: the columns label and labels are both there; expected one of them.")
+        raise DataError(f"{path}, line 1: both columns label and labels exist; expected one of them.")
     missing = [name for name in ("path", "label") if name not in header and name + "s" not in header]
     if missing:
         shown = printable(", ".join(fields))[:200] or "nothing"
-        raise DataError(f"{path}, line 1: no column {' and no '.join(missing)}; found {shown}. Expected path,label.")
+        raise DataError(f"{path}, line 1: no column {' and no '.join(missing)}; got {shown}, expected path,label.")
     repeated = [name for name in COLUMNS if header.count(name) > 1]
     if repeated:
-        raise DataError(f"{path}, line 1: the column {repeated[0]} is there twice; expected it once.")
+        raise DataError(f"{path}, line 1: the column {repeated[0]} exists more than once; expected it once.")
     return header
 
 
 def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
     if record is None:
-        raise _Fault("more or fewer fields than the header has")
+        raise _LineError("more or fewer fields than the header")
     labels = as_labels(record["labels"]) if "labels" in record else None
     label = as_label(record["label"]) if labels is None else LABEL_SEPARATOR.join(labels)
     if not label and labels is None:
-        raise _Fault("the label is empty")
+        raise _LineError("the label is empty")
     return Row(
         path=printable(Path(record["path"]).as_posix()),
         location=FileLocation(str(_locate(record["path"], folder, outside))),
@@ -112,24 +111,24 @@ def _row(record: Mapping[str, str] | None, folder: Path, outside: bool) -> Row:
 def _part(text: str) -> str:
     part = PART_NAMES.get(text.casefold())
     if part is None:
-        raise _Fault(f"the part is {text!r}; expected one of {', '.join(PARTS)}")
+        raise _LineError(f"the part is {text!r}; expected one of {', '.join(PARTS)}")
     return part
 
 
 def _locate(text: str, folder: Path, outside: bool) -> Path:
-    """Return the file that a line names; raise _Fault if there is none, or if it may not be looked at."""
+    """Return the file of a line; raise _LineError if it is missing, or outside the folder and not allowed."""
     if not text:
-        raise _Fault("the path is empty")
+        raise _LineError("the path is empty")
     try:
         location = folder / text
-        if not location.exists():  # a Windows path, read elsewhere
+        if not location.exists():  # perhaps a Windows path
             location = folder / text.replace("\\", "/")
         inside = location.resolve().is_relative_to(folder.resolve())
-        there = location.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
-        raise _Fault(f"{printable(text)!r} is no path") from None
+        is_file = location.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, links in a circle
+        raise _LineError(f"{printable(text)!r} is not a valid path") from None
     if not inside and not outside:
-        raise _Fault(f"{printable(text)} is outside the CSV's folder; --outside allows that")
-    if not there:
-        raise _Fault(f"{printable(text)}: no such file")
+        raise _LineError(f"{printable(text)} points outside the CSV's folder; --outside allows that")
+    if not is_file:
+        raise _LineError(f"No such file: {printable(text)}")
     return location
