@@ -16,7 +16,7 @@ import pytest
 
 from regraft.core.errors import DataError, UsageError
 from regraft.data.index import PARTS, Index, Row
-from regraft.data.split import SplitOptions, bundles, folds, split
+from regraft.data.split import SplitOptions, folds, group_numbers, split
 
 
 def row(name, label, **more):
@@ -38,15 +38,15 @@ def by_id(rows, **options):
 
 def counts(rows, **options):
     """Return {label: (train, validation, test)}."""
-    found = Counter(zip([row.label for row in rows], parts_of(rows, **options), strict=True))
-    return {label: tuple(found[label, part] for part in PARTS) for label in sorted({row.label for row in rows})}
+    numbers = Counter(zip([row.label for row in rows], parts_of(rows, **options), strict=True))
+    return {label: tuple(numbers[label, part] for part in PARTS) for label in sorted({row.label for row in rows})}
 
 
 # Options
 
 
 @pytest.mark.parametrize(
-    ("text", "shares"),
+    ("text", "fractions"),
     [
         ("0.8/0.1/0.1", (0.8, 0.1, 0.1)),
         ("0.8/0.2", (0.8, None, 0.2)),
@@ -56,28 +56,28 @@ def counts(rows, **options):
         ("0.3333333/0.3333333/0.3333333", (1 / 3, 1 / 3, 1 / 3)),
     ],
 )
-def test_shares_are_read(text, shares):
-    expected = {part: share for part, share in zip(PARTS, shares, strict=True) if share}
-    found = SplitOptions(split=text).shares
-    assert list(found) == list(expected)
-    assert found == pytest.approx(expected) and sum(found.values()) == Fraction(1)
+def test_fractions_are_read(text, fractions):
+    expected = {part: fraction for part, fraction in zip(PARTS, fractions, strict=True) if fraction}
+    exact = SplitOptions(split=text).shares
+    assert list(exact) == list(expected)
+    assert exact == pytest.approx(expected) and sum(exact.values()) == Fraction(1)
 
 
 @pytest.mark.parametrize(
     "text", ["", "0.8", "1", "0.8/0.1", "0.5/0.6", "0.8/0.2/0", "1.1/-0.1", "a/b", "nan/1", "0.4/0.3/0.2/0.1", "8/1/1"]
 )
-def test_shares_that_can_not_be_meant_are_refused_with_an_example(text):
+def test_invalid_fractions_are_refused_with_an_example(text):
     with pytest.raises(UsageError, match=r"0\.8/0\.1/0\.1") as caught:
         SplitOptions(split=text)
     assert repr(text) in str(caught.value)
 
 
-# Shares
+# Fractions
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("size", [10, 20, 50, 100, 1000])
-def test_every_class_is_cut_to_the_image(size, seed):
+def test_every_class_is_divided_exactly_to_the_image(size, seed):
     rows = images("cat", size) + images("dog", 3 * size)
     assert counts(rows, seed=seed) == {
         "cat": (size * 8 // 10, size // 10, size // 10),
@@ -90,20 +90,20 @@ def test_every_class_is_cut_to_the_image(size, seed):
     "text", ["0.8/0.1/0.1", "0.34/0.33/0.33", "0.98/0.01/0.01", "0.01/0.01/0.98", "0.8/0.2", "0.1/0.9"]
 )
 def test_no_part_is_off_by_more_than_one_image_nor_empty(text):
-    shares = SplitOptions(split=text).shares
-    for size in range(len(shares), 120):
-        found = dict(zip(PARTS, counts(images("cat", size), split=text)["cat"], strict=True))
-        for part, share in shares.items():
-            assert found[part] >= 1
-            assert abs(found[part] - share * size) < 1 or 1 in found.values()
-        assert sum(found.values()) == size
+    fractions = SplitOptions(split=text).shares
+    for size in range(len(fractions), 120):
+        sizes = dict(zip(PARTS, counts(images("cat", size), split=text)["cat"], strict=True))
+        for part, fraction in fractions.items():
+            assert sizes[part] >= 1
+            assert abs(sizes[part] - fraction * size) < 1 or 1 in sizes.values()
+        assert sum(sizes.values()) == size
 
 
 def half_up(value):
     return int(value.quantize(Decimal(1), ROUND_HALF_UP))
 
 
-def test_the_cuts_are_rounded_to_the_nearest_image():
+def test_the_boundaries_are_rounded_to_the_nearest_image():
     for size in range(15, 150):
         test = half_up(Decimal("0.1") * size)
         held = half_up(Decimal("0.3") * size)
@@ -125,9 +125,9 @@ def test_every_image_is_in_the_test_part_of_some_seed():
 
 def test_only_used_rows_get_a_part():
     ignored, broken = row("i", "cat", status="ignored"), row("b", "cat", status="broken")
-    found = split(Index((ignored, *images("cat", 10), broken)))
-    assert found.rows[0] == ignored and found.rows[-1] == broken
-    assert [len(found.part(part)) for part in PARTS] == [8, 1, 1]
+    index = split(Index((ignored, *images("cat", 10), broken)))
+    assert index.rows[0] == ignored and index.rows[-1] == broken
+    assert [len(index.part(part)) for part in PARTS] == [8, 1, 1]
 
 
 # What the split does not depend on
@@ -186,14 +186,14 @@ def test_another_class_changes_nothing_in_the_others():
 
 
 @pytest.mark.parametrize("text", ["0.8/0.1/0.1", "0.98/0.01/0.01", "0.1/0.9"])
-def test_one_more_image_moves_at_most_one_other_across_each_cut(text):
-    cuts = text.count("/")
+def test_one_more_image_moves_at_most_one_other_across_each_boundary(text):
+    boundaries = text.count("/")
     rows = images("cat", 3)
     before = by_id(rows, split=text, seed=1)
     for number in range(3, 150):
         rows += images("cat", 1, start=number)
         after = by_id(rows, split=text, seed=1)
-        assert sum(after[id] != part for id, part in before.items()) <= cuts
+        assert sum(after[id] != part for id, part in before.items()) <= boundaries
         before = after
 
 
@@ -213,8 +213,8 @@ def test_with_keep_nothing_moves_when_images_are_added():
         after = by_id(rows, keep=keep)
         assert {id: after[id] for id in keep} == keep
         keep = after
-    shares = [count / 100 for count in counts(rows, keep=keep)["cat"]]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.08)
+    fractions = [count / 100 for count in counts(rows, keep=keep)["cat"]]
+    assert fractions == pytest.approx([0.8, 0.1, 0.1], abs=0.08)
 
 
 def test_with_keep_another_seed_changes_nothing():
@@ -223,12 +223,12 @@ def test_with_keep_another_seed_changes_nothing():
     assert by_id(rows, keep=keep, seed=5) == keep
 
 
-def test_keep_holds_a_copy_and_a_newcomer_of_its_group_too():
+def test_keep_also_holds_for_a_new_image_of_a_group():
     old = [row(f"cat{n}", "cat", group=f"cat{n}") for n in range(30)]
     keep = by_id(old)
     new = [row(f"new{n}", "cat", group=f"cat{n}") for n in range(30)]
-    found = by_id([*new, *old], keep=keep, seed=3)
-    assert [found[n.id] for n in new] == [keep[o.id] for o in old]
+    parts = by_id([*new, *old], keep=keep, seed=3)
+    assert [parts[n.id] for n in new] == [keep[o.id] for o in old]
 
 
 def test_keep_moves_nothing_to_fill_an_empty_part():
@@ -236,9 +236,9 @@ def test_keep_moves_nothing_to_fill_an_empty_part():
     keep = dict.fromkeys([row.id for row in rows], "train")
     with pytest.raises(DataError, match="'cat' can't be in the validation part"):
         parts_of(rows, keep=keep)
-    found = by_id(rows + images("cat", 2, start=4), keep=keep)
-    assert {id: found[id] for id in keep} == keep
-    assert Counter(found.values()) == {"train": 4, "validation": 1, "test": 1}
+    parts = by_id(rows + images("cat", 2, start=4), keep=keep)
+    assert {id: parts[id] for id in keep} == keep
+    assert Counter(parts.values()) == {"train": 4, "validation": 1, "test": 1}
 
 
 def test_keep_with_an_unknown_part_is_refused():
@@ -265,8 +265,8 @@ def parts_by_path(rows):
     return dict(zip([row.path for row in rows], parts_of(rows), strict=True))
 
 
-def ties_by_hand(rows):
-    """Return the sets of tied rows, by merging until nothing changes."""
+def groups_by_hand(rows):
+    """Return the sets of rows that belong together, by merging until nothing changes."""
     sets = [{at} for at in range(len(rows))]
     names = [{("i", row.id), ("g", row.group)} - {("g", None)} for row in rows]
     changed = True
@@ -285,38 +285,38 @@ def ties_by_hand(rows):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_bundles_are_the_chains_of_copies_and_groups(seed):
+def test_groups_are_the_chains_of_copies_and_of_groups_of_the_source(seed):
     rows = with_copies_and_groups(seed)
-    found = defaultdict(set)
-    for at, number in enumerate(bundles(rows)):
-        found[number].add(at)
-    assert sorted(map(sorted, found.values())) == sorted(map(sorted, ties_by_hand(rows)))
+    groups = defaultdict(set)
+    for at, number in enumerate(group_numbers(rows)):
+        groups[number].add(at)
+    assert sorted(map(sorted, groups.values())) == sorted(map(sorted, groups_by_hand(rows)))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_copies_and_groups_are_never_on_two_sides(seed):
     rows = [*with_copies_and_groups(seed), *images("a", 10), *images("b", 10), *images("c", 10)]
     parts = parts_of(rows, seed=seed)
-    for tied in ties_by_hand(rows):
-        assert len({parts[at] for at in tied}) == 1
+    for group in groups_by_hand(rows):
+        assert len({parts[at] for at in group}) == 1
     assert all(min(of_class) >= 1 for of_class in counts(rows, seed=seed).values())
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_shares_are_near_with_groups_of_mixed_labels(seed):
+def test_fractions_are_near_with_groups_of_mixed_labels(seed):
     draw = random.Random(seed)
     rows = [
         row(f"{patient}-{n}", draw.choice(["ill", "well", "well"]), group=f"patient {patient}")
         for patient in range(80)
         for n in range(draw.randint(1, 6))
     ]
-    for label, found in counts(rows, seed=seed).items():
-        total = sum(found)
-        for count, share in zip(found, (0.8, 0.1, 0.1), strict=True):
-            assert count / total == pytest.approx(share, abs=0.08), label
+    for label, sizes in counts(rows, seed=seed).items():
+        total = sum(sizes)
+        for count, fraction in zip(sizes, (0.8, 0.1, 0.1), strict=True):
+            assert count / total == pytest.approx(fraction, abs=0.08), label
 
 
-def test_one_large_bundle_leaves_no_part_empty():
+def test_one_large_group_leaves_no_part_empty():
     rows = [row(f"c{n}", "cat", group="burst") for n in range(50)] + images("cat", 2)
     assert sorted(counts(rows)["cat"]) == [1, 1, 50]
 
@@ -361,15 +361,15 @@ def test_a_class_as_large_as_there_are_parts_is_enough(size, text):
     assert [count for count in counts(images("lynx", size), split=text)["lynx"] if count] == [1] * size
 
 
-# Given parts
+# Parts from the source
 
 
-def test_given_parts_win():
+def test_parts_from_the_source_are_kept():
     rows = [replace(row, part="train" if n % 2 else "test") for n, row in enumerate(images("cat", 10))]
     assert parts_of(rows, split="0.5/0.25/0.25") == [row.part for row in rows]
 
 
-def test_given_parts_without_a_test_part_are_taken():
+def test_parts_from_the_source_without_a_test_part_are_kept():
     rows = [replace(row, part="validation" if n == 0 else "train") for n, row in enumerate(images("cat", 4))]
     assert parts_of(rows) == ["validation", "train", "train", "train"]
 
@@ -381,7 +381,7 @@ def test_rows_without_a_part_beside_others_that_have_one_are_refused_by_number()
         parts_of(rows)
 
 
-def test_a_copy_across_given_parts_is_left_out_of_the_earlier_one():
+def test_a_copy_in_two_parts_is_ignored_in_all_but_the_test_part():
     twin = row("twin", "cat")
     rows = [
         replace(twin, path="train/cat/a.jpg", part="train"),
@@ -389,27 +389,27 @@ def test_a_copy_across_given_parts_is_left_out_of_the_earlier_one():
         replace(twin, path="validation/cat/c.jpg", part="validation"),
         *(replace(row, part="train") for row in images("cat", 3)),
     ]
-    found = split(Index(tuple(rows)))
-    assert [row.status for row in found] == ["ignored", "used", "ignored", "used", "used", "used"]
-    assert found.rows[0].reason == "the same picture is in the test part (test/cat/b.jpg)"
+    index = split(Index(tuple(rows)))
+    assert [row.status for row in index] == ["ignored", "used", "ignored", "used", "used", "used"]
+    assert index.rows[0].reason == "the same picture is in the test part (test/cat/b.jpg)"
 
 
-def test_a_validation_image_wins_over_its_copy_in_train():
+def test_a_copy_of_a_validation_image_is_ignored_in_train():
     twin = row("twin", "cat")
-    found = split(Index((replace(twin, part="train"), replace(twin, part="validation"))))
-    assert [row.status for row in found] == ["ignored", "used"]
-    assert "validation part" in found.rows[0].reason
+    index = split(Index((replace(twin, part="train"), replace(twin, part="validation"))))
+    assert [row.status for row in index] == ["ignored", "used"]
+    assert "validation part" in index.rows[0].reason
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_given_parts_never_share_a_copy_or_a_group_and_test_loses_nothing(seed):
+def test_parts_from_the_source_never_share_a_copy_or_a_group_and_the_test_part_is_complete(seed):
     draw = random.Random(seed)
     rows = [replace(row, part=draw.choice(PARTS)) for row in with_copies_and_groups(seed)]
-    found = split(Index(tuple(rows)))
-    for tied in ties_by_hand(rows):
-        assert len({found.rows[at].part for at in tied if found.rows[at].status == "used"}) == 1
-    assert len(found.test) == sum(row.part == "test" for row in rows)
-    assert all(row.reason for row in found.ignored)
+    index = split(Index(tuple(rows)))
+    for group in groups_by_hand(rows):
+        assert len({index.rows[at].part for at in group if index.rows[at].status == "used"}) == 1
+    assert len(index.test) == sum(row.part == "test" for row in rows)
+    assert all(row.reason for row in index.ignored)
 
 
 # Few images of a class for a trial, and folds where images are few
@@ -428,13 +428,13 @@ def test_per_class_ignores_training_images_beyond_it_and_nothing_else():
     assert split(Index(rows), options=SplitOptions(per_class=100)).rows == whole.rows
 
 
-def test_per_class_holds_for_given_parts_and_never_tears_copies_apart():
+def test_per_class_holds_for_parts_from_the_source_and_never_divides_copies():
     rows = [replace(item, part="train") for item in images("a", 30)] + [replace(row("a_test", "a"), part="test")]
     copies = [replace(rows[0], path=f"a/copy{number}.jpg") for number in range(4)]
     for seed in range(20):
-        found = split(Index((*rows, *copies)), options=SplitOptions(per_class=7, seed=seed))
-        kept = [item for item in found.train if item.id == rows[0].id]
-        assert len(found.train) <= 7 and len(kept) in (0, 5) and len(found.test) == 1
+        index = split(Index((*rows, *copies)), options=SplitOptions(per_class=7, seed=seed))
+        used = [item for item in index.train if item.id == rows[0].id]
+        assert len(index.train) <= 7 and len(used) in (0, 5) and len(index.test) == 1
 
 
 @pytest.mark.parametrize(
@@ -449,13 +449,13 @@ def test_per_class_holds_for_given_parts_and_never_tears_copies_apart():
         ("0.8/0.2", None, (29, 29), 0),
     ],
 )
-def test_folds_are_the_rule_where_a_class_has_few_images_or_they_are_asked_for(text, per_class, sizes, count):
+def test_folds_are_used_where_a_class_has_few_images_or_they_are_asked_for(text, per_class, sizes, count):
     index = Index((*images("a", sizes[0]), *images("b", sizes[1])))
-    found = folds(index, SplitOptions(split=text, per_class=per_class))
-    assert len(found) == count
-    held = Counter(item.path for fold in found for item in fold.test)
+    indexes = folds(index, SplitOptions(split=text, per_class=per_class))
+    assert len(indexes) == count
+    held = Counter(item.path for fold in indexes for item in fold.test)
     assert not count or (set(held.values()) == {1} and len(held) == sum(sizes))
-    for fold in found:
+    for fold in indexes:
         assert len(fold.train) + len(fold.test) == sum(sizes)
         assert all(
             abs(fold.test.class_counts[label] - size / count) < 1 for label, size in zip("ab", sizes, strict=True)
@@ -467,16 +467,16 @@ def test_folds_hold_copies_and_groups_together_and_the_seed_draws_them():
     rows += [replace(rows[-1], path="b/copy.jpg")]
     options = SplitOptions(split="5-fold")
     for fold in folds(Index(tuple(rows)), options):
-        for tie in ("group", "id"):
+        for column in ("group", "id"):
             sides = defaultdict(set)
             for item in fold.used:
-                sides[getattr(item, tie)].add(item.part)
-            assert all(len(found) == 1 for name, found in sides.items() if name)
+                sides[getattr(item, column)].add(item.part)
+            assert all(len(parts) == 1 for name, parts in sides.items() if name)
     assert folds(Index(tuple(rows)), options) == folds(Index(tuple(rows)), options)
     assert folds(Index(tuple(rows)), options) != folds(Index(tuple(rows)), replace(options, seed=1))
 
 
-def test_given_parts_win_over_few_images():
+def test_parts_from_the_source_come_before_folds():
     rows = [replace(item, part=part) for part in ("train", "test") for item in images(f"a{part}", 5)]
     assert folds(Index(tuple(rows)), SplitOptions()) == []
 
@@ -486,13 +486,13 @@ def test_a_class_with_one_image_can_not_be_cross_validated():
         folds(Index((*images("a", 9), *images("b", 1))), SplitOptions())
 
 
-def test_folds_are_no_parts():
-    with pytest.raises(UsageError, match=r"5-fold.*expected shares, such as 0\.8/0\.1/0\.1"):
+def test_folds_are_not_parts():
+    with pytest.raises(UsageError, match=r"5-fold.*expected fractions, such as 0\.8/0\.1/0\.1"):
         split(Index(tuple(images("a", 9))), options=SplitOptions(split="5-fold"))
 
 
 @pytest.mark.parametrize("text", ["1-fold", "0-fold", "-fold", "five-fold", "5fold", "-5-fold", "²-fold"])
-def test_folds_that_can_not_be_meant_are_refused(text):
+def test_invalid_folds_are_refused(text):
     with pytest.raises(UsageError, match="--split"):
         SplitOptions(split=text)
 

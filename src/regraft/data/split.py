@@ -1,25 +1,29 @@
-"""Every used image gets a part: train, validation or test.
+"""The split: every used image gets a part, train, validation or test.
 
 An index enters, the same index with `part` set leaves. Parts that the source
-gives win. Otherwise the rule is this:
+gives are kept. Otherwise:
 
-1. Images with equal bytes or an equal group are tied into one *bundle*; a
-   bundle is never divided. Most bundles are one image.
-2. A bundle belongs to the class that most of its images have (ties: by name).
-3. Each class's bundles stand in an order drawn from the seed and the bundle's
-   own name (its first group, else its id): not from paths, rows or neighbours.
-4. The order is cut by the shares, rounded to whole images and at least one a
-   part: test first, then validation, the rest is train. A bundle goes where
-   its middle lies, so a part is off by half a bundle at most.
-5. If a class is then missing from a part (it stands only beside others in
-   bundles, or a bundle is large), its smallest spare bundle is moved there.
+1. Images with equal bytes, or in one group of the source, form a *group*, also
+   in a chain (a is a copy of b, and b in one group with c). A group is never
+   divided. Most groups are a single image.
+2. A group belongs to the class that most of its images have (ties: by name).
+3. The groups of each class are ordered by a hash of the seed and the group's
+   own name (its first group in the source, else its id): other rows, their
+   order and their paths have no influence.
+4. Along this order come test, validation and train. Their boundaries are the
+   split's fractions, rounded to whole images, with at least one image a part.
+   A group is in the part in which its middle is, so that a part is off by half
+   a group at most.
+5. If a part has then no image of a class (all are in groups with images of
+   other classes, or a group is large), its smallest group that is not needed
+   elsewhere is moved there.
 
-So every class has the stated shares to the image where bundles are single
-images, and one more image moves at most one other image across each cut.
-Whoever needs none to move passes the earlier parts as `keep`.
+So the fractions of every class are exact to the image where groups are single
+images, and one more image moves at most one other across each boundary. To
+move none, pass the earlier parts as `keep`.
 
-Where images are few, a held-out part says little, and each image is judged by
-a model that was trained without it: `folds`.
+With few images a held-out part says little. `folds` is the alternative: each
+image is evaluated with a model that was trained without it.
 """
 
 from __future__ import annotations
@@ -37,11 +41,11 @@ from regraft.core.rng import SeedOptions, derive
 from regraft.core.text import listed
 from regraft.data.index import PARTS, Index, Row
 
-_CUT_ORDER = ("test", "validation", "train")
+_ORDER = ("test", "validation", "train")  # along the drawn order
 _SHARES = "0.8/0.1/0.1"
 _FOLDS = 5
-RARE = 10  # images whose rarest label is the same, below which that label has no share of its own
-FEW = 30  # images of the smallest class below which `auto` means cross-validation
+RARE = 10  # images; multilabel images whose rarest label is rarer are not stratified by it
+FEW = 30  # images of the smallest class; with fewer, `auto` means cross-validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,52 +99,58 @@ def _whole(numbers: list[Fraction]) -> int | None:
 
 
 def split(index: Index, *, options: SplitOptions = SplitOptions(), keep: Mapping[str, str] | None = None) -> Index:
-    """Return the index with a part on every used row, by the rule above.
+    """Return the index with a part for every used row, by the rules above.
 
     keep: id → part of an earlier split; those images stay where they were.
 
-    With given parts, an image tied to one in the test part is ignored in the others, and one tied to the
-    validation part is ignored in train: no picture nor its copy stands on two sides.
-    Raises DataError if only some rows have a part, or a class has fewer bundles than there are parts; UsageError if
-    folds were asked for, which are no parts.
+    With parts from the source, an image of a group that is also in the test part is ignored in the others, and one
+    that is also in the validation part is ignored in train: no picture and no copy of it is in two parts.
+    Raises DataError if only some rows have a part, or a class has fewer groups than there are parts; UsageError if
+    the options are for folds, which are not parts.
     """
     if options.folds:
-        raise UsageError(f"--split is {options.split!r}, and folds are no parts; expected shares, such as {_SHARES}.")
+        raise UsageError(
+            f"--split is {options.split!r}, which gives folds and not parts; expected fractions, such as {_SHARES}."
+        )
     rows = index.used.rows
-    given = sum(row.part is not None for row in rows)
-    if 0 < given < len(rows):
-        raise _some_without_part(rows, len(rows) - given)
-    found = _given_parts(rows) if given else _with_parts(rows, _drawn_parts(_strata(index), options, keep or {}))
-    return _fewer(_with_used(index, found), options)
+    without_part = sum(row.part is None for row in rows)
+    if 0 < without_part < len(rows):
+        raise _some_without_part(rows, without_part)
+    if without_part:
+        rows_with_parts = _with_parts(rows, _drawn_parts(_strata(index), options, keep or {}))
+    else:
+        rows_with_parts = _without_leaks(rows)
+    return _limited(_with_used(index, rows_with_parts), options)
 
 
 def folds(index: Index, options: SplitOptions) -> list[Index]:
-    """Return the index once for each fold, its used rows in the parts train and test; empty where parts are the rule.
+    """Return the index once for each fold, its used rows in the parts train and test; empty if parts are to be used.
 
-    Every used row is in the test part of one fold, bundles together, each class spread evenly; with fewer bundles of a
-    class than folds there are as many folds as that. Where the source gives parts, they are the rule.
-    Raises DataError if a class has one bundle alone.
+    Every used row is in the test part of one fold, groups together, each class spread evenly. If a class has fewer
+    groups than folds were asked for, there are only so many folds. Parts from the source come before folds.
+    Raises DataError if a class has a single group.
     """
     rows = index.used.rows
     few = options.split == "auto" and options.per_class is None and _are_few(index)
     wanted = options.folds or (_FOLDS if few else 0)
     if not wanted or any(row.part for row in rows):
         return []
-    from sklearn.model_selection import StratifiedGroupKFold  # here: it takes over a second, and parts are common
+    from sklearn.model_selection import StratifiedGroupKFold  # here, as it takes over a second and is seldom needed
 
     strata = _strata(index)
-    found = _make_bundles(strata, options.seed)
-    _check_sizes(found, ("train", "test"))
-    least = min(Counter(label for bundle in found for label in bundle.labels).values())
-    labels, groups = [row.label for row in strata], bundles(rows)
-    draw = StratifiedGroupKFold(min(wanted, least), shuffle=True, random_state=derive(options.seed, "folds") % 2**32)
-    return [_fold(index, set(map(int, test))) for _, test in draw.split(labels, labels, groups)]
+    groups = _make_groups(strata, options.seed)
+    _check_sizes(groups, ("train", "test"))
+    count = min(wanted, *Counter(label for group in groups for label in group.labels).values())
+    labels, numbers = [row.label for row in strata], group_numbers(rows)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=derive(options.seed, "folds") % 2**32)
+    return [_fold(index, set(map(int, test))) for _, test in splitter.split(labels, labels, numbers)]
 
 
 def _strata(index: Index) -> Sequence[Row]:
-    """Return the used rows, each under the one label that the shares are kept for.
+    """Return the used rows, each with the one label by which it is stratified.
 
-    Of several labels that is the rarest; images whose rarest label is too rare stand together, or with the most.
+    For a multilabel image that is its rarest label. Images whose rarest label is too rare form a stratum together, or,
+    if they are too few for that, join the largest one.
     """
     rows, counts = index.used.rows, index.used.class_counts
     if not index.multilabel:
@@ -149,8 +159,8 @@ def _strata(index: Index) -> Sequence[Row]:
     sizes = Counter(rarest)
     rare = sum(size for size in sizes.values() if size < RARE)
     others = "" if rare >= RARE or rare == len(rows) else sizes.most_common(1)[0][0]
-    names = (name if sizes[name] >= RARE else others for name in rarest)
-    return [dataclasses.replace(row, label=name) for row, name in zip(rows, names, strict=True)]
+    strata = (name if sizes[name] >= RARE else others for name in rarest)
+    return [dataclasses.replace(row, label=name) for row, name in zip(rows, strata, strict=True)]
 
 
 def _are_few(index: Index) -> bool:
@@ -172,33 +182,33 @@ def _with_used(index: Index, used: Iterator[Row]) -> Index:
     return index.with_rows([next(used) if row.status == "used" else row for row in index.rows])
 
 
-def _fewer(index: Index, options: SplitOptions) -> Index:
-    """Return the index with the training rows beyond `per_class` ignored: the last ones of the drawn order."""
+def _limited(index: Index, options: SplitOptions) -> Index:
+    """Return the index with training rows beyond `per_class` ignored: the last ones of the drawn order."""
     if options.per_class is None:
         return index
     rows = index.train.rows
-    taken, kept = Counter[str](), set[int]()
-    for bundle in _make_bundles(_strata(index.train), options.seed):
-        if taken[bundle.label] + len(bundle.rows) <= options.per_class:
-            taken[bundle.label] += len(bundle.rows)
-            kept.update(id(rows[at]) for at in bundle.rows)
+    counts, selected = Counter[str](), set[int]()
+    for group in _make_groups(_strata(index.train), options.seed):
+        if counts[group.label] + len(group.rows) <= options.per_class:
+            counts[group.label] += len(group.rows)
+            selected.update(id(rows[at]) for at in group.rows)
     reason = f"beyond --per-class {options.per_class}"
     return index.with_rows(
-        row if row.part != "train" or row.status != "used" or id(row) in kept else row.marked("ignored", reason)
+        row if row.part != "train" or row.status != "used" or id(row) in selected else row.marked("ignored", reason)
         for row in index
     )
 
 
-def bundles(rows: Sequence[Row]) -> list[int]:
-    """Return a number for each row, equal for rows tied by equal bytes or an equal group, also in a chain."""
+def group_numbers(rows: Sequence[Row]) -> list[int]:
+    """Return a number for each row, equal for rows with equal bytes or of one group, also in a chain."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     names: dict[tuple[str, str], int] = {}
-    ties = [(at, names.setdefault(name, len(names))) for at, row in enumerate(rows) for name in _names(row)]
+    links = [(at, names.setdefault(name, len(names))) for at, row in enumerate(rows) for name in _names(row)]
     size = len(rows) + len(names)
-    edges = [at for at, _ in ties], [len(rows) + name for _, name in ties]
-    graph = coo_array(([1] * len(ties), edges), shape=(size, size))
+    edges = [at for at, _ in links], [len(rows) + name for _, name in links]
+    graph = coo_array(([1] * len(links), edges), shape=(size, size))
     return [int(number) for number in connected_components(graph, directed=False)[1][: len(rows)]]
 
 
@@ -208,147 +218,148 @@ def _names(row: Row) -> Iterator[tuple[str, str]]:
     yield ("id", row.id) if row.id else ("path", row.path)
 
 
-# Parts that are drawn
+# Parts by chance
 
 
 @dataclass(frozen=True, eq=False)  # two are never equal, and hashing stays cheap
-class _Bundle:
+class _Group:
     """Rows that are never divided."""
 
-    key: int  # its place in the drawn order
+    key: int  # its position in the drawn order
     name: tuple[str, str]
     rows: tuple[int, ...]
     labels: frozenset[str]
-    label: str  # the one that most rows have
+    label: str  # of most rows
 
 
 def _drawn_parts(rows: Sequence[Row], options: SplitOptions, keep: Mapping[str, str]) -> list[str]:
     """Return the part of each row."""
-    found = _make_bundles(rows, options.seed)
-    _check_sizes(found, list(options.shares))
-    parts: dict[_Bundle, str] = {}
-    of_class: defaultdict[str, list[_Bundle]] = defaultdict(list)
-    for bundle in found:
-        of_class[bundle.label].append(bundle)
+    groups = _make_groups(rows, options.seed)
+    _check_sizes(groups, list(options.shares))
+    parts: dict[_Group, str] = {}
+    of_class: defaultdict[str, list[_Group]] = defaultdict(list)
+    for group in groups:
+        of_class[group.label].append(group)
     for ordered in of_class.values():
-        parts |= _cut(ordered, options.shares)
-    kept = {bundle: part for bundle in found if (part := _kept_part(bundle, rows, keep))}
+        parts |= _divide(ordered, options.shares)
+    kept = {group: part for group in groups if (part := _earlier_part(group, rows, keep))}
     parts |= kept
     _fill_empty(parts, fixed=kept, names=list(options.shares))
-    part_of_row = {row: part for bundle, part in parts.items() for row in bundle.rows}
+    part_of_row = {row: part for group, part in parts.items() for row in group.rows}
     return [part_of_row[at] for at in range(len(rows))]
 
 
-def _make_bundles(rows: Sequence[Row], seed: int) -> list[_Bundle]:
-    """Return the bundles in their drawn order."""
+def _make_groups(rows: Sequence[Row], seed: int) -> list[_Group]:
+    """Return the groups in their drawn order."""
     members = defaultdict(list)
-    for at, number in enumerate(bundles(rows)):
+    for at, number in enumerate(group_numbers(rows)):
         members[number].append(at)
-    return sorted((_make_bundle(rows, found, seed) for found in members.values()), key=lambda b: (b.key, b.name))
+    groups = (_make_group(rows, numbers, seed) for numbers in members.values())
+    return sorted(groups, key=lambda group: (group.key, group.name))
 
 
-def _make_bundle(rows: Sequence[Row], members: Sequence[int], seed: int) -> _Bundle:
+def _make_group(rows: Sequence[Row], members: Sequence[int], seed: int) -> _Group:
     name = min(name for at in members for name in _names(rows[at]))  # "group" sorts before "id"
     counts = Counter(rows[at].label or "" for at in members)
     label = min(counts, key=lambda label: (-counts[label], label))
-    return _Bundle(derive(seed, "split", *name), name, tuple(members), frozenset(counts), label)
+    return _Group(derive(seed, "split", *name), name, tuple(members), frozenset(counts), label)
 
 
-def _check_sizes(found: Iterable[_Bundle], parts: Sequence[str]) -> None:
-    counts = Counter(label for bundle in found for label in bundle.labels)
+def _check_sizes(groups: Iterable[_Group], parts: Sequence[str]) -> None:
+    counts = Counter(label for group in groups for label in group.labels)
     small = sorted(label for label, count in counts.items() if count < len(parts))
     if not small:
         return
     sizes = listed([f"class {label!r} has {counts[label]}" for label in small], 10, "; ")
-    less = " use --split 0.8/0.2," if len(parts) == 3 and min(counts.values()) == 2 else ""
+    fewer_parts = " use --split 0.8/0.2," if len(parts) == 3 and min(counts.values()) == 2 else ""
     raise DataError(
         f"Too few separate images (copies and groups count once): {sizes}. "
         f"{len(parts)} parts ({', '.join(parts)}) need at least {len(parts)} of each class. "
-        f"Add photographs,{less} or leave the class out."
+        f"Add photographs,{fewer_parts} or leave the class out."
     )
 
 
-def _cut(ordered: Sequence[_Bundle], shares: Mapping[str, Fraction]) -> dict[_Bundle, str]:
-    """Cut one class's bundles, in their order, into parts by the shares of images."""
-    names = [part for part in _CUT_ORDER if part in shares]
-    cuts = _cuts(sum(len(bundle.rows) for bundle in ordered), [shares[name] for name in names])
+def _divide(ordered: Sequence[_Group], fractions: Mapping[str, Fraction]) -> dict[_Group, str]:
+    """Return the part of each group of one class: the groups stand in their drawn order, fractions are of images."""
+    names = [part for part in _ORDER if part in fractions]
+    ends = _ends(sum(len(group.rows) for group in ordered), [fractions[name] for name in names])
     parts, before = {}, 0
-    for bundle in ordered:
-        middle = before + len(bundle.rows) / 2
-        parts[bundle] = names[sum(middle > cut for cut in cuts)]
-        before += len(bundle.rows)
+    for group in ordered:
+        middle = before + len(group.rows) / 2
+        parts[group] = names[sum(middle > end for end in ends)]
+        before += len(group.rows)
     return parts
 
 
-def _cuts(count: int, shares: Sequence[Fraction]) -> list[int]:
-    """Return after how many images each part ends, all but the last; each has one image if there are enough."""
-    cuts = []
-    for done in range(1, len(shares)):
-        rounded = floor(sum(shares[:done]) * count + Fraction(1, 2))
-        cuts.append(max(done, min(rounded, count - (len(shares) - done))))
-    return cuts
+def _ends(count: int, fractions: Sequence[Fraction]) -> list[int]:
+    """Return after how many images each part but the last ends; each part has at least one if there are enough."""
+    ends = []
+    for number in range(1, len(fractions)):
+        rounded = floor(sum(fractions[:number]) * count + Fraction(1, 2))
+        ends.append(max(number, min(rounded, count - (len(fractions) - number))))
+    return ends
 
 
-def _kept_part(bundle: _Bundle, rows: Sequence[Row], keep: Mapping[str, str]) -> str | None:
-    """Return the earlier part; if new ties join several of them, test goes before validation before train."""
-    earlier = {keep[rows[at].id] for at in bundle.rows if rows[at].id in keep}
+def _earlier_part(group: _Group, rows: Sequence[Row], keep: Mapping[str, str]) -> str | None:
+    """Return the part in `keep`; of more than one (its images were not in one group then) the first in _ORDER."""
+    earlier = {keep[rows[at].id] for at in group.rows if rows[at].id in keep}
     if unknown := earlier - set(PARTS):
         raise UsageError(f"keep has the part {min(unknown)!r}; expected one of {', '.join(PARTS)}.")
-    return next((part for part in _CUT_ORDER if part in earlier), None)
+    return next((part for part in _ORDER if part in earlier), None)
 
 
-def _fill_empty(parts: dict[_Bundle, str], fixed: Iterable[_Bundle], names: Sequence[str]) -> None:
-    """Move the smallest spare bundle of a class into each part that has none of it."""
-    held = Counter((label, part) for bundle, part in parts.items() for label in bundle.labels)
+def _fill_empty(parts: dict[_Group, str], fixed: Iterable[_Group], names: Sequence[str]) -> None:
+    """Move the smallest spare group of a class into each part that has none of it."""
+    counts = Counter((label, part) for group, part in parts.items() for label in group.labels)
     fixed = set(fixed)
-    for label in sorted({label for label, _ in held}):
+    for label in sorted({label for label, _ in counts}):
         for part in names:
-            if not held[label, part]:
-                _move_one(parts, held, label, part, fixed)
+            if not counts[label, part]:
+                _move_one(parts, counts, label, part, fixed)
 
 
 def _move_one(
-    parts: dict[_Bundle, str], held: Counter[tuple[str, str]], label: str, part: str, fixed: set[_Bundle]
+    parts: dict[_Group, str], counts: Counter[tuple[str, str]], label: str, part: str, fixed: set[_Group]
 ) -> None:
     spare = [
-        bundle
-        for bundle, now in parts.items()
-        if label in bundle.labels and bundle not in fixed and all(held[other, now] > 1 for other in bundle.labels)
+        group
+        for group, now in parts.items()
+        if label in group.labels and group not in fixed and all(counts[other, now] > 1 for other in group.labels)
     ]
     if not spare:
         raise DataError(
             f"Class {label!r} can't be in the {part} part: its images are tied (groups, copies) or kept elsewhere. "
             "Add photographs, use fewer parts (--split 0.8/0.2), or make smaller groups."
         )
-    chosen = min(spare, key=lambda bundle: (len(bundle.rows), bundle.key))
-    for other in chosen.labels:
-        held[other, parts[chosen]] -= 1
-        held[other, part] += 1
-    parts[chosen] = part
+    moved = min(spare, key=lambda group: (len(group.rows), group.key))
+    for other in moved.labels:
+        counts[other, parts[moved]] -= 1
+        counts[other, part] += 1
+    parts[moved] = part
 
 
-# Parts that are given
+# Parts from the source
 
 
 def _some_without_part(rows: Sequence[Row], missing: int) -> DataError:
     example = next(row.path for row in rows if row.part is None)
     return DataError(
         f"{missing} of {len(rows)} images have no part, such as {example}; expected all of them or none. "
-        "Put them into train, validation or test, or give no parts at all: then they are drawn (--split)."
+        "Put them into train, validation or test, or give no parts at all: then they are split by --split."
     )
 
 
-def _given_parts(rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield the rows, those tied to a row in a later part marked as ignored."""
-    numbers = bundles(rows)
-    holders = {(tie, row.part): row for number, row in zip(numbers, rows, strict=True) for tie in (number, row.id)}
+def _without_leaks(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows; a row is ignored if its group is also in a part that comes before its own in _ORDER."""
+    numbers = group_numbers(rows)
+    holders = {(key, row.part): row for number, row in zip(numbers, rows, strict=True) for key in (number, row.id)}
     for number, row in zip(numbers, rows, strict=True):
-        later = _CUT_ORDER[: _CUT_ORDER.index(row.part or "train")]
-        ties = [(tie, part) for part in later for tie in (row.id, number)]
-        holder = next((holders[tie] for tie in ties if tie in holders), None)
-        yield row.marked("ignored", _tie(row, holder)) if holder else row
+        stronger = _ORDER[: _ORDER.index(row.part or "train")]
+        keys = [(key, part) for part in stronger for key in (row.id, number)]
+        holder = next((holders[key] for key in keys if key in holders), None)
+        yield row.marked("ignored", _leak(row, holder)) if holder else row
 
 
-def _tie(row: Row, holder: Row) -> str:
+def _leak(row: Row, holder: Row) -> str:
     what = "the same picture is" if row.id == holder.id else "its group, or a copy's, is also"
     return f"{what} in the {holder.part} part ({holder.path})"

@@ -22,7 +22,7 @@ from rich.filesize import decimal
 from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.data.index import Index, Row
-from regraft.data.split import bundles
+from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
 from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
@@ -172,7 +172,7 @@ class Features:
 
     def groups(self) -> np.ndarray:
         """Return a number for each row, (n,) int64, equal for copies and for rows of one group, also in a chain."""
-        return np.array(bundles(self.rows), np.int64)
+        return np.array(group_numbers(self.rows), np.int64)
 
     def _changed(self, **changes: Any) -> Features:
         own = {"index": self.index, "trunk": self.trunk, "shelf": self._shelf, "stored": self.stored}
