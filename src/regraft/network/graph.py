@@ -130,8 +130,10 @@ class Graph:
 
     @property
     def hint(self) -> str:
-        """How the cuts are listed."""
-        return f"List them with `regraft backbones {name_of(self.network)} --cuts`."
+        """Where the cuts are listed, or the highest of them for a network that the command line does not know."""
+        if timm_name(self.network):
+            return f"List them with `regraft backbones {timm_name(self.network)} --cuts`."
+        return f"The highest are {', '.join([*self.shortest_paths.values(), POOLED][-8:])}."
 
 
 class _Tracer(fx.Tracer):  # type: ignore[misc, unused-ignore]
@@ -191,6 +193,12 @@ def ancestors(nodes: Iterable[fx.Node], without: fx.Node | None = None) -> set[f
     return visited
 
 
+def timm_name(network: nn.Module) -> str:
+    """Return timm's name of a network; "" if it is not one of timm's."""
+    config = getattr(network, "pretrained_cfg", None)
+    return str(config.get("architecture") or "") if isinstance(config, dict) else ""
+
+
 def name_of(network: nn.Module) -> str:
-    """Return timm's name of a network."""
-    return str(getattr(network, "pretrained_cfg", {}).get("architecture") or type(network).__name__)
+    """Return timm's name of a network, or its class's."""
+    return timm_name(network) or type(network).__name__

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from regraft.core.options import require, require_choice
+from regraft.core.errors import UsageError
+from regraft.core.options import make
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,12 +62,15 @@ class Preprocess:
     std: Colour = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        require(self.size >= 1, "size", self.size, "at least 1 pixel")
-        require_choice("resize", self.resize, RESIZES)
-        require_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        require(0 < self.crop_share <= 2, "crop_share", self.crop_share, "a share above 0 and up to 2")
-        require(_three_numbers(self.mean), "mean", self.mean, "three numbers")
-        require(_three_numbers(self.std) and min(self.std) > 0, "std", self.std, "three numbers above 0")
+        _require(isinstance(self.size, int) and self.size >= 1, "size", self.size, "a whole number of pixels")
+        _require(self.resize in RESIZES, "resize", self.resize, f"one of {', '.join(RESIZES)}")
+        filters = f"one of {', '.join(INTERPOLATIONS)}"
+        _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, filters)
+        share = isinstance(self.crop_share, (int, float)) and 0 < self.crop_share <= 2
+        _require(share, "crop_share", self.crop_share, "a number above 0 and up to 2")
+        _require(_three(self.background, 0, 255), "background", self.background, "three numbers from 0 to 255")
+        _require(_three(self.mean), "mean", self.mean, "three numbers")
+        _require(_three(self.std) and min(self.std) > 0, "std", self.std, "three numbers above 0")
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """Return the input of an upright image: (H, W, 3) uint8 → (S, S, 3) uint8, in C order, not normalised."""
@@ -92,9 +96,8 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """Return the rule that `to_dict` wrote."""
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**fields)
+        """Return the rule that `to_dict` wrote; raise UsageError if a value is invalid, or one has an unknown name."""
+        return make(cls, {name: _plain(value) for name, value in values.items()})
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:
@@ -103,8 +106,8 @@ class Preprocess:
 
         resolved = import_timm().data.resolve_data_config(pretrained_cfg=dict(config), verbose=False)
         channels, height, width = resolved["input_size"]
-        require(channels == 3, "in_chans", channels, "3: regraft feeds red, green and blue")
-        require(height == width, "size", (height, width), "a square input")
+        _require(channels == 3, "in_chans", channels, "3: regraft feeds red, green and blue")
+        _require(height == width, "size", (height, width), "a square input")
         return cls(
             size=height,
             resize=_FROM_TIMM[resolved["crop_mode"]],
@@ -113,6 +116,21 @@ class Preprocess:
             background=tuple(round(255 * value) for value in resolved["mean"]),
             mean=tuple(resolved["mean"]),
             std=tuple(resolved["std"]),
+        )
+
+    @classmethod
+    def from_torchvision(cls, transforms: Any) -> Preprocess:
+        """Return the rule of torchvision's `Weights.transforms()` for a classification network."""
+        size, short_side = transforms.crop_size[0], transforms.resize_size[0]
+        share = size / short_side
+        while math.floor(size / share) < short_side:  # a rounding error below what the short side is resized to
+            share = math.nextafter(share, 0)
+        return cls(
+            size=size,
+            crop_share=share,
+            interpolation=transforms.interpolation.value,
+            mean=tuple(transforms.mean),
+            std=tuple(transforms.std),
         )
 
     @property
@@ -189,5 +207,20 @@ def _start(side: int, size: int) -> int:
     return round((side - size) / 2) if side >= size else -((size - side) // 2)
 
 
-def _three_numbers(values: tuple[float, ...]) -> bool:
-    return len(values) == 3 and all(math.isfinite(value) for value in values)
+def _plain(value: Any) -> Any:
+    """Return a list, an array or a tensor as a tuple, a number of one of their kinds as Python's."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _three(values: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether these are three finite numbers in a range."""
+    numbers = values if isinstance(values, tuple) and len(values) == 3 else [None]
+    return all(
+        isinstance(number, (int, float)) and math.isfinite(number) and low <= number <= high for number in numbers
+    )
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise UsageError(f"The preprocessing's {name} is {value!r}; expected {expected}.")

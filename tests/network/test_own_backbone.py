@@ -1,0 +1,209 @@
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.network.cut import find_cut, list_cuts
+from regraft.network.own_backbone import check_fingerprint, fingerprint, own_backbone
+from regraft.network.preprocess import Preprocess
+from regraft.network.workaround_torchvision_nms import import_timm
+
+RULE = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
+
+
+class Small(nn.Module):
+    """A network of a user's own: a stem, a residual block, a mean over height and width."""
+
+    def __init__(self, width=8, slope=0.1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.LeakyReLU(slope))
+        self.block = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.BatchNorm2d(width))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.relu(x + self.block(x))
+        return self.dropout(x.mean((2, 3)))
+
+
+class Returns(nn.Module):
+    """A module that returns what a function makes of the images."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def images(count=2, size=32):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_backbone_computes_what_the_module_computes_in_eval_mode():
+    module = Small()
+    own = own_backbone(module, RULE)
+    assert (own.name, own.preprocess) == ("Small", Preprocess(**RULE))
+    with torch.no_grad():
+        assert torch.equal(own.network(images()), module.eval()(images()))
+
+
+def test_the_module_itself_is_left_as_it_is():
+    module = Small().double().train()
+    before = copy.deepcopy(module.state_dict())
+    own = own_backbone(module, RULE)
+    assert module.training and all(part.training for part in module.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(parameter.dtype == torch.float32 for parameter in own.network.parameters())
+    ours, theirs = ({t.data_ptr() for t in network.state_dict().values()} for network in (own.network, module))
+    assert not ours & theirs
+
+
+def test_it_is_cut_at_the_paths_of_its_modules():
+    own = own_backbone(Small(), RULE)
+    assert list_cuts(own.network) == ["stem.0", "stem.1", "stem", "dropout"]
+    cut = find_cut(own.network, "stem")
+    with torch.no_grad():
+        assert torch.equal(cut.trunk(images()), own.network.stem(images()))
+        assert torch.equal(cut.tail(cut.trunk(images())), own.network(images()))
+
+
+def test_a_refused_cut_lists_others_as_the_command_line_does_not_know_the_network():
+    network = own_backbone(Small(), RULE).network
+    with pytest.raises(UsageError, match=r"goes round it\. .*'block\.?\S*|'stem'.* The highest are stem\.0, .*pooled"):
+        find_cut(network, "block")
+    with pytest.raises(UnknownName, match=r"'stem'.* The highest are .*stem, dropout, pooled"):
+        find_cut(network, "stemm")
+
+
+def test_a_module_that_fx_can_not_trace_is_a_backbone_cut_at_its_ends():
+    module = Returns(lambda x: x.mean((2, 3)) if x.mean() > -9 else x.amax((2, 3)))
+    network = own_backbone(module, RULE).network
+    assert torch.equal(find_cut(network, "pooled").trunk(images()), images().mean((2, 3)))
+    with pytest.raises(UsageError, match="Returns can't be cut inside"):
+        find_cut(network, "function")
+
+
+def test_a_network_of_timms_brings_its_own_preprocessing():
+    module = import_timm().create_model("test_resnet", num_classes=0)
+    own = own_backbone(module)
+    assert own.name == "test_resnet"
+    assert own.preprocess == Preprocess.from_timm(module.pretrained_cfg)
+
+
+@pytest.mark.parametrize(("crop", "resized"), [(224, 232), (224, 256), (299, 342), (384, 384), (480, 493)])
+def test_torchvisions_transforms_are_taken_as_the_preprocessing(crop, resized):
+    # as torchvision.transforms._presets.ImageClassification keeps them
+    transforms = SimpleNamespace(
+        crop_size=[crop],
+        resize_size=[resized],
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+        interpolation=SimpleNamespace(value="bilinear"),
+    )
+    rule = own_backbone(Returns(lambda x: x.mean((2, 3))), transforms).preprocess
+    assert (rule.size, rule.interpolation, rule.mean) == (crop, "bilinear", (0.485, 0.456, 0.406))
+    assert int(rule.size / rule.crop_share) == resized
+
+
+def test_torchvisions_own_evaluation_transform_gives_the_same_input():
+    import_timm()  # makes torchvision importable
+    from PIL import Image
+    from torchvision.transforms._presets import ImageClassification
+
+    transforms = ImageClassification(crop_size=48, resize_size=56)
+    rule = Preprocess.from_torchvision(transforms)
+    pixels = np.random.default_rng(0).integers(64, 192, (90, 70, 3), np.uint8)
+    theirs = transforms(Image.fromarray(pixels)).permute(1, 2, 0).numpy() * rule.std + rule.mean
+    assert np.abs(255 * theirs - rule(pixels)).max() <= 2.001  # torch's filter weights have fewer bits than Pillow's
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_the_preprocessing_takes_sequences_of_any_kind(kind):
+    rule = own_backbone(Small(), {"size": 32, "mean": kind([0.5, 0.25, 0.125])}).preprocess
+    assert rule.mean == (0.5, 0.25, 0.125)
+    assert Preprocess.from_dict(rule.to_dict()) == rule
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        (None, r"is None; expected how an image enters it: preprocess={'size': 224"),
+        (224, "is a int; expected how an image enters it"),
+        ({"mean": (0, 0, 0)}, "size is None; expected a whole number of pixels"),
+        ({"size": 32, "sdt": (1, 1, 1)}, "'sdt'.*'std'"),
+        ({"size": 32, "std": 0.2}, r"std is 0\.2; expected three numbers above 0"),
+        ({"size": "32"}, "size is '32'; expected a whole number"),
+    ],
+)
+def test_preprocessing_that_is_missing_or_invalid_is_refused(preprocess, message):
+    with pytest.raises(UsageError, match=message):
+        own_backbone(Small(), preprocess)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x[:, :1, 0, 0] @ torch.zeros(7, 2), "does not take images"),
+        (lambda x: (x.mean((2, 3)), x), "gives tuple for 2 images"),
+        (lambda x: x.mean(), r"gives \(\) for 2 images; expected \(2, …\)"),
+        (lambda x: x.flatten().reshape(3, -1), r"gives \(3, 2048\) for 2 images"),
+        (lambda x: x.mean((2, 3)) / 0, "NaN or infinity"),
+        (lambda x: x.mean((2, 3)) + torch.rand(1), "another stands beside it, or at a second time"),
+        (lambda x: x.mean((2, 3)) - x.mean(), "another stands beside it"),
+    ],
+)
+def test_a_module_that_gives_no_features_of_each_image_alone_is_refused(function, message):
+    with pytest.raises(UsageError, match=message):
+        own_backbone(Returns(function), RULE)
+
+
+@pytest.mark.parametrize("backbone", [nn.Linear, lambda x: x, 3])
+def test_what_is_no_module_is_refused(backbone):
+    with pytest.raises(UsageError, match=r"expected a name or a torch\.nn\.Module"):
+        own_backbone(backbone, RULE)
+
+
+def test_a_module_that_can_not_be_copied_is_refused():
+    module = Small()
+    module.buffer = (x for x in ())  # a generator
+    with pytest.raises(UsageError, match="can't be copied"):
+        own_backbone(module, RULE)
+
+
+def test_the_fingerprint_is_the_same_for_the_same_network_whatever_the_threads():
+    module, threads = Small().eval(), torch.get_num_threads()
+    first = fingerprint(module, 32)
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        again = fingerprint(copy.deepcopy(module), 32)
+    finally:
+        torch.set_num_threads(threads)
+    check_fingerprint("Small", first, again)
+
+
+@pytest.mark.parametrize("change", ["code", "weights", "size"])
+def test_the_fingerprint_tells_other_code_other_weights_and_another_size_apart(change):
+    module, size = Small().eval(), 32
+    first = fingerprint(module, size)
+    if change == "code":
+        module = Small(slope=0.2).eval()  # all tensors are equal
+    elif change == "weights":
+        with torch.no_grad():
+            module.stem[0].weight[0] *= 1.1
+    else:
+        size = 40
+    with pytest.raises(RefusedFile, match=r"'Small'.*same code"):
+        check_fingerprint("Small", first, fingerprint(module, size))
+
+
+@pytest.mark.parametrize("expected", [[], [1.0], [1.0, 0.5, 0.2]])
+def test_a_fingerprint_of_another_length_is_refused(expected):
+    with pytest.raises(RefusedFile):
+        check_fingerprint("Small", expected, [1.0, 0.5])
