@@ -83,7 +83,7 @@ def fingerprint(module: nn.Module, size: int) -> list[float]:
 def check_fingerprint(name: str, expected: Sequence[float], computed: Sequence[float]) -> None:
     """Raise RefusedFile if a module's fingerprint is not that of the backbone a model was made with."""
     pairs = zip(expected, computed, strict=False)
-    same = len(expected) == len(computed) and all(math.isclose(*pair, rel_tol=2e-3, abs_tol=2e-4) for pair in pairs)
+    same = len(expected) == len(computed) and all(math.isclose(*pair, rel_tol=1e-3, abs_tol=2e-4) for pair in pairs)
     if not same:
         raise RefusedFile(
             f"The module is not the model's backbone {name!r}: with the model's weights it gives other features. "
