@@ -115,11 +115,28 @@ def test_the_dictionary_survives_json():
 def test_the_text_has_the_exact_share_with_its_interval_and_a_line_for_each_label():
     shares = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
     text = evaluate(shares, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
-    assert "exact     75.0 % of the images have all labels right (95 %: 30.1\N{EN DASH}95.4, 3 of 4)" in text
+    assert text.splitlines()[:3] == [
+        "exact     75.0 % (95 % interval: 30.1\N{EN DASH}95.4)",
+        "          3 of 4 images have all labels right; the only mistake is b predicted",
+        "          wrongly (once).",
+    ]
     assert ["a", "2", "100.0", "100.0", "100.0", "100.0", "0.500"] in [line.split() for line in text.splitlines()]
     many = evaluate(*random_answers(90, 50), [f"label {at}" for at in range(50)]).text().splitlines()
     assert many[-1] == "and 20 labels with a higher F1; --json lists all"
-    assert len({cell_len(line) for line in many[5:-1]}) == 1
+    assert len({cell_len(line) for line in many[many.index("") + 1 : -1]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "sentence"),
+    [
+        ([[1, 0], [0, 1]], [[1, 0], [0, 1]], "All 2 images have all labels right."),
+        ([[0, 0], [0, 1]], [[1, 0], [0, 1]], "the only mistake is beach missed (once)."),
+        ([[0, 1], [0, 1]], [[1, 0], [1, 1]], "the most frequent mistake is beach missed (twice)."),
+        ([[1, 1], [0, 0]], [[0, 1], [0, 1]], "beach predicted wrongly and tree missed (once each)."),
+    ],
+)
+def test_one_sentence_says_how_many_are_right_and_which_label_is_wrong_most_often(predicted, truth, sentence):
+    assert evaluate(np.array(predicted, float), np.array(truth), ["beach", "tree"]).summary().endswith(sentence)
 
 
 GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])

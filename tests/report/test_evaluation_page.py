@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests.report.browser import Reader
 
-from regraft.evaluation.metrics import evaluate
+from regraft.evaluation.multiclass import evaluate
 from regraft.evaluation.multilabel import evaluate as evaluate_multilabel
 from regraft.report.evaluation_page import Answer, LeftOut, Page, Phase, render_page
 from regraft.report.grids import Tile
@@ -72,12 +72,13 @@ def full_html():
     return render_page(full_page())
 
 
-def test_the_headline_says_the_accuracy_of_what_with_interval_and_count():
+def test_the_headline_has_the_accuracy_a_sentence_the_interval_and_the_part():
     predicted, labels = [0] * 960 + [1] * 40, [0] * 950 + [1] * 50
     found = evaluate(np.eye(2)[predicted], labels, ["a", "b"])  # 990 of 1,000 right; Wilson: 0.98170 to 0.99456
     text = Reader(render_page(page(found))).text
     assert "99.0 %" in text
-    assert "990 of 1,000 images of the test part were classified right" in text
+    assert "990 of 1,000 right; the only mistakes are b taken for a (10 times)." in text
+    assert "classified correctly, here of the test part." in text
     assert "between 98.2 % and 99.5 %" in text
     assert "Always naming the class with the most images would be right for 95.0 %" in text
 
@@ -117,16 +118,16 @@ def test_a_page_with_everything_shows_everything():
     for words in (
         "Evaluated on images the model was trained on.",
         "Backbone efficientnet_lite0",
-        "98.7 % sure of class 1 but it is class 0 a/1.jpg",
+        "predicted class 1, 98.7 % labelled class 0 a/1.jpg",
         "no picture",
         "b/cut.jpg truncated",
         "Broken files 1",
         "Ignored files 60",
         "c/49.txt",
         "and 10 more",
-        "Answers drawn at random 3 of 300, 1 of them wrong",
-        "99.1 % sure of class 2 a/5.jpg",
-        "61.0 % sure of class 0 but it is class 2 a/6.jpg",
+        "Predictions drawn at random 3 of 300, 1 of them wrong",
+        "predicted class 2, 99.1 % a/5.jpg",
+        "predicted class 0, 61.0 % labelled class 2 a/6.jpg",
         "Still improving: the validation loss fell from 0.250 to 0.200 over the last epoch",
         "The tail is better than the head alone: +4.9.",
         "What the network sees",
@@ -172,6 +173,7 @@ def test_every_further_measure_stands_with_its_value_and_meaning():
     found = evaluation(8)
     reader = Reader(render_page(page(found)))
     for name, value in [
+        ("Log loss", f"{found.log_loss:.3f}"),
         ("Balanced accuracy", f"{100 * found.balanced_accuracy:.1f} %"),
         ("Top-5 accuracy", f"{100 * found.top_5_accuracy:.1f} %"),
         ("Cohen's kappa", f"{found.cohen_kappa:.3f}"),
@@ -186,14 +188,15 @@ def test_every_further_measure_stands_with_its_value_and_meaning():
     assert "ROC AUC" in Reader(render_page(page(evaluation(2)))).cells
 
 
-def test_measures_of_a_model_from_before_give_a_page_without_the_further_ones():
+def test_measures_that_an_older_model_lacks_are_left_out():
     found = dataclasses.replace(
         evaluation(), balanced_accuracy=None, cohen_kappa=None, matthews=None, brier=None, calibration_error=None
     )
-    assert "Further measures" not in Reader(render_page(page(found))).text
+    cells = Reader(render_page(page(found))).cells
+    assert "Log loss" in cells and "Balanced accuracy" not in cells and "Brier score" not in cells
 
 
-def test_where_images_have_several_labels_the_page_is_of_labels():
+def test_where_images_have_any_number_of_labels_the_page_is_of_labels():
     rng = np.random.default_rng(0)
     shares = rng.random((200, 3))
     truth = (rng.random((200, 3)) < shares) * [1, 1, 0]
@@ -202,7 +205,8 @@ def test_where_images_have_several_labels_the_page_is_of_labels():
         full_page(), evaluation=found, answers=[Answer("a.jpg", None, "beach, <tree>", "beach", None)], mistakes=()
     )
     reader = Reader(render_page(labels))
-    assert "Of 200 images of the test part so many have all labels right. With 95 % confidence" in reader.text
+    assert found.summary() in reader.text
+    assert "share of images that have all labels right, here of the test part. With 95 % confidence" in reader.text
     assert f"{100 * found.exact_match:.1f} %" in reader.text
     assert f"Mean average precision {100 * found.mean_average_precision:.1f} %." in reader.text
     scores = found.per_label["<tree>"]
@@ -212,7 +216,7 @@ def test_where_images_have_several_labels_the_page_is_of_labels():
     ]  # fmt: skip
     nowhere = reader.cells.index("nowhere")
     assert [reader.cells[nowhere + offset] for offset in (1, 3, 4, 6)] == ["0", DASH, DASH, DASH]
-    assert "called beach but it is beach, <tree> a.jpg" in reader.text
+    assert "predicted beach labelled beach, <tree> a.jpg" in reader.text
     assert "Confusion" not in reader.text
     assert "Still improving" in reader.text
 
@@ -289,9 +293,9 @@ def test_a_name_is_text_wherever_it_stands(name):
     reader = Reader(html)
     assert reader.all("script") == []
     assert not any("onerror" in attributes for _, attributes in reader.tags)
-    # title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of classes, phase 2, input,
+    # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of classes, phase 2, input,
     # broken 2, ignored 2
-    assert "".join(reader.words).count(name) == 20
+    assert "".join(reader.words).count(name) - found.summary().count(name) == 20
 
 
 def test_a_file_name_that_is_not_valid_text_does_not_stop_the_report():

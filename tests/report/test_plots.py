@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from regraft.evaluation.metrics import evaluate
+from regraft.evaluation.multiclass import evaluate
 from regraft.report import plots
 
 ODD_NAMES = ["猫", "$x^{$", "a & <b>", "bell\x07\x00\udcff", "x" * 300, "זברה"]

@@ -20,8 +20,8 @@ from typing import Any
 
 from regraft.core.text import percent, table
 from regraft.evaluation.learning_curve import LearningCurve
-from regraft.evaluation.metrics import DASH
 from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, wilson
+from regraft.evaluation.words import DASH
 
 AS_QUICK = 1.2  # times as long a photo counts as nearly as quick: no timing is sharper
 

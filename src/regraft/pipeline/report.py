@@ -17,8 +17,8 @@ import numpy as np
 from regraft.core.errors import DataError
 from regraft.core.text import percent
 from regraft.data.index import Index, Row
-from regraft.evaluation import diagnosis, metrics, multilabel
-from regraft.evaluation.metrics import Evaluation
+from regraft.evaluation import diagnosis, multiclass, multilabel
+from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model.model import Model
@@ -130,7 +130,7 @@ def judged(
 
 def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
     if not model.loss.multilabel:
-        return metrics.evaluate(shares, truth, model.classes)
+        return multiclass.evaluate(shares, truth, model.classes)
     return multilabel.evaluate(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
 
 

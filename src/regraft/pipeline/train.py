@@ -122,7 +122,7 @@ def _report(model: Model, features: Features, options: TrainOptions) -> Report:
 
 def _recalls(report: Report, other: Report) -> str:
     """Return both recalls of each class in per cent; of many classes those that changed the most."""
-    from regraft.evaluation.metrics import Evaluation
+    from regraft.evaluation.multiclass import Evaluation
 
     found, without = (cast(Evaluation, each.evaluation).per_class for each in (report, other))
     pairs = {name: (scores["recall"], without[name]["recall"]) for name, scores in found.items()}

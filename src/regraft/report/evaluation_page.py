@@ -22,7 +22,7 @@ from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import diagnosis
-from regraft.evaluation.metrics import Evaluation, confident_mistakes, most_confused
+from regraft.evaluation.multiclass import Evaluation, confident_mistakes, most_confused
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features import augmentation
 from regraft.model.model import Model
@@ -42,6 +42,7 @@ NO_LABEL = "none of the labels"
 
 # Further measures: the field of Evaluation, its name, its unit, its meaning.
 MEASURES = (
+    ("log_loss", "Log loss", "", "0 is best; being wrong with high confidence costs most"),
     ("balanced_accuracy", "Balanced accuracy", "%", "mean recall of the classes, each counted alike"),
     ("top_5_accuracy", "Top-5 accuracy", "%", "how often the true class is among the five most probable"),
     ("cohen_kappa", "Cohen's kappa", "", "agreement beyond that of chance; 1 is perfect, 0 is chance"),

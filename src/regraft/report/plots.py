@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from numpy.typing import ArrayLike
 
 from regraft.core.text import shorten
-from regraft.evaluation.metrics import Evaluation
+from regraft.evaluation.multiclass import Evaluation
 from regraft.training.history import History
 
 Watch = Literal["loss", "accuracy"]
