@@ -293,8 +293,8 @@ def test_a_name_is_text_wherever_it_stands(name):
     reader = Reader(html)
     assert reader.all("script") == []
     assert not any("onerror" in attributes for _, attributes in reader.tags)
-    # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of classes, phase 2, input,
-    # broken 2, ignored 2
+    # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of
+    # classes, phase 2, input, broken 2, ignored 2
     assert "".join(reader.words).count(name) - found.summary().count(name) == 20
 
 
