@@ -40,7 +40,7 @@ from regraft.pipeline.extract import extract
 from regraft.training import cross_validation
 from regraft.training.examples import Examples
 
-OPTIONS = audit.DeepOptions()
+OPTIONS = audit.AuditOptions()
 Picture = Image.Image
 
 

@@ -32,15 +32,16 @@ MODELS = {
 def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """Read, then extract into an empty store: some photographs, on which the network is made ready, then the others."""
     import regraft
+    from regraft.core.options import make
     from regraft.features.extract import extract
+    from regraft.features.options import FeatureOptions
     from regraft.features.store import Store
-    from regraft.network import trunk
-    from regraft.network.options import FeatureOptions
+    from regraft.pipeline.extract import build_trunk
 
     started = time.perf_counter()
     index = regraft.read(arguments.data)
     reading = time.perf_counter() - started
-    built = trunk.build(FeatureOptions(**MODELS[arguments.model], **options))
+    built = build_trunk(make(FeatureOptions, dict(**MODELS[arguments.model], **options)))
     store = Store(Path(tempfile.mkdtemp(dir=arguments.scratch)))
     extract(index.with_rows(index.used.rows[:: len(index) // IMAGES][:IMAGES]), built, store)
     ready = time.perf_counter() - started - reading
@@ -52,11 +53,12 @@ def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
 
 def alone(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     """Run the same engine on images that are in memory, one caller a core, as extraction runs it."""
+    from regraft.core.options import make
     from regraft.data.decode import decode
-    from regraft.network import trunk
-    from regraft.network.options import FeatureOptions
+    from regraft.features.options import FeatureOptions
+    from regraft.pipeline.extract import build_trunk
 
-    built = trunk.build(FeatureOptions(**{**MODELS[arguments.model], **options}))
+    built = build_trunk(make(FeatureOptions, {**MODELS[arguments.model], **options}))
     photographs = sorted(Path(arguments.data).rglob("*.jpg"))
     chosen = [photographs[number] for number in _chosen(photographs, IMAGES)]
     images = np.stack([built.preprocess(decode(path.read_bytes())) for path in chosen])

@@ -164,7 +164,7 @@ def test_the_places_where_a_network_can_be_cut_are_listed(regraft):
 
 
 def test_a_fault_of_ours_is_one_line_too(regraft, monkeypatch, photos):
-    monkeypatch.setattr("regraft.data.inspect.text", lambda found: 1 / 0)
+    monkeypatch.setattr("regraft.data.inspect.Inspection.text", lambda inspection: 1 / 0)
     code, _, err = regraft("inspect", photos)
     assert code == 1 and "ZeroDivisionError" in err and "Traceback" not in err
     assert "Traceback" in regraft("-v", "inspect", photos)[2]
@@ -174,7 +174,7 @@ def test_an_interrupted_command_ends_with_130(regraft, monkeypatch, photos):
     def interrupt(found):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("regraft.data.inspect.text", interrupt)
+    monkeypatch.setattr("regraft.data.inspect.Inspection.text", interrupt)
     code, _, err = regraft("inspect", photos)
     assert code == 130 and "Interrupted" in err
 

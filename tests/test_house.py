@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import collections
 import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -15,26 +17,16 @@ from pathlib import Path
 import pytest
 
 import regraft
+from regraft.core import options
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
-LAYERS = (
-    "core",
-    "data",
-    "network",
-    "features",
-    "training",
-    "model",
-    "evaluation",
-    "audit",
-    "report",
-    "pipeline",
-    "estimator",
-    "demo",
-    "cli",
+ROOMS = (
+    *("core", "data", "network", "features", "training", "model", "evaluation", "audit", "report", "pipeline"),
+    *("estimator", "demo", "cli"),
 )
-FOLDERS = LAYERS[:6]
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
+LARGEST_ROOM = 1 / 5  # of the lines of the source
 HEAVY = (
     *("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2"),
     *("openvino", "nncf", "simplejpeg"),
@@ -42,34 +34,57 @@ HEAVY = (
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
-def layer_of(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(("regraft", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def imported_layers(path: Path) -> set[str]:
-    """Return the layers of regraft that a module imports anywhere in it, by a reading of its own."""
+def room_of(name: str) -> str:
+    return ([*name.split("."), ""])[1]
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    """Return the modules of regraft that a module imports anywhere in it, in functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "regraft":
-                found |= {alias.name for alias in node.names}
-            elif node.module and node.module.startswith("regraft."):
-                found.add(node.module.split(".")[1])
+            if node.module and node.module.partition(".")[0] == "regraft":
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                found |= {name if name in NAMES else node.module for name in full}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("regraft.")}
-    return found
+            found |= {alias.name for alias in node.names if alias.name in NAMES}
+    return frozenset(found - {name_of(path)})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_imports_its_own_folder_and_those_above_it_only(path):
-    layer = layer_of(path)
-    if layer in ("__init__", "__main__"):
+def test_a_module_imports_its_own_room_and_those_above_it_only(path):
+    room = room_of(name_of(path))
+    if room in ("", "__main__"):
         return
-    found = imported_layers(path)
-    assert found <= set(LAYERS[: LAYERS.index(layer) + 1])
-    assert not any({layer, *found} >= pair for pair in APART)
+    rooms = {room_of(name) for name in imports(path)}
+    assert rooms <= set(ROOMS[: ROOMS.index(room) + 1])
+    assert not any({room, *rooms} >= pair for pair in APART)
+
+
+def test_no_two_files_import_each_other_in_a_chain_of_any_length():
+    waiting = {name: imports(path) & NAMES.keys() for name, path in NAMES.items() if name != "regraft"}
+    while waiting:
+        ready = [name for name, needed in waiting.items() if not needed & waiting.keys()]
+        assert ready, f"these import each other: {sorted(waiting)}"
+        for name in ready:
+            del waiting[name]
+
+
+def test_no_room_is_more_than_a_fifth_of_the_source():
+    lines = collections.Counter()
+    for name, path in NAMES.items():
+        lines[room_of(name)] += path.read_text("utf-8").count("\n")
+    assert {room: count for room, count in lines.items() if count > LARGEST_ROOM * lines.total()} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -129,39 +144,42 @@ def test_no_heavy_library_is_imported_by_the_package_or_the_help():
 def option_classes() -> list[type]:
     """Return every options dataclass of the source, found by reading its files."""
     found = []
-    for path in MODULES:
-        if re.search(r"^class \w*Options", path.read_text("utf-8"), re.MULTILINE):
-            name = ".".join(("regraft", *path.relative_to(SOURCE).with_suffix("").parts))
+    for name, path in NAMES.items():
+        if re.search(r"^class \w*Options\(Options\)", path.read_text("utf-8"), re.MULTILINE):
             module = importlib.import_module(name)
-            found += [
-                kind
-                for kind in vars(module).values()
-                if inspect.isclass(kind) and kind.__module__ == name and kind.__name__.endswith("Options")
-            ]
+            kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == name]
+            found += [kind for kind in kinds if issubclass(kind, options.Options)]
     return found
 
 
-def test_every_option_is_frozen_has_a_default_and_a_help_text():
+def test_every_option_is_frozen_has_a_default_a_help_text_and_a_known_heading():
     kinds = option_classes()
-    assert len(kinds) >= 6
+    assert len(kinds) >= 12
     for kind in kinds:
         assert kind.__dataclass_params__.frozen
-        for field in dataclasses.fields(kind):
-            assert field.kw_only
-            assert field.default is not dataclasses.MISSING, (kind, field.name)
-            assert field.metadata.get("help"), (kind, field.name)
+        assert all(field.kw_only for field in dataclasses.fields(kind))
+        for name, field in options.fields(kind).items():
+            assert field.default is not dataclasses.MISSING, (kind, name)
+            assert field.help, (kind, name)
+            assert field.group in options.GROUPS, (kind, name)
 
 
 def test_each_default_is_written_once():
-    """No option name is declared by two dataclasses that one command merges, and the estimator writes none."""
+    """The steps of a command share no option but the seed, and the estimator writes none."""
     from regraft.pipeline.options import TrainOptions
 
-    declared = [name for kind in TrainOptions.__mro__ for name in vars(kind).get("__annotations__", {})]
-    assert len(declared) == len(set(declared))
+    names = [field.name for step in steps_of(TrainOptions) for field in dataclasses.fields(step)]
+    assert {name for name in names if names.count(name) > 1} == {"seed"}
     signature = inspect.signature(regraft.Classifier)
     assert {name: parameter.default for name, parameter in signature.parameters.items()} == {
-        field.name: field.default for field in dataclasses.fields(TrainOptions)
+        name: field.default for name, field in options.fields(TrainOptions).items()
     }
+
+
+def steps_of(kind: type) -> list[type]:
+    """Return the dataclasses of a command's steps that hold no further steps."""
+    below = [type(field.default) for field in dataclasses.fields(kind) if dataclasses.is_dataclass(field.default)]
+    return [step for each in below for step in (steps_of(each) or [each])]
 
 
 def test_no_path_of_one_machine_stands_in_the_tree():

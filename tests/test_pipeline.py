@@ -17,6 +17,7 @@ import torch
 
 import regraft
 from regraft.core.errors import DataError, Diverged, UnknownName, UsageError
+from regraft.core.options import make
 from regraft.data import split as splitting
 from regraft.data.split import SplitOptions
 from regraft.features import extract as extraction
@@ -56,8 +57,8 @@ def test_the_python_way_of_the_readme_goes_from_a_folder_to_a_report(photos):
 
 
 def test_the_same_run_again_gives_the_same_numbers(photos, tmp_path):
-    options = TrainOptions(**TRAIN, head="mlp", epochs=3)
-    first, second = (train(photos, tmp_path / name, options) for name in ("first", "second"))
+    options = make(TrainOptions, {**TRAIN, "head": "mlp", "epochs": 3})
+    first, second = (train(photos, tmp_path / name, options=options) for name in ("first", "second"))
     assert first.to_dict() == second.to_dict()
     assert (tmp_path / "first" / "head.safetensors").read_bytes() == (
         tmp_path / "second" / "head.safetensors"
@@ -68,33 +69,35 @@ def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos,
     fits = []
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *arguments: fits.append(1) or fit(*arguments))
-    first = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
-    again = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+    first = train(photos, tmp_path / "model", **TRAIN)
+    again = train(photos, tmp_path / "model", **TRAIN)
     assert len(fits) == 1 and again.to_dict() == first.to_dict()
-    train(photos, tmp_path / "model", TrainOptions(**TRAIN, seed=1))
+    train(photos, tmp_path / "model", **TRAIN, seed=1)
     assert len(fits) == 2
     shutil.copytree(photos, tmp_path / "photos")
     write_photo(tmp_path / "photos" / "red" / "new.png", (190, 50, 50), seed=99)
-    train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN, seed=1))
+    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1)
     assert len(fits) == 3
     (tmp_path / "model" / "head.safetensors").write_bytes(b"damaged")
-    train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN, seed=1))
+    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1)
     assert len(fits) == 4
 
 
 def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(tmp_path, computed):
     photos = write_photos(tmp_path / "photos", per_class=5)
-    options = TrainOptions(**TRAIN, store=tmp_path / "store")
-    train(photos, tmp_path / "model", options)
+    options = make(TrainOptions, {**TRAIN, "store": tmp_path / "store"})
+    train(photos, tmp_path / "model", options=options)
     assert sum(computed) == 15
     train(
-        photos, tmp_path / "model", TrainOptions(**TRAIN | {"split": "0.6/0.2/0.2"}, store=tmp_path / "store", seed=0)
+        photos,
+        tmp_path / "model",
+        make(TrainOptions, dict(**TRAIN | {"split": "0.6/0.2/0.2"}, store=tmp_path / "store", seed=0)),
     )
     assert sum(computed) == 15
     write_photo(photos / "red" / "new.png", (190, 50, 50), seed=99)
-    train(photos, tmp_path / "model", options)
+    train(photos, tmp_path / "model", options=options)
     assert sum(computed) == 16
-    train(photos.rename(tmp_path / "renamed"), tmp_path / "model", options)
+    train(photos.rename(tmp_path / "renamed"), tmp_path / "model", options=options)
     assert sum(computed) == 16
 
 
@@ -116,9 +119,9 @@ def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tm
     photos = write_photos(tmp_path / "photos", per_class=5)
     (photos / "red" / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:-900])
     with pytest.raises(DataError, match=r"1 of 16 images .* broken(.|\n)*red/half\.png"):
-        train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+        train(photos, tmp_path / "model", **TRAIN)
     assert not (tmp_path / "model").exists()
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN, max_broken=0.1))
+    report = train(photos, tmp_path / "model", **TRAIN, max_broken=0.1)
     assert len(report.model.images) == 15
     assert report.to_dict()["left_out"][0]["path"] == "red/half.png"
     assert "1 broken" in report.text()
@@ -127,14 +130,14 @@ def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tm
 def test_given_parts_are_kept_and_the_last_held_out_part_never_chooses(tmp_path):
     for part in ("train", "validation"):
         write_photos(tmp_path / "photos" / part, per_class=6, seed=50 if part == "train" else 0)
-    report = train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN, head="mlp", epochs=2))
+    report = train(tmp_path / "photos", tmp_path / "model", **TRAIN, head="mlp", epochs=2)
     assert report.part == "validation" and report.evaluation.n == 18
     assert any("no test part" in note for note in report.notes)
     assert not any("helped to choose" in note for note in report.notes)
 
 
 def test_images_that_are_new_to_the_model_are_not_passed_over_in_silence(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(photos, tmp_path / "model", **TRAIN)
     mixed = shutil.copytree(photos, tmp_path / "mixed")
     write_photo(mixed / "red" / "new.png", (190, 50, 50), seed=99)
     again = regraft.evaluate(report.model, mixed)
@@ -144,15 +147,15 @@ def test_images_that_are_new_to_the_model_are_not_passed_over_in_silence(photos,
 def test_a_source_with_a_training_part_alone_is_refused_before_the_work(photos, tmp_path, computed):
     shutil.copytree(photos, tmp_path / "photos" / "train")
     with pytest.raises(DataError, match="training part only"):
-        train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN))
+        train(tmp_path / "photos", tmp_path / "model", **TRAIN)
     assert computed == []
 
 
 def test_the_share_of_broken_files_is_that_of_the_source_in_evaluation_too(tmp_path):
     photos = write_photos(tmp_path / "photos", per_class=10)
     (photos / "red" / "bad.png").write_bytes(b"\x89PNG nothing more")
-    options = TrainOptions(**TRAIN, max_broken=0.05)  # 1 of 31 is broken, and 3 are in the test part
-    report = train(photos, tmp_path / "model", options)
+    options = make(TrainOptions, {**TRAIN, "max_broken": 0.05})  # 1 of 31 is broken, and 3 are in the test part
+    report = train(photos, tmp_path / "model", options=options)
     assert regraft.evaluate(report.model, photos, max_broken=0.05).evaluation.n == 3
 
 
@@ -173,12 +176,12 @@ def test_fitting_twice_on_the_same_features_gives_the_same_model_twice(photos):
 
 
 def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp_path):
-    options = TrainOptions(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, cut="input", epochs=1)
+    options = make(TrainOptions, dict(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, cut="input", epochs=1))
     saved = []
     for seed in (0, 1):
         features = regraft.extract(regraft.read(photos), **SMALL, seed=seed, cut="input")
         torch.save(features.trunk.tail.state_dict(), tmp_path / "weights.pth")
-        train(photos, tmp_path / "model", options)
+        train(photos, tmp_path / "model", options=options)
         saved.append((tmp_path / "model" / "SHA256SUMS").read_text())
     assert saved[0] != saved[1]
 
@@ -186,20 +189,24 @@ def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp
 def test_an_empty_folder_as_output_gets_the_last_good_weights_too(photos, tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(Diverged, match="The kept weights are in"):
-        train(photos, tmp_path / "model", TrainOptions(**TRAIN, head="mlp", optimizer="sgd", learning_rate=1e6))
+        train(
+            photos,
+            tmp_path / "model",
+            make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6}),
+        )
     assert (tmp_path / "model" / "model.json").exists()
 
 
 def test_a_model_names_no_folder_of_the_machine_it_was_made_on(photos, tmp_path):
     features = regraft.extract(regraft.read(photos), **SMALL)
     torch.save(features.trunk.tensors(), tmp_path / "weights.pth")
-    options = TrainOptions(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, store=tmp_path / "store")
-    train(photos, tmp_path / "model", options)
+    options = make(TrainOptions, dict(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, store=tmp_path / "store"))
+    train(photos, tmp_path / "model", options=options)
     assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
 
 
 def test_copies_among_the_evaluated_images_are_told(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(photos, tmp_path / "model", **TRAIN)
     paths = [photos / "red" / "000.png"] * 2 + [photos / "blue" / "000.png"]
     again = regraft.evaluate(report.model, regraft.read(paths, ["red", "red", "blue"]), part="all")
     assert any("1 of these 3 images are copies" in note for note in again.notes)
@@ -207,14 +214,14 @@ def test_copies_among_the_evaluated_images_are_told(photos, tmp_path):
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_validation_part_that_chose_says_so_when_it_is_evaluated(photos, tmp_path, head):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN, head=head, epochs=2))
+    report = train(photos, tmp_path / "model", **TRAIN, head=head, epochs=2)
     assert report.notes == ()
     again = regraft.evaluate(report.model, photos, part="validation")
     assert any("helped to choose" in note for note in again.notes)
 
 
 def test_images_that_the_model_knows_keep_their_part_whatever_the_source_says(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(photos, tmp_path / "model", **TRAIN)
     tested = {row.id for row in report.index}
     shutil.copytree(photos, tmp_path / "others" / "test")
     again = regraft.evaluate(report.model, tmp_path / "others")
@@ -225,14 +232,14 @@ def test_evaluation_measures_the_part_that_training_measured_though_copies_cross
     for part, seed in (("train", 0), ("validation", 50), ("test", 90)):
         write_photos(tmp_path / "photos" / part, per_class=4, seed=seed)
     shutil.copy(tmp_path / "photos" / "train" / "red" / "000.png", tmp_path / "photos" / "test" / "red" / "copy.png")
-    report = train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(tmp_path / "photos", tmp_path / "model", **TRAIN)
     again = regraft.evaluate(report.model, tmp_path / "photos")
     assert report.evaluation.n == again.evaluation.n == 13
     assert again.to_dict()["confusion"] == report.to_dict()["confusion"]
 
 
 def test_a_source_of_new_images_is_evaluated_whole(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(photos, tmp_path / "model", **TRAIN)
     new = write_photos(tmp_path / "new", per_class=2, seed=777)
     again = regraft.evaluate(report.model, new)
     assert (again.part, again.evaluation.n, again.notes) == ("all", 6, ())
@@ -242,16 +249,16 @@ def test_one_class_alone_is_refused(tmp_path):
     for number in range(6):
         write_photo(tmp_path / "photos" / "red" / f"{number}.png", (200, 40, 40), seed=number)
     with pytest.raises(DataError, match="one class only"):
-        train(tmp_path / "photos", tmp_path / "model", TrainOptions(**TRAIN))
+        train(tmp_path / "photos", tmp_path / "model", **TRAIN)
 
 
 def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
-    wild = TrainOptions(**TRAIN, head="mlp", optimizer="sgd", learning_rate=1e6)
+    wild = make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6})
     with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", wild)
     weights = regraft.load(tmp_path / "model").head.state_dict()
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
-    train(photos, tmp_path / "good", TrainOptions(**TRAIN))
+    train(photos, tmp_path / "good", **TRAIN)
     before = (tmp_path / "good" / "SHA256SUMS").read_text()
     with pytest.raises(Diverged, match="still has the earlier model"):
         train(photos, tmp_path / "good", wild)
@@ -261,7 +268,7 @@ def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
 
 @pytest.mark.parametrize("cut", ["input", "blocks.2"])
 def test_the_network_above_a_cut_trains_while_what_is_below_stays_bit_equal(photos, tmp_path, cut):
-    options = TrainOptions(**TRAIN, cut=cut, tail=True, epochs=1)
+    options = make(TrainOptions, {**TRAIN, "cut": cut, "tail": True, "epochs": 1})
     features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL, cut=cut, tail=True)
     before = features.trunk.hash_tensors()
     untrained = {name: tensor.clone() for name, tensor in features.trunk.tail.state_dict().items()}
@@ -269,12 +276,12 @@ def test_the_network_above_a_cut_trains_while_what_is_below_stays_bit_equal(phot
     assert model.trunk.hash_tensors() == before
     trained = model.trunk.tail.state_dict()
     assert any(not np.array_equal(untrained[name], trained[name]) for name in untrained)
-    report = train(photos, tmp_path / "model", options)
+    report = train(photos, tmp_path / "model", options=options)
     assert report.model.trunk.hash_tensors() == before
 
 
 def test_a_map_at_the_cut_enters_a_dense_head_whole_if_it_is_not_pooled(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN, cut="blocks.2", pool="none", head="mlp", epochs=1))
+    report = train(photos, tmp_path / "model", **TRAIN, cut="blocks.2", pool="none", head="mlp", epochs=1)
     assert len(report.model.trunk.output_shape) == 3
     assert regraft.load(tmp_path / "model", **PLAIN).trunk.output_shape == report.model.trunk.output_shape
 
@@ -284,7 +291,7 @@ def test_the_files_of_the_user_are_not_written_to(photos, tmp_path):
     for path in copied.rglob("*"):
         path.chmod(0o500 if path.is_dir() else 0o400)
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copied.rglob("*.png")}
-    report = train(copied, tmp_path / "model", TrainOptions(**TRAIN))
+    report = train(copied, tmp_path / "model", **TRAIN)
     report.html()
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copied.rglob("*.png")} == before
     assert len([*copied.rglob("*")]) == len([*photos.rglob("*")])
@@ -294,7 +301,7 @@ def test_the_report_shows_the_surest_mistakes_with_their_pictures(tmp_path):
     photos = write_photos(tmp_path / "photos", per_class=6)
     for number in range(4):  # red pictures under a blue label: mistakes to come
         write_photo(photos / "blue" / f"red{number}.png", (200, 40, 40), seed=500 + number)
-    report = train(photos, tmp_path / "model", TrainOptions(**PLAIN, views=0))
+    report = train(photos, tmp_path / "model", **PLAIN, views=0)
     page = regraft.evaluate(report.model, photos, part="all").html()
     assert page.count("data:image/jpeg;base64,") >= 1
     assert "were trained on" in page
@@ -303,7 +310,7 @@ def test_the_report_shows_the_surest_mistakes_with_their_pictures(tmp_path):
 def test_an_output_that_is_something_else_is_refused_before_the_work(photos, tmp_path, computed):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="nothing was written"):
-        train(photos, tmp_path, TrainOptions(**TRAIN))
+        train(photos, tmp_path, **TRAIN)
     assert computed == []
 
 
@@ -331,9 +338,7 @@ def test_many_images_have_none_by_themselves(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(photos, tmp_path, head):
     given = {"head": head, "epochs": 4}
-    plain, viewed = (
-        train(photos, tmp_path / f"model{views}", TrainOptions(**TRAIN | {"views": views}, **given)) for views in (0, 3)
-    )
+    plain, viewed = (train(photos, tmp_path / f"model{views}", **TRAIN | {"views": views}, **given) for views in (0, 3))
     assert plain.index == viewed.index
     assert not np.array_equal(plain.probabilities, viewed.probabilities)
     features = regraft.extract(viewed.index, **SMALL)
@@ -342,21 +347,21 @@ def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(
 
 def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp_path, computed):
     options = {**SMALL, "views": 2, "store": tmp_path / "store"}
-    report = train(photos, tmp_path / "model", TrainOptions(**options))
+    report = train(photos, tmp_path / "model", **options)
     trained = sum(part == "train" for _, part in report.model.images.values())
     assert sum(computed) == 36 + 2 * trained
-    train(photos, tmp_path / "model", TrainOptions(**options, head="mlp", epochs=1))
-    train(photos, tmp_path / "model", TrainOptions(**{**options, "views": 1}))
+    train(photos, tmp_path / "model", **options, head="mlp", epochs=1)
+    train(photos, tmp_path / "model", **{**options, "views": 1})
     assert sum(computed) == 36 + 2 * trained
-    train(photos, tmp_path / "model", TrainOptions(**options, augmentation="strong,rotation=40"))
+    train(photos, tmp_path / "model", **options, augmentation="strong,rotation=40")
     assert sum(computed) == 36 + 4 * trained
 
 
 def test_fresh_views_cost_the_training_part_anew_in_every_epoch_and_nothing_is_stored(photos, tmp_path, computed):
     options = {**SMALL, "views": 1, "augment": "fresh", "head": "mlp", "patience": None, "store": tmp_path / "store"}
-    train(photos, tmp_path / "store1", TrainOptions(**options, epochs=1))
+    train(photos, tmp_path / "store1", **options, epochs=1)
     first = sum(computed)
-    train(photos, tmp_path / "store4", TrainOptions(**options, epochs=4))
+    train(photos, tmp_path / "store4", **options, epochs=4)
     trained = len(regraft.split(regraft.read(photos), seed=0).train)
     assert first >= 36 + trained and sum(computed) - first >= 4 * trained
     (shelf,) = Store(tmp_path / "store").info()
@@ -370,8 +375,8 @@ def test_fresh_views_are_drawn_also_where_images_are_many(photos, monkeypatch):
 
 
 def test_fresh_views_make_the_same_run_the_same_numbers(photos, tmp_path):
-    options = TrainOptions(**TRAIN | {"views": 1}, augment="fresh", head="mlp", epochs=2)
-    first, second = (train(photos, tmp_path / name, options) for name in ("first", "second"))
+    options = make(TrainOptions, dict(**TRAIN | {"views": 1}, augment="fresh", head="mlp", epochs=2))
+    first, second = (train(photos, tmp_path / name, options=options) for name in ("first", "second"))
     assert np.array_equal(first.probabilities, second.probabilities)
 
 
@@ -399,8 +404,8 @@ def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, 
     whole = regraft.extract(regraft.read(photos), **SMALL | {"views": 4}, store=tmp_path / "whole")
     (shelf,) = Store(tmp_path / "whole").info()
     assert (shelf.images, shelf.views, len(whole.views)) == (36, 144, 4)
-    options = TrainOptions(**TRAIN | {"views": 20}, store=tmp_path / "store", store_limit=1e-3)
-    assert train(photos, tmp_path / "model", options).accuracy > 0
+    options = make(TrainOptions, dict(**TRAIN | {"views": 20}, store=tmp_path / "store", store_limit=1e-3))
+    assert train(photos, tmp_path / "model", options=options).accuracy > 0
     assert "of 20 views" in caplog.text
     (shelf,) = Store(tmp_path / "store").info()
     assert 0 < shelf.views < 20 * 30 and shelf.views % len(regraft.split(regraft.read(photos), seed=0).train) == 0
@@ -423,7 +428,7 @@ def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, 
 )
 def test_options_out_of_range_are_refused_when_they_are_made(wrong, named):
     with pytest.raises((UsageError, UnknownName), match=named):
-        TrainOptions(**wrong)
+        make(TrainOptions, wrong)
 
 
 def test_policies_are_named_as_they_are_documented():
@@ -438,9 +443,9 @@ def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing
 ):
     monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 1.01)
     monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
-    options = TrainOptions(**TRAIN | {"precision": "bfloat16"}, cut="blocks.2", store=tmp_path / "store")
+    options = make(TrainOptions, dict(**TRAIN | {"precision": "bfloat16"}, cut="blocks.2", store=tmp_path / "store"))
     with pytest.raises(UsageError, match=r"cut at 'blocks\.2' .*bfloat16 on torch"):
-        train(photos, tmp_path / "model", options)
+        train(photos, tmp_path / "model", options=options)
     assert not (tmp_path / "model").exists()
     assert sum(shelf.images for shelf in Store(tmp_path / "store").info()) == 0
 
@@ -459,8 +464,8 @@ def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(pho
     if "int8" not in openvino.precisions():
         pytest.skip("OpenVINO is not installed")
     small = {"cut": "blocks.1", "size": 64, "views": 0, "split": "0.8/0.1/0.1"}
-    options = TrainOptions(**small, precision="int8", store=tmp_path / "store")
-    report = train(photos, tmp_path / "model", options)
+    options = make(TrainOptions, {**small, "precision": "int8", "store": tmp_path / "store"})
+    report = train(photos, tmp_path / "model", options=options)
     (note,) = [note for note in report.notes if "int8" in note]
     assert "the model predicts in" in note and f"the same {report.evaluation.n} images is" in note
     assert report.model.trunk.choice.precision != "int8"
@@ -485,7 +490,7 @@ def stall(*arguments):
     if sys.argv[3] == "stall":
         sys.stdin.read()
 checkpoint.save = stall
-train(sys.argv[1], sys.argv[2], TrainOptions({small}, head="mlp", epochs=4, patience=None))
+train(sys.argv[1], sys.argv[2], {small}, head="mlp", epochs=4, patience=None)
 """
 
 
@@ -508,7 +513,7 @@ def test_training_killed_after_an_epoch_and_started_again_ends_as_the_run_that_w
 
 
 def test_few_images_are_cross_validated_as_by_hand_and_the_model_learns_from_all(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    report = train(photos, tmp_path / "model", **SMALL)
     assert report.part == "cross-validation" and report.evaluation.n == 36
     assert "5-fold cross-validation" in report.text() and "cross-validation" in report.html()
     assert {part for _, part in report.model.images.values()} == {"train"}
@@ -520,12 +525,12 @@ def test_few_images_are_cross_validated_as_by_hand_and_the_model_learns_from_all
     np.testing.assert_allclose(judge.probabilities(features.part("test")), report.probabilities[held], atol=1e-6)
     whole = regraft.fit(regraft.extract(index, **SMALL))
     assert torch.equal(whole.head.state_dict()["1.weight"], report.model.head.state_dict()["1.weight"])
-    again = train(photos, tmp_path / "model", TrainOptions(**SMALL))
+    again = train(photos, tmp_path / "model", **SMALL)
     assert np.array_equal(again.probabilities, report.probabilities)
 
 
 def test_a_trial_on_a_few_images_of_each_class_is_measured_on_the_whole_test_part(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**SMALL, per_class=3))
+    report = train(photos, tmp_path / "model", **SMALL, per_class=3)
     assert report.part == "test" and report.evaluation.n == 3
     assert Counter(report.model.images.values()) == {
         (label, part): count
@@ -535,7 +540,7 @@ def test_a_trial_on_a_few_images_of_each_class_is_measured_on_the_whole_test_par
 
 
 def test_balancing_tells_what_it_did_to_each_class(photos, tmp_path):
-    report = train(photos, tmp_path / "model", TrainOptions(**TRAIN, balance="weights"))
+    report = train(photos, tmp_path / "model", **TRAIN, balance="weights")
     (note,) = (note for note in report.notes if "recall" in note)
     assert note == (
         "recall with --balance weights (without): blue 100.0 (100.0) %, green 100.0 (100.0) %, red 100.0 (100.0) %"
@@ -547,12 +552,13 @@ def test_balancing_tells_what_it_did_to_each_class(photos, tmp_path):
 
 def test_going_on_from_a_model_takes_its_network_head_and_parts_over(photos, tmp_path):
     own = {**TRAIN, "head": "mlp", "head_options": {"hidden": 8}, "learning_rate": 1e-2, "patience": None}
-    first = train(photos, tmp_path / "first", TrainOptions(**own, epochs=3)).model
+    first = train(photos, tmp_path / "first", **own, epochs=3).model
     more = {name: TRAIN[name] for name in ("engine", "precision", "views")}  # what is not the model's
-    options = TrainOptions(
-        **more, epochs=4, batch_size=8, learning_rate=1e-3, patience=None, continue_=tmp_path / "first"
+    options = make(
+        TrainOptions,
+        dict(**more, epochs=4, batch_size=8, learning_rate=1e-3, patience=None, continue_=tmp_path / "first"),
     )
-    report = train(photos, tmp_path / "more", options)
+    report = train(photos, tmp_path / "more", options=options)
     second = report.model
     assert second.images == first.images and second.trunk.digest == first.trunk.digest
     assert (second.head_name, dict(second.head_options)["hidden"]) == ("mlp", 8)
@@ -564,9 +570,9 @@ def test_going_on_from_a_model_takes_its_network_head_and_parts_over(photos, tmp
 
 def test_going_on_from_a_model_with_a_new_photograph_holds_out_what_was_held_out(tmp_path):
     folder = write_photos(tmp_path / "photos")
-    first = train(folder, tmp_path / "first", TrainOptions(**TRAIN, head="mlp", epochs=1)).model
+    first = train(folder, tmp_path / "first", **TRAIN, head="mlp", epochs=1).model
     write_photo(folder / "red" / "new.png", (190, 50, 50), seed=99)
-    more = TrainOptions(**TRAIN, epochs=1, continue_=tmp_path / "first")
+    more = make(TrainOptions, {**TRAIN, "epochs": 1, "continue_": tmp_path / "first"})
     second = train(folder, tmp_path / "second", more).model
     assert len(second.images) == 37 and first.images.items() <= second.images.items()
 
@@ -581,20 +587,20 @@ def test_going_on_from_a_model_with_a_new_photograph_holds_out_what_was_held_out
 )
 def test_going_on_from_a_model_with_another_network_or_head_is_refused(photos, tmp_path, changed, named):
     own = {**TRAIN, "head": "mlp", "head_options": {"hidden": 8}, "epochs": 1}
-    train(photos, tmp_path / "first", TrainOptions(**own))
+    train(photos, tmp_path / "first", **own)
     with pytest.raises(UsageError, match=named):
-        train(photos, tmp_path / "second", TrainOptions(**{**own, **changed}, continue_=tmp_path / "first"))
+        train(photos, tmp_path / "second", **{**own, **changed}, continue_=tmp_path / "first")
     assert not (tmp_path / "second").exists()
 
 
 def test_what_was_solved_can_not_be_gone_on_from_nor_what_held_nothing_out(photos, tmp_path):
-    train(photos, tmp_path / "linear", TrainOptions(**TRAIN))
+    train(photos, tmp_path / "linear", **TRAIN)
     with pytest.raises(UsageError, match=r"linear head alone.*solved.*--cut and --tail"):
-        train(photos, tmp_path / "again", TrainOptions(**TRAIN, continue_=tmp_path / "linear"))
-    train(photos, tmp_path / "folds", TrainOptions(**SMALL, head="mlp", epochs=1))
+        train(photos, tmp_path / "again", **TRAIN, continue_=tmp_path / "linear")
+    train(photos, tmp_path / "folds", **SMALL, head="mlp", epochs=1)
     with pytest.raises(DataError, match="learnt from all of its images"):
-        train(photos, tmp_path / "again", TrainOptions(**TRAIN, continue_=tmp_path / "folds"))
+        train(photos, tmp_path / "again", **TRAIN, continue_=tmp_path / "folds")
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "red").rename(tmp_path / "photos" / "crimson")
     with pytest.raises(UsageError, match=r"The classes .* crimson.*Train anew"):
-        train(tmp_path / "photos", tmp_path / "again", TrainOptions(**TRAIN, continue_=tmp_path / "folds"))
+        train(tmp_path / "photos", tmp_path / "again", **TRAIN, continue_=tmp_path / "folds")

@@ -14,17 +14,19 @@ from safetensors.torch import save_file
 import regraft
 from regraft import cli
 from regraft.core.errors import UsageError
+from regraft.core.options import make
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.features.extract import extract, stream
+from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
 from regraft.network import agreement as engine
 from regraft.network import catalog
 from regraft.network.agreement import Choice
 from regraft.network.engines import openvino
-from regraft.network.options import EngineOptions, FeatureOptions
-from regraft.network.trunk import build
+from regraft.network.options import EngineOptions
 from regraft.network.workaround_torchvision_nms import import_timm
+from regraft.pipeline.extract import build_trunk as build
 from tests.conftest import PLAIN
 from tests.features.memory import cut_short, pictures, row
 
@@ -94,7 +96,7 @@ def told(caplog):
 
 @functools.cache
 def built_once(weights):
-    return build(FeatureOptions(weights=weights, size=SIZE, **PLAIN))
+    return build(make(FeatureOptions, dict(weights=weights, size=SIZE, **PLAIN)))
 
 
 def trunk(weights, **choices):
@@ -198,7 +200,9 @@ def test_a_verdict_that_can_not_be_kept_is_found_again_by_each_process(lossy, fa
 
 
 def test_maps_that_have_no_room_are_settled_before_they_are_read(lossy, fast, tmp_path):
-    built = build(FeatureOptions(weights=lossy, size=SIZE, engine="torch", cut="blocks.4", tail=True), tail=True)
+    built = build(
+        make(FeatureOptions, {"weights": lossy, "size": SIZE, "engine": "torch", "cut": "blocks.4", "tail": True})
+    )
     rows = pictures(6)
     found = extract(Index(tuple(rows)), built, Store(tmp_path), limit=0)
     assert (found.stored, found.trunk.choice) == (False, FLOAT32)

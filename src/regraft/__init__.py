@@ -21,22 +21,40 @@ if TYPE_CHECKING:
     from regraft.estimator import Classifier
     from regraft.features.extract import Features
     from regraft.model.model import Model
-    from regraft.pipeline.public import (
-        compare,
-        evaluate,
-        extract,
-        fit,
-        inspect,
-        load,
-        lr_find,
-        predict,
-        read,
-        split,
-        train,
-        tune,
-    )
+    from regraft.pipeline.compare import compare
+    from regraft.pipeline.evaluate import evaluate
+    from regraft.pipeline.extract import extract
+    from regraft.pipeline.fit import fit
+    from regraft.pipeline.inspect import inspect
+    from regraft.pipeline.lr_find import lr_find
+    from regraft.pipeline.predict import load, predict
+    from regraft.pipeline.read import read, split
     from regraft.pipeline.report import Report
+    from regraft.pipeline.train import train
+    from regraft.pipeline.tune import tune
     from regraft.training.feature_classifier import FeatureClassifier
+
+_MODULES = {
+    "Classifier": "estimator",
+    "FeatureClassifier": "training.feature_classifier",
+    "Features": "features.extract",
+    "Index": "data.index",
+    "Model": "model.model",
+    "RegraftError": "core.errors",
+    "Report": "pipeline.report",
+    "compare": "pipeline.compare",
+    "evaluate": "pipeline.evaluate",
+    "extract": "pipeline.extract",
+    "fit": "pipeline.fit",
+    "inspect": "pipeline.inspect",
+    "load": "pipeline.predict",
+    "lr_find": "pipeline.lr_find",
+    "predict": "pipeline.predict",
+    "read": "pipeline.read",
+    "split": "pipeline.read",
+    "train": "pipeline.train",
+    "tune": "pipeline.tune",
+}
 
 __all__ = [
     "Classifier",
@@ -61,21 +79,11 @@ __all__ = [
     "tune",
 ]
 
-_HOMES = {
-    "Classifier": "estimator",
-    "FeatureClassifier": "training.feature_classifier",
-    "Features": "features.extract",
-    "Index": "data.index",
-    "Model": "model.model",
-    "RegraftError": "core.errors",
-    "Report": "pipeline.report",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'regraft' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"regraft.{_HOMES.get(name, 'pipeline.public')}"), name)
+    return getattr(importlib.import_module(f"regraft.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from regraft.core import files
 from regraft.core.progress import log
-from regraft.pipeline import public as pipeline
-from regraft.pipeline import train
-from regraft.pipeline.options import TrainOptions
+from regraft.pipeline.predict import predict
+from regraft.pipeline.train import train
 
 SHOWN = 5
 
@@ -21,12 +20,12 @@ def run(folder: Path, store: Path | None) -> None:
     """Write the digits, train, evaluate, save, report, predict a few, and say what to try next."""
     photos, model_folder, page = folder / "digits", folder / "model", folder / "report.html"
     write_digits(photos)
-    report = train.train(str(photos), model_folder, TrainOptions(store=store))
+    report = train(str(photos), model_folder, store=store)
     print(report.text())
     files.write_file(page, report.html().encode())
     unseen = [photos / row.path for row in report.index.rows[:: max(1, len(report.index) // SHOWN)]][:SHOWN]
     print("\nDigits that it has not seen (the folder is the true answer):")
-    for item in pipeline.predict(report.model, unseen, top=2):
+    for item in predict(report.model, unseen, top=2):
         print(f"  {item}")
     print(NEXT.format(model=model_folder, page=page))
 

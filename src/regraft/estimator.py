@@ -6,7 +6,6 @@ by the same names. What is learnt ends in `_`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from regraft.core.errors import DataError, UsageError
-from regraft.core.options import make, store_options, takes_options
+from regraft.core.options import estimator_options, fields, make, store_options
 from regraft.data import read as reading
 from regraft.data.labels import as_label
 from regraft.pipeline import evaluate, train
-from regraft.pipeline import public as pipeline
-from regraft.pipeline.options import TrainOptions
-from regraft.pipeline.serve_options import EvaluateOptions
+from regraft.pipeline.options import EvaluateOptions, TrainOptions
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -37,7 +34,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     report_:  the Report on the held-out part, or of the cross-validation; only after `fit(source)`.
     """
 
-    @takes_options(TrainOptions)
+    @estimator_options(TrainOptions)
     def __init__(self, **options: Any) -> None:
         store_options(self, options)
 
@@ -56,11 +53,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         options = make(TrainOptions, self.get_params())
         if y is None:
-            self.report_ = train.learn_and_measure(X, options)
+            self.report_ = train.fit_and_evaluate(X, options)
             model = self.report_.model
             self.classes_ = np.array(model.classes)
         else:
-            model = train.learn(_paths(X), list(y), options)
+            model = train.fit_paths(_paths(X), list(y), options)
             self.classes_ = np.unique(np.asarray(y))
         if model.loss.multilabel:
             raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
@@ -88,9 +85,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is not None:
             return float(super().score(X, y, sample_weight))
         check_is_fitted(self)
-        names = {field.name for field in dataclasses.fields(EvaluateOptions)} - {"part"}
-        choices = {name: getattr(self, name) for name in names}
-        return pipeline.evaluate(self.model_, X, part="all", **choices).accuracy
+        choices = {name: getattr(self, name) for name in fields(EvaluateOptions) if name != "part"}
+        return evaluate.evaluate(self.model_, X, part="all", **choices).accuracy
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder."""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from regraft.data.index import Index, Row
-from regraft.data.inspect import Inspection, inspect, text
+from regraft.data.inspect import Inspection, inspect
 from regraft.data.read import read
 
 RNG = np.random.default_rng(0)
@@ -91,14 +91,14 @@ def test_parts_are_counted(tmp_path):
 
 
 def test_the_same_source_is_described_the_same_way_twice(source):
-    assert text(inspect(read(source))) == text(inspect(read(source)))
+    assert inspect(read(source)).text() == inspect(read(source)).text()
 
 
 # Text
 
 
 def test_the_text_says_what_was_found(source):
-    shown = text(inspect(read(source)))
+    shown = inspect(read(source)).text()
     for said in (
         "5 used, 3 ignored, 1 broken",
         "2 classes",
@@ -114,7 +114,7 @@ def test_the_text_says_what_was_found(source):
 
 
 def described(rows, width=80):
-    return text(Inspection(Index(tuple(rows), name="photos")), width)
+    return Inspection(Index(tuple(rows), name="photos")).text(width)
 
 
 def image(path, label="cat", **more):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from regraft.core.errors import DataError, UnknownName, UsageError
 from regraft.data.index import Index
-from regraft.data.read import ReadOptions, check_broken, read, read_inputs
+from regraft.data.read import BrokenOptions, SourceOptions, check_broken, read, read_inputs
 
 
 def picture(number, kind="PNG"):
@@ -135,18 +135,18 @@ def test_copies_within_one_label_stay(photos):
 
 
 def test_conflicts_can_be_kept(conflicting):
-    assert len(read(conflicting, options=ReadOptions(conflicts="keep")).used) == 14
+    assert len(read(conflicting, options=SourceOptions(conflicts="keep")).used) == 14
 
 
 def test_conflicts_can_be_an_error_that_lists_them(conflicting):
     with pytest.raises(DataError) as caught:
-        read(conflicting, options=ReadOptions(conflicts="error"))
+        read(conflicting, options=SourceOptions(conflicts="error"))
     assert "cat/a.png: the same picture is labelled 'dog' in dog/c.png" in str(caught.value)
     assert str(caught.value).count("\n") == 5  # three files, and the copy of cat/0.jpg in dog with its original
 
 
 def test_no_conflict_is_no_error(photos):
-    assert len(read(photos, options=ReadOptions(conflicts="error")).used) == 10
+    assert len(read(photos, options=SourceOptions(conflicts="error")).used) == 10
 
 
 def test_all_kinds_of_source_give_the_same_images(photos, tmp_path):
@@ -231,10 +231,10 @@ def test_an_index_is_read_as_it_is(photos):
 
 def test_options_check_themselves():
     with pytest.raises(UnknownName, match="--conflicts"):
-        ReadOptions(conflicts="drop")
+        SourceOptions(conflicts="drop")
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="--max-broken"):
-            ReadOptions(max_broken=share)
+            BrokenOptions(max_broken=share)
 
 
 def test_reading_leaves_the_source_as_it_was(conflicting):

@@ -15,22 +15,23 @@ from tests.features.memory import Memory, cut_short, pictures, png, row
 
 from regraft.core.errors import DataError, RefusedFile, StoreError
 from regraft.core.machine import cores
+from regraft.core.options import make
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
 from regraft.features import environment, extract, worker
 from regraft.features.augmentation import POLICIES, View, squares
 from regraft.features.extract import stream
+from regraft.features.options import FeatureOptions
 from regraft.features.store import Store, bytes_needed
-from regraft.network.options import FeatureOptions
-from regraft.network.trunk import build
+from regraft.pipeline.extract import build_trunk as build
 
 OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 
 
 @pytest.fixture(scope="module")
 def trunk():
-    return build(FeatureOptions(**OPTIONS))
+    return build(make(FeatureOptions, OPTIONS))
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def close_to(features, answer):
 
 
 def test_weights_that_give_no_numbers_are_refused_and_nothing_is_stored(store):
-    bad = build(FeatureOptions(**OPTIONS))
+    bad = build(make(FeatureOptions, OPTIONS))
     for parameter in bad.module.parameters():
         parameter.fill_(np.nan)
     with pytest.raises(RefusedFile, match=r"test_resnet with the weights .* gives NaN or infinity for 0\.png"):
@@ -143,7 +144,7 @@ def test_another_trunk_has_a_shelf_of_its_own(trunk, store, reads):
     index = Index(tuple(pictures(3)))
     extract.extract(index, trunk, store)
     reads.clear()
-    extract.extract(index, build(FeatureOptions(**{**OPTIONS, "seed": 1})), store)
+    extract.extract(index, build(make(FeatureOptions, {**OPTIONS, "seed": 1})), store)
     assert len(reads) == 3
     assert [info.images for info in store.info()] == [3, 3]
 
@@ -215,13 +216,15 @@ from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, worker
-from regraft.network.options import FeatureOptions
+from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
-from regraft.network.trunk import build
+from regraft.core.options import make
+from regraft.pipeline.extract import build_trunk as build
 
 index = read(sys.argv[1])
 worker.cores = lambda: 2  # how far ahead it reads, whatever the machine
-trunk = build(FeatureOptions(backbone="test_resnet", weights="random", size=64, engine="torch", precision="float32"))
+options = dict(backbone="test_resnet", weights="random", size=64, engine="torch", precision="float32")
+trunk = build(make(FeatureOptions, options))
 store = Store(Path(sys.argv[2]))
 """
 
@@ -447,7 +450,7 @@ def test_pooled_features_without_room_are_refused_before_anything_is_read(trunk,
 @pytest.fixture(scope="module")
 def below():
     """A trunk that gives maps for a tail."""
-    return build(FeatureOptions(**OPTIONS, cut="layer2"), tail=True)
+    return build(make(FeatureOptions, {**OPTIONS, "cut": "layer2", "tail": True}))
 
 
 def test_maps_for_a_tail_are_stored_as_bfloat16(below, store):

@@ -9,14 +9,15 @@ from tests.features.memory import Memory, cut_short, pictures, png, row
 
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
+from regraft.core.options import make
 from regraft.data.decode import BrokenImage, decode
 from regraft.features import worker as module
 from regraft.features.augmentation import POLICIES, View, squares
+from regraft.features.options import FeatureOptions
 from regraft.features.worker import CHUNK, Task, broken, compute
 from regraft.network import agreement as engine
 from regraft.network.engines import openvino
-from regraft.network.options import FeatureOptions
-from regraft.network.trunk import build
+from regraft.pipeline.extract import build_trunk as build
 
 OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in (1, 2, 3))
@@ -24,7 +25,7 @@ VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in (1, 2, 3))
 
 @pytest.fixture(scope="module")
 def trunk():
-    return build(FeatureOptions(**OPTIONS))
+    return build(make(FeatureOptions, OPTIONS))
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def map_tasks(rows, wanted):
 def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it(engine, tmp_path):
     if engine == "openvino" and not openvino.precisions():
         pytest.skip("OpenVINO is not installed")
-    trunk = build(FeatureOptions(**{**OPTIONS, "engine": engine}))
+    trunk = build(make(FeatureOptions, {**OPTIONS, "engine": engine}))
     every = tasks(pictures(19), (None, VIEWS[0]))
     known = dict(zip(*whole(compute(every, trunk, tmp_path)), strict=True))
     for part in (every[:1], every[3:12], every[::-1], tasks([every[7].row]), [Task(every[9].row, (VIEWS[0],))]):
@@ -123,7 +124,7 @@ def test_the_number_of_cores_changes_no_bit(trunk, tmp_path, monkeypatch):
 
 def test_no_tasks_give_nothing_and_start_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "start", None)
-    assert list(compute([], build(FeatureOptions(**OPTIONS)), tmp_path)) == []
+    assert list(compute([], build(make(FeatureOptions, OPTIONS)), tmp_path)) == []
 
 
 # What is read, and when
@@ -249,7 +250,7 @@ def test_the_broken_ones_are_found_without_the_network(reads):
 
 
 def test_weights_that_give_no_numbers_are_refused_by_name(tmp_path):
-    bad = build(FeatureOptions(**OPTIONS))
+    bad = build(make(FeatureOptions, OPTIONS))
     for parameter in bad.module.parameters():
         parameter.fill_(np.nan)
     with pytest.raises(RefusedFile, match=r"test_resnet with the weights .* gives NaN or infinity for 0\.png"):
@@ -266,7 +267,7 @@ def sampled(tmp_path, monkeypatch):
     def ask(rows, count):
         found = []
         start = engine.start
-        trunk = build(FeatureOptions(**OPTIONS))
+        trunk = build(make(FeatureOptions, OPTIONS))
 
         def asking(frozen, size, choice, folder, sample, *rest):
             found.append(sample(count))

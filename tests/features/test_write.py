@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import RegraftError, UsageError
+from regraft.core.options import make
 from regraft.data.read import read
 from regraft.data.split import SplitOptions, split
 from regraft.features import environment, write
 from regraft.features.augmentation import View, find
 from regraft.features.extract import extract
+from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
-from regraft.network.options import FeatureOptions
-from regraft.network.trunk import build
+from regraft.pipeline.extract import build_trunk as build
 
 
 @pytest.fixture(scope="module")
 def trunk():
-    return build(FeatureOptions(backbone="test_resnet", weights="random", size=64, engine="torch"))
+    return build(make(FeatureOptions, {"backbone": "test_resnet", "weights": "random", "size": 64, "engine": "torch"}))
 
 
 @pytest.fixture
@@ -118,8 +119,16 @@ def test_a_parquet_file_has_what_the_npz_file_has(index, trunk, store, tmp_path,
 
 
 def test_the_maps_of_a_parquet_file_have_their_shape_in_its_metadata(index, store, tmp_path, parquet):
-    options = FeatureOptions(
-        backbone="test_resnet", weights="random", size=64, engine="torch", cut="layer3", pool="none"
+    options = make(
+        FeatureOptions,
+        {
+            "backbone": "test_resnet",
+            "weights": "random",
+            "size": 64,
+            "engine": "torch",
+            "cut": "layer3",
+            "pool": "none",
+        },
     )
     features = extract(index, build(options), store)
     table = as_table(parquet, features, tmp_path)

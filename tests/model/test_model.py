@@ -13,6 +13,7 @@ from tests.conftest import PLAIN
 
 import regraft
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.core.options import make
 from regraft.model import model as folders
 from regraft.network.agreement import Choice
 from regraft.pipeline.options import TrainOptions
@@ -24,7 +25,7 @@ CHOICE = Choice(**PLAIN)
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
-    return train(photos, folder, TrainOptions(**PLAIN, views=0)).model, folder
+    return train(photos, folder, **PLAIN, views=0).model, folder
 
 
 @pytest.fixture
@@ -180,18 +181,21 @@ def test_nothing_in_the_folder_is_a_pickle(trained):
 
 
 def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
-    options = TrainOptions(
-        backbone="mobilenetv3_small_050",
-        weights="random",
-        size=32,
-        cut="blocks.3",
-        tail=True,
-        tail_epochs=2,
-        views=0,
-        split="0.8/0.1/0.1",
-        **PLAIN,
+    options = make(
+        TrainOptions,
+        dict(
+            backbone="mobilenetv3_small_050",
+            weights="random",
+            size=32,
+            cut="blocks.3",
+            tail=True,
+            tail_epochs=2,
+            views=0,
+            split="0.8/0.1/0.1",
+            **PLAIN,
+        ),
     )
-    report = train(photos, tmp_path / "model", options)
+    report = train(photos, tmp_path / "model", options=options)
     loaded = folders.load(tmp_path / "model", CHOICE)
     again = regraft.evaluate(loaded, report.index, part="all")
     assert np.array_equal(again.probabilities, report.probabilities)

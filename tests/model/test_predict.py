@@ -13,13 +13,12 @@ from tests.conftest import PLAIN
 import regraft
 from regraft.model.predict import Prediction, write_csv
 from regraft.network.agreement import Choice
-from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import train
 
 
 @pytest.fixture(scope="module")
 def model(photos, tmp_path_factory):
-    return train(photos, tmp_path_factory.mktemp("predict") / "model", TrainOptions(**PLAIN, views=0)).model
+    return train(photos, tmp_path_factory.mktemp("predict") / "model", **PLAIN, views=0).model
 
 
 @pytest.fixture

@@ -12,20 +12,22 @@ from tests.conftest import PLAIN
 from torch import nn
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.core.options import make
+from regraft.features.options import FeatureOptions
 from regraft.network import agreement, catalog
 from regraft.network.agreement import Choice
 from regraft.network.cut import find_cut
-from regraft.network.options import FeatureOptions
-from regraft.network.trunk import Trunk, build
+from regraft.network.trunk import Trunk
 from regraft.network.weights import random
 from regraft.network.workaround_torchvision_nms import import_timm
+from regraft.pipeline.extract import build_trunk as build
 
 SMALL = "test_resnet"
 
 
 def trunk(backbone=SMALL, tail=False, **choices):
     choices = {**PLAIN, "weights": "random", "size": 64, **choices}
-    return build(FeatureOptions(backbone=backbone, tail=tail, **choices), tail=tail)
+    return build(make(FeatureOptions, dict(backbone=backbone, tail=tail, **choices)))
 
 
 def batch(count=2, size=64, seed=0):
@@ -137,7 +139,7 @@ def test_random_weights_follow_the_seed_and_warn(caplog):
 
 
 def test_installed_weights_do_not_warn(caplog):
-    build(FeatureOptions(size=32, cut="blocks.0", **PLAIN))
+    build(make(FeatureOptions, dict(size=32, cut="blocks.0", **PLAIN)))
     assert not caplog.records
 
 
@@ -451,7 +453,7 @@ def folder(path, architecture=SMALL):
 
 
 def test_a_weights_folder_says_its_own_architecture_and_size(tmp_path):
-    built = build(FeatureOptions(weights=folder(tmp_path / "mine"), **PLAIN))
+    built = build(make(FeatureOptions, dict(weights=folder(tmp_path / "mine"), **PLAIN)))
     assert built.describe()["architecture"] == SMALL
     assert built.preprocess.size == 96
     assert built.digest == trunk(size=96).digest
@@ -472,7 +474,7 @@ def test_unknown_names_are_refused_with_near_ones():
 def ended(weights="random", **choices):
     """A trunk whose tail ends before the network does."""
     choices = {**PLAIN, "backbone": SMALL, "size": 64, "cut": "layer2", "end": "layer3", "tail": True, **choices}
-    return build(FeatureOptions(weights=weights, **choices), tail=True)
+    return build(make(FeatureOptions, dict(weights=weights, **choices)))
 
 
 @pytest.mark.parametrize(("pool", "axes"), [("mean", (2, 3)), ("none", ())])
@@ -513,4 +515,4 @@ def test_a_description_of_before_there_was_an_end_goes_to_the_networks_own():
 
 def test_an_end_without_a_tail_is_refused():
     with pytest.raises(UsageError, match="--end is 'layer3'; expected none without --tail"):
-        FeatureOptions(cut="layer2", end="layer3")
+        make(FeatureOptions, {"cut": "layer2", "end": "layer3"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +11,18 @@ from PIL import Image, ImageOps
 from tests.conftest import PLAIN
 
 from regraft.core.errors import DataError, UsageError
+from regraft.core.options import change, make
 from regraft.data.read import read
-from regraft.pipeline.audit import DeepOptions, inspect
+from regraft.pipeline.inspect import inspect as look
+from regraft.pipeline.options import AuditOptions
 
-OPTIONS = DeepOptions(**PLAIN, size=64)
+OPTIONS = make(AuditOptions, {**PLAIN, "size": 64})
+
+
+def inspect(source, **options):
+    return look(source, deep=True, options=change(OPTIONS, **options))
+
+
 BICUBIC = Image.Resampling.BICUBIC
 COLOURS = {"red": (255, 70, 50), "green": (60, 255, 80), "blue": (70, 60, 255), "grey": (250, 250, 250)}
 
@@ -59,7 +66,7 @@ def hashes(folder):
 
 def test_every_fault_is_found_and_no_file_is_touched(source):
     before = hashes(source)
-    audit = inspect(source, OPTIONS)
+    audit = inspect(source)
     groups = [{row.path for row in duplicates.rows} for duplicates in audit.duplicates]
     assert sorted(map(sorted, groups)) == [
         ["blue/03.png", "red/blue small.png"],
@@ -81,7 +88,7 @@ def test_every_fault_is_found_and_no_file_is_touched(source):
 
 
 def test_what_is_shown_beside_a_finding_is_no_duplicate_of_it(source):
-    audit = inspect(source, OPTIONS)
+    audit = inspect(source)
     error = next(error for error in audit.label_errors if error.rows[0].path == "green/blue 07.png")
     beside = [row.path for row in error.nearest]
     assert len(beside) == 3
@@ -92,7 +99,7 @@ def test_what_is_shown_beside_a_finding_is_no_duplicate_of_it(source):
 def test_a_picture_like_no_other_is_an_outlier(source):
     save(scene("grey", 1).point(lambda value: 255 * (value > 120)), source / "green" / "odd.png")
     (source / "green" / "odd copy.png").write_bytes((source / "green" / "odd.png").read_bytes())
-    audit = inspect(source, OPTIONS)
+    audit = inspect(source)
     assert [row.path for row in audit.outliers[0].rows] == ["green/odd copy.png", "green/odd.png"]
 
 
@@ -103,7 +110,7 @@ def test_duplicates_across_parts_come_before_others(source, tmp_path):
         save_as = parts / part / path.parent.name / path.name
         save_as.parent.mkdir(parents=True, exist_ok=True)
         save_as.write_bytes(path.read_bytes())
-    audit = inspect(parts, OPTIONS)
+    audit = inspect(parts)
     across = [duplicates for duplicates in audit.duplicates if len(duplicates.parts) > 1]
     assert [[row.path for row in duplicates.rows] for duplicates in across] == [
         ["test/red/copy.png", "train/red/05.png"]
@@ -113,14 +120,14 @@ def test_duplicates_across_parts_come_before_others(source, tmp_path):
 
 def test_a_second_audit_gives_the_same_as_the_first(source, tmp_path):
     for name in ("first.csv", "second.csv"):
-        inspect(source, OPTIONS).write_csv(tmp_path / name)
+        inspect(source).write_csv(tmp_path / name)
     assert (tmp_path / "first.csv").read_text() == (tmp_path / "second.csv").read_text()
     with (tmp_path / "first.csv").open(newline="") as file:
         assert {record["finding"] for record in csv.DictReader(file)} >= {"duplicate", "near-duplicate", "label error"}
 
 
 def test_an_index_that_was_read_already_is_taken_as_it_is(source):
-    audit = inspect(read(source), OPTIONS)
+    audit = inspect(read(source))
     assert "green/blue 07.png" not in [row.path for duplicates in audit.duplicates for row in duplicates.rows], (
         "it was ignored"
     )
@@ -129,13 +136,12 @@ def test_an_index_that_was_read_already_is_taken_as_it_is(source):
 
 def test_conflicts_are_refused_if_they_are_to_be(source):
     with pytest.raises(DataError, match="under another label"):
-        inspect(source, replace(OPTIONS, conflicts="error"))
+        inspect(source, conflicts="error")
 
 
-@pytest.mark.parametrize("options", [{"pool": "none"}, {"cut": "input"}, {"cut": "top-1-stages", "tail": True}])
-def test_maps_are_refused(source, options):
-    with pytest.raises(UsageError, match="pooled features"):
-        inspect(source, replace(OPTIONS, **options))
+def test_a_cut_below_all_features_is_refused(source):
+    with pytest.raises(UsageError, match="expected a --cut above the input"):
+        inspect(source, cut="input")
 
 
 @pytest.mark.parametrize("counts", [{"green": 1}, {"green": 2, "blue": 1}, {"red": 12}, {"green": 12, "blue": 3}])
@@ -143,7 +149,7 @@ def test_few_pictures_or_classes_are_looked_at_as_far_as_they_go(tmp_path, count
     for kind, count in counts.items():
         for number in range(count):
             save(scene(kind, number), tmp_path / "photos" / kind / f"{number}.png")
-    audit = inspect(tmp_path / "photos", OPTIONS)
+    audit = inspect(tmp_path / "photos")
     assert audit.label_errors == ()
     assert audit.notes == ("No label was checked: that takes two classes of 5 separate pictures or more each.",)
 
@@ -151,7 +157,7 @@ def test_few_pictures_or_classes_are_looked_at_as_far_as_they_go(tmp_path, count
 def test_a_class_that_is_too_small_is_named_and_the_others_are_checked(source):
     for number in range(3):
         save(scene("grey", number), source / "rare" / f"{number}.png")
-    audit = inspect(source, OPTIONS)
+    audit = inspect(source)
     assert audit.notes == ("Labels not checked, with fewer than 5 separate pictures each: rare.",)
     assert "green/wrong.png" in [row.path for error in audit.label_errors for row in error.rows]
 
@@ -161,7 +167,7 @@ def test_a_source_of_broken_images_alone_is_reported_and_fails_nothing(tmp_path)
         path = tmp_path / "photos" / "green" / f"{number}.png"
         save(scene("green", number), path)
         path.write_bytes(path.read_bytes()[:-40])
-    audit = inspect(tmp_path / "photos", OPTIONS)
+    audit = inspect(tmp_path / "photos")
     assert len(audit.inspection.index.broken) == 3
     assert audit.duplicates == audit.label_errors == audit.outliers == ()
     assert "3 broken" in audit.text()

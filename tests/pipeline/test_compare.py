@@ -16,17 +16,19 @@ from tests.conftest import PLAIN, write_photo, write_photos
 
 from regraft import pipeline
 from regraft.core.errors import DataError, UnknownName, UsageError
+from regraft.core.options import make
 from regraft.features import extract as extraction
 from regraft.network import catalog
 from regraft.network.weights import builtin
-from regraft.pipeline.compare import CompareOptions, compare, names
+from regraft.pipeline.compare import compare, names
+from regraft.pipeline.options import CompareOptions
 
 SMALL = {"weights": "random", "size": 32, "split": "5-fold", **PLAIN}
 TWO = {**SMALL, "backbones": "mobilenetv3_small_050,resnet10t"}
 
 
 def test_candidates_are_compared_on_the_same_rounds(photos):
-    found = compare(photos, CompareOptions(**TWO))
+    found = compare(photos, **TWO)
     assert {candidate.name for candidate in found.candidates} == {"mobilenetv3_small_050", "resnet10t"}
     assert (found.images, found.separate, found.folds, found.repeats) == (36, 36, 5, 10)
     assert all(len(candidate.scores) == 50 for candidate in found.candidates)
@@ -39,7 +41,7 @@ def test_the_accuracy_is_about_that_of_a_cross_validation_by_scikit_learn(tmp_pa
     write_photos(tmp_path, per_class=12)
     for number in range(12):  # two kinds that are hard to tell apart
         write_photo(tmp_path / "other red" / f"{number}.png", (196, 44, 44), seed=5000 + number)
-    found = compare(tmp_path, CompareOptions(**SMALL, backbones="mobilenetv3_small_050"))
+    found = compare(tmp_path, **SMALL, backbones="mobilenetv3_small_050")
     index = pipeline.read(tmp_path)
     features = pipeline.extract(index, backbone="mobilenetv3_small_050", weights="random", size=32, views=0, **PLAIN)
     inputs = np.asarray(features)
@@ -49,20 +51,20 @@ def test_the_accuracy_is_about_that_of_a_cross_validation_by_scikit_learn(tmp_pa
 
 
 def test_the_part_that_is_to_judge_is_left_out(photos):
-    found = compare(photos, CompareOptions(**{**TWO, "split": "0.5/0.5"}))
+    found = compare(photos, **{**TWO, "split": "0.5/0.5"})
     assert found.images == 18
     assert found.notes == ("the 18 images of the test part were left out: they are to judge the model",)
 
 
 def test_features_that_are_stored_are_not_computed_again(photos, monkeypatch):
-    compare(photos, CompareOptions(**TWO))
+    compare(photos, **TWO)
     monkeypatch.setattr(extraction, "_fill", lambda *_: pytest.fail("something was computed"))
-    compare(photos, CompareOptions(**TWO))
+    compare(photos, **TWO)
 
 
 def test_cuts_are_candidates_too(photos):
-    options = CompareOptions(**SMALL, backbones="mobilenetv3_small_050", cuts="pooled, blocks.2")
-    names_found = {candidate.name for candidate in compare(photos, options).candidates}
+    options = make(CompareOptions, {**SMALL, "backbones": "mobilenetv3_small_050", "cuts": "pooled, blocks.2"})
+    names_found = {candidate.name for candidate in compare(photos, options=options).candidates}
     assert names_found == {"mobilenetv3_small_050", "mobilenetv3_small_050 at blocks.2"}
 
 
@@ -70,26 +72,26 @@ def test_a_folder_of_weights_is_a_candidate(photos, tmp_path):
     about = {"architecture": "test_resnet", "pretrained_cfg": {"input_size": [3, 32, 32]}}
     (tmp_path / "config.json").write_text(json.dumps(about))
     save_file(dict(catalog.build("test_resnet", seed=3).state_dict()), tmp_path / "model.safetensors")
-    options = CompareOptions(**{**SMALL, "size": None}, backbones=str(tmp_path))
-    assert compare(photos, options).best.name == str(tmp_path)
+    options = make(CompareOptions, dict(**{**SMALL, "size": None}, backbones=str(tmp_path)))
+    assert compare(photos, options=options).best.name == str(tmp_path)
 
 
 def test_without_names_the_backbones_with_installed_weights_are_compared(photos):
     installed = {entry.name for entry in catalog.families() if builtin.find(entry)}
-    found = compare(photos, CompareOptions(split="5-fold", size=64, **PLAIN))
+    found = compare(photos, split="5-fold", size=64, **PLAIN)
     assert {candidate.backbone for candidate in found.candidates} == installed
 
 
 def test_a_wrong_name_is_told_before_anything_is_computed(photos, monkeypatch):
     monkeypatch.setattr(extraction, "extract", lambda *_, **__: pytest.fail("something was computed"))
     with pytest.raises(UnknownName, match="resnet10t"):
-        compare(photos, CompareOptions(**SMALL, backbones="mobilenetv3_small_050,resnet10"))
+        compare(photos, **SMALL, backbones="mobilenetv3_small_050,resnet10")
     with pytest.raises(UnknownName, match=r"blocks\.2"):
-        compare(photos, CompareOptions(**SMALL, backbones="mobilenetv3_small_050", cuts="pooled,block.2"))
+        compare(photos, **SMALL, backbones="mobilenetv3_small_050", cuts="pooled,block.2")
     with pytest.raises(UsageError, match="nothing is frozen"):
-        compare(photos, CompareOptions(**SMALL, backbones="mobilenetv3_small_050", cuts="input"))
+        compare(photos, **SMALL, backbones="mobilenetv3_small_050", cuts="input")
     with pytest.raises(UsageError, match="--cuts"):
-        CompareOptions(cuts=" , ")
+        make(CompareOptions, {"cuts": " , "})
 
 
 def test_a_class_of_copies_of_one_picture_is_refused_by_name(photos, tmp_path):
@@ -98,19 +100,19 @@ def test_a_class_of_copies_of_one_picture_is_refused_by_name(photos, tmp_path):
     shutil.copy(tmp_path / "photos" / "grey" / "0.png", tmp_path / "photos" / "grey" / "1.png")
     index = pipeline.read(tmp_path / "photos")
     with pytest.raises(DataError, match="'grey'"):
-        compare(index, CompareOptions(**SMALL, backbones="mobilenetv3_small_050"))
+        compare(index, **SMALL, backbones="mobilenetv3_small_050")
     only = index.where(lambda row: row.label == "red")
     with pytest.raises(DataError, match="one class"):
-        compare(only, CompareOptions(**SMALL, backbones="mobilenetv3_small_050"))
+        compare(only, **SMALL, backbones="mobilenetv3_small_050")
 
 
 def test_a_broken_file_is_left_out_for_all(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    found = compare(tmp_path / "photos", CompareOptions(**TWO, max_broken=0.1))
+    found = compare(tmp_path / "photos", **TWO, max_broken=0.1)
     assert found.images == 36
     with pytest.raises(DataError, match=r"broken\.png"):
-        compare(tmp_path / "photos", CompareOptions(**TWO))
+        compare(tmp_path / "photos", **TWO)
 
 
 @pytest.mark.slow
@@ -118,7 +120,7 @@ def test_a_broken_file_is_left_out_for_all(photos, tmp_path):
 def test_pokemon_is_told_apart_as_well_as_by_hand_and_wants_more_photographs():
     """By hand: a logistic regression on Lite0's features, 91.0 % of pictures without their copies."""
     source = Path(os.environ["REGRAFT_DATA"]) / "pokemon.zip"
-    found = compare(source, CompareOptions(backbones="efficientnet_lite0"))
+    found = compare(source, backbones="efficientnet_lite0")
     assert found.best.accuracy == pytest.approx(0.905, abs=0.015)
     assert found.learning_curve.gain.difference > 0.01 and found.learning_curve.accuracy[0] < 0.75
 

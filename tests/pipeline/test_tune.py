@@ -13,9 +13,11 @@ from tests.conftest import COLOURS, PLAIN, write_photo
 
 import regraft
 from regraft.core.errors import DataError, UsageError
-from regraft.network.options import FeatureOptions
+from regraft.core.options import make
+from regraft.features.options import FeatureOptions
 from regraft.pipeline import tune_search
-from regraft.pipeline.tune import TuneOptions, tune
+from regraft.pipeline.options import TuneOptions
+from regraft.pipeline.tune import tune
 from regraft.training.options import FitOptions
 
 optuna = pytest.importorskip("optuna", reason="tune needs Optuna: `pip install regraft[tune]`")
@@ -48,7 +50,7 @@ def lines(output: Path) -> list[dict]:
 
 
 def test_it_searches_then_trains_the_best_and_reports_on_the_test_part(parted, tmp_path):
-    found = tune(parted, tmp_path / "model", TuneOptions(**SMALL))
+    found = tune(parted, tmp_path / "model", **SMALL)
     assert len(found.trials) == 6 and found.images == 30 and found.folds == 5
     whole = [trial for trial in found.trials if len(trial.losses) == 5]
     assert found.best in whole and found.best.loss == min(trial.loss for trial in whole)
@@ -63,7 +65,7 @@ def test_it_searches_then_trains_the_best_and_reports_on_the_test_part(parted, t
 
 
 def test_what_the_test_part_holds_changes_nothing_that_is_searched(parted, tmp_path):
-    plain = tune(parted, tmp_path / "plain", TuneOptions(**SMALL))
+    plain = tune(parted, tmp_path / "plain", **SMALL)
     poisoned = tmp_path / "poisoned"
     shutil.copytree(parted, poisoned)
     kinds = sorted((poisoned / "test").iterdir())
@@ -71,14 +73,14 @@ def test_what_the_test_part_holds_changes_nothing_that_is_searched(parted, tmp_p
         kind.rename(kind.with_name(f"_{kind.name}"))
     for kind, wrong in zip(kinds, [*kinds[1:], kinds[0]], strict=True):
         kind.with_name(f"_{kind.name}").rename(wrong)
-    found = tune(poisoned, tmp_path / "model", TuneOptions(**SMALL))
+    found = tune(poisoned, tmp_path / "model", **SMALL)
     results = [[(trial.parameters, trial.losses) for trial in each.trials] for each in (plain, found)]
     assert results[0] == results[1] and found.best.parameters == plain.best.parameters
     assert found.report.accuracy < plain.report.accuracy
 
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(parted, tmp_path, monkeypatch):
-    whole = tune(parted, tmp_path / "whole", TuneOptions(**SMALL))
+    whole = tune(parted, tmp_path / "whole", **SMALL)
     judged = tune_search.Search._judged
 
     def killed(own, parameters):
@@ -88,17 +90,17 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(parted, tmp_path
 
     monkeypatch.setattr(tune_search.Search, "_judged", killed)
     with pytest.raises(KeyboardInterrupt):
-        tune(parted, tmp_path / "model", TuneOptions(**SMALL))
+        tune(parted, tmp_path / "model", **SMALL)
     assert len(lines(tmp_path / "model")) == 3
     with (tmp_path / "model.trials.jsonl").open("a") as file:
         file.write('{"key": "cut sho')
     counted = []
     monkeypatch.setattr(tune_search.Search, "_judged", lambda own, given: counted.append(given) or judged(own, given))
-    resumed = tune(parted, tmp_path / "model", TuneOptions(**SMALL))
+    resumed = tune(parted, tmp_path / "model", **SMALL)
     assert len(counted) == 3
     assert [trial.losses for trial in resumed.trials] == [trial.losses for trial in whole.trials]
     assert resumed.best.parameters == whole.best.parameters
-    again = tune(parted, tmp_path / "model", TuneOptions(**SMALL))
+    again = tune(parted, tmp_path / "model", **SMALL)
     assert len(counted) == 3 and again.report.to_dict() == resumed.report.to_dict()
 
 
@@ -110,7 +112,7 @@ def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, mon
     index = regraft.read(parted).train
 
     def looked_for():
-        options = FeatureOptions(**{name: SMALL[name] for name in ("backbone", "weights", "size", *PLAIN)})
+        options = make(FeatureOptions, {name: SMALL[name] for name in ("backbone", "weights", "size", *PLAIN)})
         return tune_search.Search(index, options, ["pooled"], [0], folder)
 
     assert len(looked_for().run(10, minutes=1)) == 2
@@ -121,40 +123,40 @@ def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, mon
 
 
 def test_other_images_are_searched_anew(parted, tmp_path):
-    tune(parted, tmp_path / "model", TuneOptions(**{**SMALL, "trials": 2}))
+    tune(parted, tmp_path / "model", **{**SMALL, "trials": 2})
     shutil.copytree(parted, tmp_path / "more")
     write_photo(tmp_path / "more" / "train" / "kind 0" / "new.png", (70, 80, 150), seed=77)
-    tune(tmp_path / "more", tmp_path / "model", TuneOptions(**{**SMALL, "trials": 2}))
+    tune(tmp_path / "more", tmp_path / "model", **{**SMALL, "trials": 2})
     assert len(lines(tmp_path / "model")) == 4
 
 
 def test_cuts_and_views_are_searched_where_they_are_given(parted, tmp_path):
-    options = TuneOptions(**{**SMALL, "trials": 10, "views": "0,1", "cuts": "pooled,blocks.2"})
-    found = tune(parted, tmp_path / "model", options)
+    options = make(TuneOptions, {**SMALL, "trials": 10, "views": "0,1", "cuts": "pooled,blocks.2"})
+    found = tune(parted, tmp_path / "model", options=options)
     assert {trial.parameters["cut"] for trial in found.trials} == {"pooled", "blocks.2"}
     assert {trial.parameters["views"] for trial in found.trials} == {0, 1}
 
 
 def test_few_images_without_parts_keep_a_fifth_for_the_report(photos, tmp_path):
-    found = tune(photos, tmp_path / "model", TuneOptions(**{**SMALL, "trials": 1}))
+    found = tune(photos, tmp_path / "model", **{**SMALL, "trials": 1})
     assert found.report.part == "test" and found.report.evaluation.n + found.images == 36
 
 
 def test_what_can_not_be_tuned_is_refused_in_words(parted, tmp_path, monkeypatch):
     shutil.copytree(parted / "train", tmp_path / "only" / "train")
     with pytest.raises(DataError, match="training part only"):
-        tune(tmp_path / "only", tmp_path / "model", TuneOptions(**SMALL))
+        tune(tmp_path / "only", tmp_path / "model", **SMALL)
     with pytest.raises(UsageError, match="--tail"):
-        tune(parted, tmp_path / "model", TuneOptions(**SMALL, tail=True, cut="blocks.2"))
+        tune(parted, tmp_path / "model", **SMALL, tail=True, cut="blocks.2")
     for wrong in ({"trials": 0}, {"minutes": 0}, {"views": "some"}, {"cuts": ","}):
         with pytest.raises(UsageError):
-            TuneOptions(**wrong)
+            make(TuneOptions, wrong)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r"pip install regraft\[tune\]"):
-        tune(parted, tmp_path / "model", TuneOptions(**SMALL))
+        tune(parted, tmp_path / "model", **SMALL)
 
 
 def test_the_programs_own_logging_of_optuna_stays_as_it_was(parted, tmp_path):
     before = optuna.logging.get_verbosity()
-    tune(parted, tmp_path / "model", TuneOptions(**{**SMALL, "trials": 1}))
+    tune(parted, tmp_path / "model", **{**SMALL, "trials": 1})
     assert optuna.logging.get_verbosity() == before

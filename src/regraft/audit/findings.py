@@ -19,8 +19,8 @@ from regraft.audit.near_duplicates import Duplicates
 from regraft.audit.outliers import Outlier
 from regraft.core import files
 from regraft.core.errors import UsageError
+from regraft.core.results import Result
 from regraft.core.text import count, shorten
-from regraft.data import inspect as inspection
 from regraft.data.inspect import Inspection
 
 COLUMNS = ("finding", "number", "path", "label", "part", "action", "suggested", "score", "beside")
@@ -30,7 +30,7 @@ Findings = Sequence[Duplicates | LabelError | Outlier]
 
 
 @dataclass(frozen=True, repr=False)
-class Audit:
+class Audit(Result):
     """What needs a second look in labelled images.
 
     inspection:   what is known without their features.
@@ -88,7 +88,7 @@ class Audit:
         width = max(width, 40)
         duplicates, errors, outliers = self.counts
         blocks = [
-            inspection.text(self.inspection, width).rstrip("\n"),
+            self.inspection.text(width).rstrip("\n"),
             _block(f"{duplicates} (resized, cropped, compressed …)", self.near_duplicates, width),
             _block(f"{errors} (looks more like another class)", self.label_errors, width),
             _block(f"{outliers} (unlike all other pictures)", self.outliers, width),

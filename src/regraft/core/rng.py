@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import option
 
@@ -12,11 +11,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeedOptions:
-    """The seed, shared by every step that draws; their options inherit it."""
-
-    seed: int = option(0, "seed of everything that is drawn: the split, random weights, shuffling, dropout")
+def seed_option() -> Any:
+    """Return the dataclass field of the seed, which every step that draws at random has, and all share."""
+    return option(
+        0, "seed of everything that is drawn at random: the split, random weights, shuffling, dropout", "Main options"
+    )
 
 
 def derive(seed: int, *names: str | int) -> int:

@@ -19,6 +19,7 @@ from rich.cells import cell_len
 
 from regraft.core.machine import cores
 from regraft.core.progress import progress
+from regraft.core.results import Result
 from regraft.core.text import count, shorten, table
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
@@ -27,8 +28,8 @@ _LISTED = 10  # files a list shows
 _BARS = 50
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Result):
     """An index whose broken images are all known, and what there is to say about it."""
 
     index: Index
@@ -46,6 +47,16 @@ class Inspection:
     def conflicts(self) -> list[list[Row]]:
         """The groups of copies that stand under more than one label."""
         return [rows for rows in self.copies if len({row.label for row in rows}) > 1]
+
+    def text(self, width: int = 80) -> str:
+        """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened."""
+        blocks = _blocks(self.to_dict(), max(width, 40))
+        return "\n".join(line for block in blocks for line in block) + "\n"
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        copies, conflicts = len(self.copies), len(self.conflicts)
+        return f"<Inspection of {self.index!r}: {copies} pictures in more than one file, {conflicts} conflicts>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, with the files that they count under "files", for JSON."""
@@ -108,12 +119,6 @@ def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 
 
 # Text
-
-
-def text(inspection: Inspection, width: int = 80) -> str:
-    """Return the findings as plain text, no line wider than `width` columns (40 at least); long lists are shortened."""
-    found = inspection.to_dict()
-    return "\n".join(line for block in _blocks(found, max(width, 40)) for line in block) + "\n"
 
 
 def _blocks(found: Mapping[str, Any], width: int) -> Iterator[list[str]]:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from regraft.core.errors import DataError
 from regraft.core.machine import cores
-from regraft.core.options import option, require, require_choice
+from regraft.core.options import Options, option, require
 from regraft.core.progress import progress
 from regraft.core.text import listed_lines, printable, shorten
 from regraft.data import formats
@@ -41,26 +41,27 @@ _QUICK = 0.0003  # seconds for a file: if reading is faster, a thread costs more
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """What is taken from a source."""
+class SourceOptions(Options):
+    """What is read from a source."""
+
+    GROUP = "Images"
 
     conflicts: Literal["ignore", "keep", "error"] = option(
         "ignore", "the same picture under two labels: ignore all of its copies, keep them, or error"
     )
-    outside: bool = option(False, "let the paths of a CSV file lead out of its folder")
-
-    def __post_init__(self) -> None:
-        require_choice("conflicts", self.conflicts, ("ignore", "keep", "error"))
+    outside: bool = option(False, "let the paths in a CSV file point outside its folder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(SourceOptions):
-    """What is taken from a source, and how much of it may be broken."""
+class BrokenOptions(Options):
+    """How many images may be broken."""
+
+    GROUP = "Images"
 
     max_broken: float = option(0.01, "the share of files that may be broken, and are left out; 0 to 1")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise UsageError for a share out of range."""
         require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "a share from 0 to 1, e.g. 0.01")
 
 

@@ -36,8 +36,8 @@ from fractions import Fraction
 from math import floor
 
 from regraft.core.errors import DataError, UsageError
-from regraft.core.options import option, require
-from regraft.core.rng import SeedOptions, derive
+from regraft.core.options import Options, option, require
+from regraft.core.rng import derive, seed_option
 from regraft.core.text import listed
 from regraft.data.index import PARTS, Index, Row
 
@@ -49,17 +49,22 @@ FEW = 30  # images of the smallest class; with fewer, `auto` means cross-validat
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions(SeedOptions):
+class SplitOptions(Options):
     """How the images are split where the source does not say."""
+
+    GROUP = "Images"
 
     split: str = option(
         "auto",
         "shares of train/validation/test, or of train/test; or 5-fold, for cross-validation; "
         f"auto: {_SHARES}, but {_FOLDS}-fold where a class has fewer than {FEW} images",
+        "Main options",
     )
+    seed: int = seed_option()
     per_class: int | None = option(None, "train on at most so many images of each class, for a trial; none: on all")
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise UsageError for shares that do not add up, or that are asked for together with folds."""
         numbers = _numbers(self.split)
         shares = len(numbers) in (2, 3) and min(numbers) > 0 and _whole(numbers) is not None
         require(

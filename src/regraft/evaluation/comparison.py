@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from regraft.core.results import Result
 from regraft.core.text import percent, table
 from regraft.evaluation.learning_curve import LearningCurve
 from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, wilson
@@ -54,7 +55,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Comparison:
+class Comparison(Result):
     """Candidates on the same images, the most accurate first.
 
     source:   what was read.

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from regraft.core.errors import UsageError
-from regraft.core.options import make, require, require_choice
+from regraft.core.options import Options, make, require, require_choice
 from regraft.core.rng import generator
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as torchvision and Pillow ha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(Options):
     """How far a view may differ from the clean square; each is drawn evenly, and 0 (of `crop` 1) is none.
 
     flip:     chance that left and right change places.
@@ -73,10 +73,11 @@ class Augmentation:
     crop: float = 1.0
     colour: float = 0.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise UsageError for a number out of range."""
         for name, (least, greatest) in _RANGES.items():
             value = getattr(self, name)
-            fit = isinstance(value, int | float) and least <= value <= greatest
+            fit = least <= value <= greatest
             require(fit, f"augmentation {name}", value, f"{least} to {greatest}")
 
 

@@ -1,34 +1,86 @@
-"""Options of the augmentation of training images."""
+"""Options of features: where they are stored, and how training images are augmented."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from regraft.core.options import option, require, require_choice
+from regraft.core.options import Options, option, require, step
 from regraft.features.augmentation import find
+from regraft.network.options import EngineOptions, NetworkOptions, TailOptions
 
 MAX_VIEWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewOptions:
+class StoreOptions(Options):
+    """Where features are kept."""
+
+    GROUP = "Engine and store"
+
+    store: Path | None = option(None, "folder of the feature store; none: the user's cache, or $REGRAFT_CACHE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreLimitOptions(Options):
+    """How much the store may take."""
+
+    GROUP = "Engine and store"
+
+    store_limit: float | None = option(
+        None, "maximum size of the feature store in gigabytes; none: as much as the disk has free"
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for a size below 0."""
+        require(self.store_limit is None or self.store_limit >= 0, "store_limit", self.store_limit, "0 or more, in GB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(Options):
+    """Which features: the network, what computes it, and where they are kept."""
+
+    network: NetworkOptions = step(NetworkOptions)
+    tail: TailOptions = step(TailOptions)
+    engine: EngineOptions = step(EngineOptions)
+    store: StoreOptions = step(StoreOptions)
+    limit: StoreLimitOptions = step(StoreLimitOptions)
+
+    def check(self) -> None:
+        """Raise UsageError for a tail or an end that does not go with the cut."""
+        tail, end, cut = self.tail.tail, self.tail.end, self.network.cut
+        require(not (tail and cut == "pooled"), "tail", tail, "a --cut below pooled: nothing is above it")
+        expected = "none without --tail: where nothing is trained, the network ends at the --cut"
+        require(end is None or self.trains_tail, "end", end, expected)
+
+    @property
+    def trains_tail(self) -> bool:
+        """Whether the network above the cut is kept and trained: asked for, or because nothing is frozen."""
+        return self.tail.tail or self.network.cut == "input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions(Options):
     """Augmentation of the training images; what is held out is never augmented."""
 
+    GROUP = "Augmentation"
+
     views: int | Literal["auto"] = option(
-        "auto", "augmented views that are stored of each training image; auto: many where images are few, else none"
+        "auto",
+        "augmented views that are stored of each training image; auto: many where images are few, else none",
+        "Main options",
     )
     augmentation: str = option(
-        "standard", "how views differ from the image: light, standard, strong, or the like of strong,rotation=40"
+        "standard", "how views differ from the image: light, standard, strong, or your own such as strong,rotation=40"
     )
     augment: Literal["stored", "fresh"] = option(
         "stored", "fresh: new views in every epoch, for which the frozen part is run every time"
     )
 
-    def __post_init__(self) -> None:
-        fit = self.views == "auto" or (isinstance(self.views, int) and 0 <= self.views <= MAX_VIEWS)
-        require(fit, "views", self.views, f"auto, or 0 to {MAX_VIEWS}")
-        require_choice("augment", self.augment, ("stored", "fresh"))
+    def check(self) -> None:
+        """Raise UsageError for a number of views out of range, or an augmentation that does not exist."""
+        require(self.views == "auto" or 0 <= self.views <= MAX_VIEWS, "views", self.views, f"auto, or 0 to {MAX_VIEWS}")
         find(self.augmentation)
 
     @property

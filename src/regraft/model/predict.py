@@ -18,7 +18,6 @@ from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
 from regraft.features.store import Store
 from regraft.model.model import Model
-from regraft.pipeline.serve_options import PredictOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +56,22 @@ class Prediction:
         return found if self.labels is None else {**found, "labels": list(self.labels)}
 
 
-def predict(model: Model, index: Index, options: PredictOptions) -> list[Prediction]:
+def predict(model: Model, index: Index, *, top: int = 3, store: Path | None = None) -> list[Prediction]:
     """Return one Prediction per row of the index, in its order.
 
     index: from `data.read.read_inputs`; rows need no label.
+    top:   how many labels each names.
+    store: folder of the feature store, where the converted network is kept; None: the user's cache.
     """
-    streamed = _predict_used(model, index, options)
+    streamed = _predict_used(model, index, top, store)
     return [next(streamed) if row.status == "used" else _without(row) for row in index]
 
 
-def _predict_used(model: Model, index: Index, options: PredictOptions) -> Iterator[Prediction]:
-    for rows, features in stream(index, model.trunk, Store(options.store)):
+def _predict_used(model: Model, index: Index, top: int, store: Path | None) -> Iterator[Prediction]:
+    for rows, features in stream(index, model.trunk, Store(store)):
         shares = iter(model.probabilities(features) if len(features) else ())
         for row in rows:
-            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model, options.top)
+            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model, top)
 
 
 def _without(row: Row) -> Prediction:

@@ -36,7 +36,7 @@ from regraft.network.agreement import Choice, Judge, Sample
 from regraft.network.backbones import Backbone
 from regraft.network.cut import Cut, find_cut, first_line, list_cuts, take_mean
 from regraft.network.engines import Engine
-from regraft.network.options import FeatureOptions
+from regraft.network.options import EngineOptions, NetworkOptions, TailOptions
 from regraft.network.preprocess import Preprocess
 from regraft.network.tensors import hash_tensors
 from regraft.network.weights import file
@@ -245,8 +245,8 @@ def _trainable(tail: nn.Module, features: torch.Tensor, layout: str | None) -> n
     return own
 
 
-def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
-    """Return the trunk that `options` ask for, with real weights or, on request, random ones.
+def build(options: NetworkOptions, ending: TailOptions, computing: EngineOptions, *, tail: bool = False) -> Trunk:
+    """Return the trunk that the options ask for, with real weights or, on request, random ones.
 
     tail: also keep the network above the cut, to train it; then the features are not pooled.
 
@@ -260,7 +260,7 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
     model_args = {**backbone.model_args, **found.model_args, **input_size.size_arguments(backbone, preprocess.size)}
     network = catalog.build(backbone, model_args)
     weights.fill(network, input_size.resampled(network, found, preprocess.size), needed=())
-    cut = find_cut(network, options.cut, backbone.layers, options.end if tail else None)
+    cut = find_cut(network, options.cut, backbone.layers, ending.end if tail else None)
     _check_complete(network, cut, found, tail=tail)
     whole = nn.Sequential(cut.trunk, cut.tail) if tail else cut.trunk
     at = f"{backbone.name} cut at {options.cut!r}"
@@ -269,7 +269,7 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
         architecture=backbone.architecture,
         model_args=model_args,
         cut=cut.name,
-        pool=options.pool,
+        pool=ending.pool,
         preprocess=preprocess,
         weights={
             "source": found.source,
@@ -278,10 +278,10 @@ def build(options: FeatureOptions, *, tail: bool = False) -> Trunk:
             "pretrained": found.pretrained,
         },
     )
-    return Trunk(recipe, cut, agreement.choose(options), layout=_layout(network), tail=tail)
+    return Trunk(recipe, cut, agreement.choose(computing), layout=_layout(network), tail=tail)
 
 
-def _backbone(options: FeatureOptions) -> Backbone:
+def _backbone(options: NetworkOptions) -> Backbone:
     """Return the backbone that is meant: a weights folder says its own, and only an equal one may be asked for."""
     asked = catalog.find(options.backbone)
     own = file.architecture(options.weights) if weights.is_path(options.weights) else None
@@ -295,7 +295,7 @@ def _backbone(options: FeatureOptions) -> Backbone:
 
 
 def _default(name: str) -> Any:
-    return next(field.default for field in dataclasses.fields(FeatureOptions) if field.name == name)
+    return next(field.default for field in dataclasses.fields(NetworkOptions) if field.name == name)
 
 
 def _check_complete(network: nn.Module, cut: Cut, found: weights.Weights, *, tail: bool) -> None:

@@ -11,20 +11,20 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UnknownName, UsageError, WeightsMissing
-from regraft.core.options import merged, option, require
+from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
-from regraft.data.read import ReadOptions
-from regraft.data.split import SplitOptions
-from regraft.network.options import EngineOptions, FeatureOptions, StoreOptions
+from regraft.features.options import FeatureOptions
+from regraft.pipeline.extract import build_trunk, compute
+from regraft.pipeline.options import CompareOptions, names
+from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.comparison import Candidate, Comparison
     from regraft.evaluation.learning_curve import LearningCurve
     from regraft.features.extract import Features
+    from regraft.network.trunk import Trunk
     from regraft.training.examples import Examples
 
 TIMED, PASSES = 64, 3  # photographs, and how often: the first time starts the engine
@@ -39,46 +40,25 @@ JUDGED = 20_000  # so many answers are enough: few images are dealt into folds m
 REPEATS = 2, 10  # at least, at most
 
 
-@dataclass(frozen=True, kw_only=True)
-class CandidateOptions:
-    """What is compared."""
-
-    backbones: str | None = option(
-        None, "names with commas between, or folders of weights; none: those whose weights are installed"
-    )
-    cuts: str = option("pooled", "where each is cut: names as for --cut of train, with commas between")
-    weights: str = option(FeatureOptions.weights, "of the backbones that are names: builtin, hub or random")
-    size: int | None = option(FeatureOptions.size, "side of the networks' input in pixels; none: as each was trained")
-
-    def __post_init__(self) -> None:
-        for name in ("backbones", "cuts"):
-            value = getattr(self, name)
-            require(value is None or bool(names(value)), name, value, "a name, or several with commas between")
-
-
-@merged
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions(CandidateOptions, EngineOptions, StoreOptions, SplitOptions, ReadOptions):
-    """The choices of `regraft compare`."""
-
-
-def compare(source: Any, options: CompareOptions) -> Comparison:
+@takes_options(CompareOptions)
+def compare(source: Any, *, options: CompareOptions) -> Comparison:
     """Return how linear heads do on the features of several backbones and cuts, and which one to take.
 
     source: an Index, or a source as for `read`.
-    Raises DataError if a class has a single image, UnknownName for a backbone or a cut, and what `extract` raises.
+    Raises UnknownName for a backbone or a cut, DataError if a class has a single image, and what `extract` raises.
     """
     from regraft.evaluation.comparison import Comparison
     from regraft.training import cross_validation
 
-    index, notes = _index(source, options)
     choices = dict(_choices(options))
-    found: list[Candidate] = []
-    for name, features in _each(index, choices, options):
-        if not found:
+    trunks = {name: build_trunk(choice) for name, choice in choices.items()}
+    index, notes = _index(source, options)
+    candidates: list[Candidate] = []
+    for name, features in _each(index, trunks, options):
+        if not candidates:
             examples = labelled(features)
-            folds = cross_validation.assign_folds(examples, repeats=_repeats(len(examples)), seed=options.seed)
-        found.append(_measured(name, features, folds, options))
+            folds = cross_validation.assign_folds(examples, repeats=_repeats(len(examples)), seed=options.split.seed)
+        candidates.append(_measured(name, features, folds, options))
     compared = Comparison(
         source=index.name,
         images=len(examples),
@@ -86,16 +66,11 @@ def compare(source: Any, options: CompareOptions) -> Comparison:
         classes=features.index.classes,
         folds=int(folds.max()) + 1,
         repeats=len(folds),
-        candidates=tuple(found),
+        candidates=tuple(candidates),
         notes=notes,
     )
     chosen = choices[compared.recommended.backbone, compared.recommended.cut]
     return dataclasses.replace(compared, learning_curve=_learning_curve(features.index, chosen, compared))
-
-
-def names(listed: str) -> list[str]:
-    """Return the names in a list with commas between, each once."""
-    return list(dict.fromkeys(name for word in listed.split(",") if (name := word.strip())))
 
 
 def reported(index: Index) -> str | None:
@@ -123,9 +98,9 @@ def labelled(features: Features) -> Examples:
 
 def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
     """Return the index without the part that will judge the model, and what is to be said about that."""
-    index = source if isinstance(source, Index) else reading.read(source, options=options)
-    if not splitting.folds(index, options):
-        index = splitting.split(index, options=options)
+    index = index_of(source, options.source)
+    if not splitting.folds(index, options.split):
+        index = splitting.split(index, options=options.split)
     part = reported(index)
     if part is None:
         return index, ()
@@ -135,12 +110,11 @@ def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]
 
 def _choices(options: CompareOptions) -> Iterator[tuple[tuple[str, str], FeatureOptions]]:
     """Yield the features that are compared, by the names of their backbone and cut."""
-    kept = {field.name for field in dataclasses.fields(FeatureOptions)} - {"backbone", "cut", "weights"}
-    shared = {name: value for name, value in vars(options).items() if name in kept}
-    for backbone in names(options.backbones) if options.backbones else _installed():
-        network = _network(backbone, options.weights)
-        for cut in names(options.cuts):
-            choice = FeatureOptions(**shared, **network, cut=cut)
+    shared, candidates = select(FeatureOptions, options), options.candidates
+    for backbone in names(candidates.backbones) if candidates.backbones else _installed():
+        network = _network(backbone, candidates.weights)
+        for cut in names(candidates.cuts):
+            choice = change(shared, **network, cut=cut)
             if choice.trains_tail:
                 raise UsageError(f"--cuts has {cut!r}, where nothing is frozen; expected cuts above it.")
             yield (backbone, cut), choice
@@ -171,19 +145,16 @@ def _network(backbone: str, weights: str) -> dict[str, Any]:
 
 
 def _each(
-    index: Index, choices: Mapping[tuple[str, str], FeatureOptions], options: CompareOptions
+    index: Index, trunks: dict[tuple[str, str], Trunk], options: CompareOptions
 ) -> Iterator[tuple[tuple[str, str], Features]]:
-    """Yield the features of the same images for each choice; all are known to work before the first are computed."""
+    """Yield the features of the same images by each trunk; each trunk is let go afterwards."""
     from regraft.features.extract import extract
     from regraft.features.store import Store
-    from regraft.network import trunk
 
-    waiting = [(name, trunk.build(choice)) for name, choice in choices.items()]
     used = None
-    while waiting:
-        name, built = waiting.pop(0)
-        features = extract(index, built, Store(options.store))
-        reading.check_broken(features.index, options.max_broken)
+    for name in list(trunks):
+        features = extract(index, trunks.pop(name), Store(options.store.store))
+        reading.check_broken(features.index, options.broken.max_broken)
         index, used = features.index, used or len(features)
         if len(features) < used:
             raise DataError(f"{index.broken.rows[-1].path} could be read before and can't be now; start again.")
@@ -222,7 +193,7 @@ def _milliseconds(features: Features, options: CompareOptions) -> float:
     seconds = []
     for _ in range(PASSES):
         began = time.perf_counter()
-        for _ in stream(some, features.trunk, Store(options.store)):
+        for _ in stream(some, features.trunk, Store(options.store.store)):
             pass
         seconds.append(time.perf_counter() - began)
     return 1000 * min(seconds) / len(some)
@@ -231,12 +202,11 @@ def _milliseconds(features: Features, options: CompareOptions) -> float:
 def _learning_curve(index: Index, chosen: FeatureOptions, compared: Comparison) -> LearningCurve:
     """Return how the recommended features do by the number of photographs."""
     from regraft.evaluation.learning_curve import summarise
-    from regraft.pipeline.extract import extract
     from regraft.training import cross_validation
 
-    examples = labelled(extract(index, chosen))
+    examples = labelled(compute(index, chosen))
     repeats = max(1, compared.repeats // 2)
-    curve = cross_validation.learning_curve(examples, len(compared.classes), repeats=repeats, seed=chosen.seed)
+    curve = cross_validation.learning_curve(examples, len(compared.classes), repeats=repeats, seed=chosen.network.seed)
     return summarise(curve, compared.classes, compared.separate)
 
 

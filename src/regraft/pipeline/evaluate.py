@@ -1,4 +1,4 @@
-"""From a model and images to a Report, or to probabilities."""
+"""`regraft.evaluate`: from a model and images to a Report, or to probabilities."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError
+from regraft.core.options import takes_options
 from regraft.data import read as reading
 from regraft.data.index import Index
-from regraft.pipeline.serve_options import EvaluateOptions
+from regraft.pipeline.options import EvaluateOptions
+from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,20 +19,28 @@ if TYPE_CHECKING:
     from regraft.pipeline.report import Report
 
 
-def evaluate(model: Model, data: Any, options: EvaluateOptions) -> Report:
-    """Return the Report of a model on labelled images; raises as `regraft.evaluate` does."""
+@takes_options(EvaluateOptions)
+def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
+    """Return the Report of a model on labelled images.
+
+    Images that the model knows keep the part that they had when it was trained.
+
+    model: from `load`, `fit`, or a Report.
+    data:  an Index, or a source as for `read`.
+    Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
+    """
     from regraft.features.extract import extract
     from regraft.features.store import Store
-    from regraft.pipeline import report as serving
+    from regraft.pipeline import report
 
-    index = data if isinstance(data, Index) else reading.read(data, options=options)
-    part, chosen, notes = serving.choose_part(model, index, options.part)
-    features = extract(chosen, model.trunk, Store(options.store))
-    found = index.mark_broken({row.id: row.reason for row in features.index.broken})
-    reading.check_broken(found, options.max_broken)
+    index = index_of(data, options.source)
+    part, chosen, notes = report.choose_part(model, index, options.part.part)
+    features = extract(chosen, model.trunk, Store(options.store.store))
+    source = index.mark_broken({row.id: row.reason for row in features.index.broken})
+    reading.check_broken(source, options.broken.max_broken)
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
-    return serving.measure(model, features, part=part, notes=notes, source=found)
+    return report.measure(model, features, part=part, notes=notes, source=source)
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:

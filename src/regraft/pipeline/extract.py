@@ -1,51 +1,84 @@
-"""From an index to features: the trunk, the views that are wanted, and the store."""
+"""`regraft.extract`: from an index to features, by way of the trunk, the augmented views and the store."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from regraft.core.options import takes_options
 from regraft.core.progress import log
 from regraft.data import read as reading
 from regraft.data.index import Index
-from regraft.data.read import ReadOptions
-from regraft.features.options import ViewOptions
-from regraft.network.options import FeatureOptions
+from regraft.data.read import BrokenOptions
+from regraft.features.options import AugmentationOptions, FeatureOptions
+from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
+from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.network.trunk import Trunk
 
 
-def extract(
-    index: Index, options: FeatureOptions, viewing: ViewOptions | None = None, built: Trunk | None = None
-) -> Features:
-    """Return the features that `options` ask for.
+@takes_options(TrainingFeatureOptions)
+def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
+    """Return the features of the used rows, computing only those that the store does not have.
 
-    viewing: says what views of the training images, if any.
-    built:   the trunk, if there is one already.
+    The training part's (without parts: all) have stored views beside them, as many as `views` says; `fit` trains on
+    them too.
+
+    index: an Index, or a source as for `read`.
+    Raises WeightsMissing, RefusedFile, StoreError.
     """
-    from regraft.features import augmentation
-    from regraft.features import extract as extraction
-    from regraft.features.store import Store
+    return compute(index_of(index), options.features, options.augmentation)
+
+
+def read_and_extract(source: Any, options: ExtractOptions) -> Features:
+    """Return the features of all images of a source, once its trunk is known to work."""
+    trunk = build_trunk(options.features)
+    index = index_of(source, options.source)
+    return check_broken(compute(index, options.features, trunk=trunk), options.broken)
+
+
+def build_trunk(options: FeatureOptions) -> Trunk:
+    """Return the trunk that the options ask for; raises what is wrong with their words."""
     from regraft.network import trunk
 
-    built = built or trunk.build(options, tail=options.trains_tail)
-    counts = (index.train if index.train else index).class_counts
-    wanted = (
-        augmentation.wanted(viewing.number, viewing.augmentation, options.seed, list(counts.values()))
-        if viewing
-        else []
-    )
-    if wanted and viewing and viewing.number == "auto":
-        log.info("There are few images of a class: %d views of each are learnt from too; --views 0: none.", len(wanted))
-    stored = [] if viewing and viewing.augment == "fresh" else wanted
-    features = extraction.extract(index, built, Store(options.store), stored, limit=options.store_limit)
-    _say_left_out(features.index)
-    anew = wanted and (not stored or not features.stored)
-    return features.with_fresh(wanted[0]) if anew else features
+    return trunk.build(options.network, options.tail, options.engine, tail=options.trains_tail)
 
 
-def _say_left_out(index: Index) -> None:
+def compute(
+    index: Index,
+    options: FeatureOptions,
+    augmentation: AugmentationOptions | None = None,
+    trunk: Trunk | None = None,
+) -> Features:
+    """Return the features of the used rows of an index.
+
+    augmentation: which views of the training images are added; None: none.
+    trunk:        the trunk, if it is built already.
+    """
+    from regraft.features import augmentation as augmenting
+    from regraft.features import extract as extraction
+    from regraft.features.store import Store
+
+    trunk = trunk or build_trunk(options)
+    views, stored = [], []
+    if augmentation:
+        counts = (index.train if index.train else index).class_counts
+        seed = options.network.seed
+        views = augmenting.wanted(augmentation.number, augmentation.augmentation, seed, list(counts.values()))
+        stored = [] if augmentation.augment == "fresh" else views
+        if views and augmentation.number == "auto":
+            log.info(
+                "A class has few images: %d augmented views of each are trained on too; --views 0: none.", len(views)
+            )
+    store = Store(options.store.store)
+    features = extraction.extract(index, trunk, store, stored, limit=options.limit.store_limit)
+    _log_left_out(features.index)
+    fresh = views and (not stored or not features.stored)
+    return features.with_fresh(views[0]) if fresh else features
+
+
+def _log_left_out(index: Index) -> None:
     """Name what is not used: broken files one by one, the others by their count."""
     broken = index.broken
     for row in broken.rows[: reading.SHOWN_FILES]:
@@ -57,7 +90,7 @@ def _say_left_out(index: Index) -> None:
         log.info("Ignored %d files, such as %s: %s", len(index.ignored), first.path, first.reason)
 
 
-def checked(features: Features, options: ReadOptions) -> Features:
+def check_broken(features: Features, options: BrokenOptions) -> Features:
     """Return the features; raise DataError if more images are broken than the options allow."""
     reading.check_broken(features.index, options.max_broken)
     return features

@@ -1,4 +1,4 @@
-"""From features to a model: which rows may choose, what is trained, and what the model remembers."""
+"""`regraft.fit`: from features to a model: which rows choose, what is trained, what the model remembers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.core import plugins
 from regraft.core.errors import DataError, Diverged, UsageError
 from regraft.core.machine import fast_bfloat16
+from regraft.core.options import flat, takes_options
 from regraft.core.progress import log
 from regraft.data import split as splitting
 from regraft.data.index import PARTS
@@ -24,16 +25,33 @@ if TYPE_CHECKING:
     from regraft.training.examples import Examples
     from regraft.training.history import Fitted
 
-_PLACES = ("weights", "continue_")
+_PATHS = ("weights", "continue_")
 _NAMES = {"start": "the model before", "head": "the head alone", "tail": "the tail trained as well"}
 HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
 
 
-def fit(features: Features, options: FitOptions, checkpoint: Path | None = None, start: Model | None = None) -> Model:
-    """Return the Model of what is trained on the training part of `features`; raises as `regraft.fit` does.
+@takes_options(FitOptions)
+def fit(features: Features, *, options: FitOptions) -> Model:
+    """Return the Model of a head trained on the features' training part (on all rows if they have no parts).
+
+    features: from `extract`.
+    Raises DataError if there are fewer than two classes, Diverged if the loss becomes NaN or infinite.
+    """
+    return fit_model(features, options)
+
+
+def fit_model(
+    features: Features,
+    options: FitOptions,
+    checkpoint: Path | None = None,
+    start: Model | None = None,
+    command: Any = None,
+) -> Model:
+    """Return the Model of what is trained on the training part of `features`; raises as `fit` does.
 
     checkpoint: a file that keeps the state between epochs.
-    start:      the model to go on from, of the same trunk, head and classes.
+    start:      the model to continue from, of the same trunk, head and classes.
+    command:    the options of the whole command, which the model records; None: those of training alone.
     """
     classes = features.index.classes
     train, choosing = fitting_parts(features, options)
@@ -43,9 +61,9 @@ def fit(features: Features, options: FitOptions, checkpoint: Path | None = None,
     try:
         fitted = _train(trunk, examples(train, classes), held, len(classes), options, checkpoint, start)
     except Diverged as error:
-        error.kept = _model(features, trunk, choosing, error.kept, options, start)
+        error.kept = _model(features, trunk, choosing, error.kept, options, start, command)
         raise
-    return _model(features, trunk, choosing, fitted, options, start)
+    return _model(features, trunk, choosing, fitted, options, start, command)
 
 
 def _model(
@@ -55,10 +73,12 @@ def _model(
     fitted: Fitted,
     options: FitOptions,
     start: Model | None,
+    command: Any,
 ) -> Model:
     from regraft.model import model
     from regraft.training import losses
 
+    recorded = plain(command or options)
     chosen = {**fitted.chosen, **_verdict(fitted)}
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
@@ -69,11 +89,11 @@ def _model(
         head_options=dataclasses.asdict(options.head_settings),
         loss=losses.of(options, features.labels(features.index.classes)).plain,
         classes=features.index.classes,
-        options=plain(options),
+        options=recorded,
         chosen=chosen,
         history=fitted.history,
         images=model.record_images(features.index),
-        run=model.run_digest(features, plain(options), start),
+        run=model.run_digest(features, recorded, start),
     )
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
@@ -183,5 +203,5 @@ def examples(features: Features, classes: Sequence[str]) -> Examples:
 
 def plain(options: Any) -> dict[str, Any]:
     """Return the options that decide a model, JSON-able, without this machine's folders."""
-    values = {name: value for name, value in dataclasses.asdict(options).items() if name != "store"}
-    return {name: Path(value).name if name in _PLACES and value else value for name, value in values.items()}
+    values = {name: value for name, value in flat(options).items() if name != "store"}
+    return {name: Path(value).name if name in _PATHS and value else value for name, value in values.items()}

@@ -1,40 +1,180 @@
-"""The choices of each command that joins several steps; each default stands at its step."""
+"""The options of each command: those of its steps, each default written at its step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from regraft.core.options import merged, option
-from regraft.data.read import ReadOptions
+from regraft.core.options import Options, option, require, step
+from regraft.data.read import BrokenOptions, SourceOptions
 from regraft.data.split import SplitOptions
-from regraft.features.options import ViewOptions
-from regraft.network.options import FeatureOptions
+from regraft.features.options import AugmentationOptions, FeatureOptions, StoreOptions
+from regraft.network.options import EngineOptions, NetworkOptions
 from regraft.training.options import FitOptions
 
-
-@merged
-@dataclass(frozen=True, kw_only=True)
-class ExtractOptions(FeatureOptions, ReadOptions):
-    """The choices of `regraft extract`."""
+COMMAS = "a name, or several with commas between"
 
 
-@merged
-@dataclass(frozen=True, kw_only=True)
-class LearnOptions(ViewOptions, FeatureOptions):
-    """The choices of `regraft.extract`, whose features may be trained on."""
+def names(text: str) -> list[str]:
+    """Return the names in a list with commas between, each once."""
+    return list(dict.fromkeys(name for word in text.split(",") if (name := word.strip())))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinueOptions:
-    """Where training begins."""
+class AuditOptions(Options):
+    """The options of `regraft inspect`; all but the first are for --deep."""
+
+    source: SourceOptions = step(SourceOptions)
+    network: NetworkOptions = step(NetworkOptions)
+    engine: EngineOptions = step(EngineOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(Options):
+    """The options of `regraft extract`."""
+
+    source: SourceOptions = step(SourceOptions)
+    broken: BrokenOptions = step(BrokenOptions)
+    features: FeatureOptions = step(FeatureOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFeatureOptions(Options):
+    """The options of `regraft.extract`, whose features may be trained on."""
+
+    features: FeatureOptions = step(FeatureOptions)
+    augmentation: AugmentationOptions = step(AugmentationOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """Where training begins, and what it may replace."""
+
+    GROUP = "Fine-tuning"
 
     continue_: Path | None = option(
-        None, "a model to go on from: its network, head and parts are taken over, and trained further"
+        None, "a model to continue training from: its network, head and parts are taken over"
     )
 
 
-@merged
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ContinueOptions, FitOptions, ViewOptions, FeatureOptions, SplitOptions, ReadOptions):
-    """All choices of a training run: those of each step, each default written at its step."""
+class TrainOptions(Options):
+    """The options of `regraft train`."""
+
+    output: OutputOptions = step(OutputOptions)
+    source: SourceOptions = step(SourceOptions)
+    broken: BrokenOptions = step(BrokenOptions)
+    split: SplitOptions = step(SplitOptions)
+    features: FeatureOptions = step(FeatureOptions)
+    augmentation: AugmentationOptions = step(AugmentationOptions)
+    fit: FitOptions = step(FitOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOptions(Options):
+    """What is evaluated."""
+
+    part: Literal["train", "validation", "test", "all"] | None = option(
+        None, "which part; none: test if there is one, else validation, else all", "Main options"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """The options of `regraft evaluate`."""
+
+    part: PartOptions = step(PartOptions)
+    source: SourceOptions = step(SourceOptions)
+    broken: BrokenOptions = step(BrokenOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopOptions(Options):
+    """How much of a prediction is shown."""
+
+    top: int = option(3, "how many labels to name for each image", "Main options")
+
+    def check(self) -> None:
+        """Raise UsageError for less than one label."""
+        require(self.top >= 1, "top", self.top, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(Options):
+    """The options of `regraft predict`."""
+
+    top: TopOptions = step(TopOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateOptions(Options):
+    """What is compared."""
+
+    GROUP = "Network"
+
+    backbones: str | None = option(
+        None,
+        "names with commas between, or folders of weights; none: those whose weights are installed",
+        "Main options",
+    )
+    cuts: str = option("pooled", "where each is cut: names as for --cut of train, with commas between", "Main options")
+    weights: str = option("builtin", "of the backbones that are names: builtin, hub or random")
+    size: int | None = option(None, "side of the networks' input in pixels; none: as each was trained")
+
+    def check(self) -> None:
+        """Raise UsageError for a list without a name."""
+        for name in ("backbones", "cuts"):
+            value = getattr(self, name)
+            require(value is None or bool(names(value)), name, value, COMMAS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    """The options of `regraft compare`."""
+
+    candidates: CandidateOptions = step(CandidateOptions)
+    source: SourceOptions = step(SourceOptions)
+    broken: BrokenOptions = step(BrokenOptions)
+    split: SplitOptions = step(SplitOptions)
+    engine: EngineOptions = step(EngineOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Options):
+    """How much is tried, and what of the features."""
+
+    GROUP = "Search"
+
+    trials: int = option(40, "how many combinations are tried", "Main options")
+    minutes: float | None = option(
+        None, "stop trying after so many minutes, those of earlier runs counted; none: all trials", "Main options"
+    )
+    cuts: str | None = option(None, "cuts to try, with commas between; none: that of --cut alone")
+    views: str = option(
+        "auto", "numbers of stored views to try, such as 0,2,6; auto: none, and as many as train would store"
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for a number out of range, or a list without a name or a number."""
+        require(self.trials >= 1, "trials", self.trials, "1 or more")
+        require(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "a number above 0, or none")
+        require(self.cuts is None or bool(names(self.cuts)), "cuts", self.cuts, COMMAS)
+        numbers = names(self.views)
+        valid = self.views == "auto" or (bool(numbers) and all(number.isdecimal() for number in numbers))
+        require(valid, "views", self.views, "auto, or numbers with commas between")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions(Options):
+    """The options of `regraft tune`."""
+
+    search: SearchOptions = step(SearchOptions)
+    source: SourceOptions = step(SourceOptions)
+    broken: BrokenOptions = step(BrokenOptions)
+    split: SplitOptions = step(SplitOptions)
+    features: FeatureOptions = step(FeatureOptions)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.core.errors import DataError
+from regraft.core.results import Result
 from regraft.core.text import percent
 from regraft.data.index import Index, Row
 from regraft.evaluation import diagnosis, multiclass, multilabel
@@ -33,7 +34,7 @@ CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Report:
+class Report(Result):
     """What a model did on one part of a source.
 
     index:         the rows that were evaluated.
@@ -110,10 +111,10 @@ def model_page(model: Model) -> str:
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
     """Return the Report of a model on features of labelled images."""
     shares = model.probabilities(features)
-    return judged(model, features, shares, part=part, notes=(*notes, *_notes(model, features.rows)), source=source)
+    return report_of(model, features, shares, part=part, notes=(*notes, *_notes(model, features.rows)), source=source)
 
 
-def judged(
+def report_of(
     model: Model, features: Features, shares: np.ndarray, *, part: str, notes: Sequence[str], source: Index
 ) -> Report:
     """Return the Report of probabilities, (n, n_classes), that were given to labelled images."""

@@ -1,4 +1,4 @@
-"""`regraft train`: read → split → extract → fit → evaluate → keep, and going on where a killed run was."""
+"""`regraft.train`: read → split → extract → fit → evaluate → save, and going on where a killed run was."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from regraft.core.errors import DataError, Diverged, RefusedFile
+from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
 from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.network.options import EngineOptions
-from regraft.pipeline import continuing
+from regraft.pipeline import continue_training
 from regraft.pipeline.evaluate import evaluate
-from regraft.pipeline.extract import checked, extract
-from regraft.pipeline.fit import fit, plain
-from regraft.pipeline.options import ExtractOptions, TrainOptions
-from regraft.pipeline.serve_options import EvaluateOptions
+from regraft.pipeline.extract import build_trunk, check_broken, compute
+from regraft.pipeline.fit import fit_model, plain
+from regraft.pipeline.options import EvaluateOptions, TrainOptions
+from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -29,36 +30,24 @@ if TYPE_CHECKING:
 SHOWN_RECALLS = 12  # classes
 
 
-def read_and_extract(source: Any, options: ExtractOptions) -> Features:
-    """Read a source and extract the features of all its images."""
-    return checked(extract(reading.read(source, options=options), options), options)
+@takes_options(TrainOptions)
+def train(source: Any, output: str | Path, *, options: TrainOptions) -> Report:
+    """Read, split, extract, fit, evaluate, and save the model into a folder, as `regraft train` does.
 
+    A run that was killed goes on where it was when it is called again; one that was finished is not computed again,
+    and its model stays.
 
-def learn(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
-    """Return the Model of images by their paths and labels, all of which are trained on."""
-    index = reading.read(paths, labels, options=options)
-    return fit(checked(extract(index, options, options), options), options)
-
-
-def learn_and_measure(source: Any, options: TrainOptions) -> Report:
-    """Read a source, hold some of it out or none where folds are the rule, fit, and measure."""
-    features = features_of(source, options)
-    return _report(fit(features, options), features, options)
-
-
-def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
-    """Read, split, extract, fit, evaluate, and save the model into the folder `output`.
-
-    A run that was killed goes on where it was when the same command is given again; one that was finished is not
-    computed again, and its model stays.
+    source: as for `read`, or an Index.
+    output: folder for the model; it must be new, empty, or hold a model.
+    Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
+    RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
     from regraft.model.model import check_target
 
     output = Path(output).absolute()
     check_target(output)
-    start = continuing.before(options)
-    options = continuing.taken_over(options, start) if start else options
-    _check_phases(options, start)
+    start = continue_training.start_model(options)
+    options = continue_training.taken_over(options, start) if start else options
     features = features_of(source, options, start)
     earlier = _earlier(features, options, output, start)
     model = earlier or _fit_or_keep(features, options, output, start)
@@ -72,24 +61,47 @@ def train(source: Any, output: str | Path, options: TrainOptions) -> Report:
     return dataclasses.replace(report, model=model)
 
 
+def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
+    """Return the Model of images by their paths and labels, all of which are trained on."""
+    index = reading.read(paths, labels, options=options.source)
+    features = check_broken(compute(index, options.features, options.augmentation), options.broken)
+    return fit_model(features, options.fit, command=options)
+
+
+def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
+    """Read a source, hold a part out (or none, where cross-validation is the rule), fit, and evaluate."""
+    features = features_of(source, options)
+    return _report(fit_model(features, options.fit, command=options), features, options)
+
+
 def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:
-    """Return the features of a source that is split, as it was for the model to go on from, or left whole for folds."""
-    index = reading.read(source, options=options)
-    if start or not splitting.folds(index, options):
-        index = splitting.split(index, options=options, keep=continuing.parts(index, start) if start else None)
+    """Return the features of a source, split into parts, or whole where cross-validation is the rule.
+
+    The trunk is built first: what is wrong with the words is said before any image is read.
+    start: the model to continue from, whose trunk and parts are taken over.
+    """
+    _check_phases(options, start)
+    trunk = start.trunk if start else build_trunk(options.features)
+    index = index_of(source, options.source)
+    if start or not splitting.folds(index, options.split):
+        keep = continue_training.parts(index, start) if start else None
+        index = splitting.split(index, options=options.split, keep=keep)
         _check_held_out(index)
-    return checked(extract(index, options, options, start.trunk if start else None), options)
+    features = compute(index, options.features, options.augmentation, trunk)
+    return check_broken(features, options.broken)
 
 
 def _check_phases(options: TrainOptions, start: Model | None) -> None:
     """Refuse an untrained head on a pretrained tail before anything is computed."""
-    if options.trains_tail:
+    if options.features.trains_tail:
         from regraft.training.finetune import plan
 
-        plan(options, pretrained=options.weights != "random", trained=start is not None)
+        plan(options.fit, pretrained=options.features.network.weights != "random", trained=start is not None)
 
 
 def _check_held_out(index: Index) -> None:
+    if len(index.classes) < 2 and not index.multilabel:
+        raise DataError(f"There is one class only ({', '.join(index.classes)}); a classifier needs two or more.")
     if not (index.test or index.validation):
         raise DataError(
             f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
@@ -110,13 +122,13 @@ def _earlier(features: Features, options: TrainOptions, output: Path, start: Mod
 
 
 def _report(model: Model, features: Features, options: TrainOptions) -> Report:
-    """Measure a model; where classes were balanced for a head alone, say what that did to each class."""
-    report = _measured(model, features, options)
-    if options.balance == "none" or features.trunk.tail is not None:
+    """Evaluate a model; where classes were balanced for a head alone, say what that did to each class."""
+    report = _evaluated(model, features, options)
+    if options.fit.balance == "none" or features.trunk.tail is not None:
         return report
-    unbalanced = dataclasses.replace(options, balance="none")
-    other = _measured(fit(features, unbalanced), features, unbalanced)
-    note = f"recall with --balance {options.balance} (without): {_recalls(report, other)}"
+    unbalanced = change(options, balance="none")
+    other = _evaluated(fit_model(features, unbalanced.fit, command=unbalanced), features, unbalanced)
+    note = f"recall with --balance {options.fit.balance} (without): {_recalls(report, other)}"
     return dataclasses.replace(report, notes=(*report.notes, note))
 
 
@@ -124,29 +136,29 @@ def _recalls(report: Report, other: Report) -> str:
     """Return both recalls of each class in per cent; of many classes those that changed the most."""
     from regraft.evaluation.multiclass import Evaluation
 
-    found, without = (cast(Evaluation, each.evaluation).per_class for each in (report, other))
-    pairs = {name: (scores["recall"], without[name]["recall"]) for name, scores in found.items()}
+    balanced, without = (cast(Evaluation, each.evaluation).per_class for each in (report, other))
+    pairs = {name: (scores["recall"], without[name]["recall"]) for name, scores in balanced.items()}
     shown = sorted(pairs, key=lambda name: -abs(pairs[name][0] - pairs[name][1]))[:SHOWN_RECALLS]
     return ", ".join(f"{name} {percent(pairs[name][0])} ({percent(pairs[name][1])}) %" for name in sorted(shown))
 
 
-def _measured(model: Model, features: Features, options: TrainOptions) -> Report:
-    """Measure a model on what was held out of its training, or by cross-validation where nothing was."""
+def _evaluated(model: Model, features: Features, options: TrainOptions) -> Report:
+    """Evaluate a model on what was held out of its training, or by cross-validation where nothing was."""
     if not (features.index.test or features.index.validation):
         return _cross_validated(model, features, options)
-    choices = EvaluateOptions(store=options.store, max_broken=1)
+    choices = change(select(EvaluateOptions, options), max_broken=1.0)
     if features.trunk.choice.precision != "int8":
-        return evaluate(model, features.index, choices)
+        return evaluate(model, features.index, options=choices)
     return _evaluate_int8(model, features, options, choices)
 
 
 def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choices: EvaluateOptions) -> Report:
-    """Measure a model trained on int8 features as it will predict, in the best precision; say what int8 cost."""
+    """Evaluate a model trained on int8 features as it will predict, in the best precision; say what int8 cost."""
     from regraft.network import agreement
 
-    coarse = evaluate(model, features.index, choices)
-    choice = agreement.choose(EngineOptions(engine=options.engine))
-    fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, choices)
+    coarse = evaluate(model, features.index, options=choices)
+    choice = agreement.choose(EngineOptions(engine=options.features.engine.engine))
+    fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, options=choices)
     note = (
         f"The head was trained on int8 features, and the model predicts in {fine.model.trunk.precision}, as measured "
         f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
@@ -155,26 +167,26 @@ def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choi
 
 
 def _cross_validated(model: Model, features: Features, options: TrainOptions) -> Report:
-    """Measure on every image, each by a model that was trained as this one was, but without it."""
+    """Evaluate on every image, each by a model that was trained as this one was, but without it."""
     import numpy as np
 
-    from regraft.pipeline.report import CROSS_VALIDATION, judged
+    from regraft.pipeline.report import CROSS_VALIDATION, report_of
 
-    shares = np.empty((len(features), len(model.classes)))
-    folds = splitting.folds(features.index, options)
+    probabilities = np.empty((len(features), len(model.classes)))
+    folds = splitting.folds(features.index, options.split)
     for number, fold in enumerate(folds, start=1):
         log.info("Fold %d of %d", number, len(folds))
         part = features.with_index(fold)
-        held = np.array([row.part == "test" for row in part.rows])
-        shares[held] = fit(part, options).probabilities(part.part("test"))
-    note = (
-        f"measured by {len(folds)}-fold cross-validation: each image was judged by a model trained without it; "
+        held_out = np.array([row.part == "test" for row in part.rows])
+        fitted = fit_model(part, options.fit, command=options)
+        probabilities[held_out] = fitted.probabilities(part.part("test"))
+    notes = [
+        f"measured by {len(folds)}-fold cross-validation: each image was classified by a model trained without it; "
         "the model that is kept was trained on all of them"
-    )
-    notes = [note]
+    ]
     if features.trunk.choice.precision == "int8":
         notes.append("measured on int8 features, though the model predicts in a better precision by default")
-    return judged(model, features, shares, part=CROSS_VALIDATION, notes=notes, source=features.index)
+    return report_of(model, features, probabilities, part=CROSS_VALIDATION, notes=notes, source=features.index)
 
 
 def _checkpoint(output: Path) -> Path:
@@ -182,9 +194,9 @@ def _checkpoint(output: Path) -> Path:
 
 
 def _fit_or_keep(features: Features, options: TrainOptions, output: Path, start: Model | None) -> Model:
-    """Fit; where that diverges, save the last good weights as the model, unless an earlier one is there."""
+    """Fit; where that diverges, save the last good weights as the model, unless an earlier one exists."""
     try:
-        return fit(features, options, _checkpoint(output), start)
+        return fit_model(features, options.fit, _checkpoint(output), start, options)
     except Diverged as error:
         _checkpoint(output).unlink(missing_ok=True)
         if (output / "model.json").exists():

@@ -1,7 +1,7 @@
-"""`regraft tune`: read → split → search on stored features → train with what was found → measure, once.
+"""`regraft.tune`: read → split → search on stored features → train with the best → evaluate, once.
 
-The search (see `search`) has the training part alone. The test part is read when
-the model is there, and not before.
+The search (see `tune_search`) uses the training part alone. The test part is
+read when the model is trained, and not before.
 """
 
 from __future__ import annotations
@@ -12,55 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UsageError
-from regraft.core.options import merged, option, require
+from regraft.core.options import change, fields, flat, make, takes_options
 from regraft.core.progress import log
-from regraft.data import read as reading
+from regraft.core.results import Result
 from regraft.data import split as splitting
 from regraft.data.index import Index
-from regraft.data.read import ReadOptions
-from regraft.data.split import SplitOptions
-from regraft.network.options import FeatureOptions
-from regraft.pipeline.compare import names, reported
-from regraft.pipeline.extract import checked, extract
-from regraft.pipeline.options import TrainOptions
+from regraft.pipeline.compare import reported
+from regraft.pipeline.extract import build_trunk, check_broken, compute
+from regraft.pipeline.options import SearchOptions, TrainOptions, TuneOptions, names
+from regraft.pipeline.read import index_of
+from regraft.pipeline.train import train
 from regraft.pipeline.tune_search import Search, Trial, fit_choices, load_optuna
 
 if TYPE_CHECKING:
     from regraft.pipeline.report import Report
 
-HELD = "0.8/0.2"  # of a source without parts where cross-validation would be the rule: a test part is needed
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """How much is tried, and what of the features."""
-
-    trials: int = option(40, "how many combinations are tried")
-    minutes: float | None = option(None, "stop trying after so many minutes, those of earlier runs counted; none: all")
-    cuts: str | None = option(None, "cuts to try, with commas between; none: that of --cut alone")
-    views: str = option(
-        "auto", "numbers of stored views to try, such as 0,2,6; auto: none, and as many as train would store"
-    )
-
-    def __post_init__(self) -> None:
-        require(self.trials >= 1, "trials", self.trials, "1 or more")
-        require(self.minutes is None or self.minutes > 0, "minutes", self.minutes, "a number above 0, or none")
-        require(
-            self.cuts is None or bool(names(self.cuts)), "cuts", self.cuts, "a name, or several with commas between"
-        )
-        numbers = names(self.views)
-        fit = self.views == "auto" or (bool(numbers) and all(number.isdecimal() for number in numbers))
-        require(fit, "views", self.views, "auto, or numbers with commas between")
-
-
-@merged
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions(SearchOptions, FeatureOptions, SplitOptions, ReadOptions):
-    """The choices of `regraft tune`."""
+HELD_OUT = "0.8/0.2"  # of a source without parts where cross-validation would be the rule: a test part is needed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Tuned:
+class Tuned(Result):
     """What a search came to.
 
     report: of the model that was trained with the best combination; its part had no say in the search.
@@ -106,59 +77,63 @@ class Tuned:
         )
 
 
-def tune(source: Any, output: str | Path, options: TuneOptions) -> Tuned:
-    """Search for head, rate, regularisation, views and cut; train with what was found into the folder `output`.
+@takes_options(TuneOptions)
+def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
+    """Search for head, rate, regularisation, views and cut on stored features; train the best into a folder.
 
-    source: as for `read`; without a test or validation part, one is drawn before the search.
     The same command goes on where it was stopped; with more trials or minutes it goes on from the end.
-    Raises UsageError if Optuna is not installed or there is nothing to search; else what `train` raises.
+
+    source: as for `read`, or an Index; without a test or validation part, one is drawn before the search.
+    output: folder for the model; the trials are kept beside it.
+    Raises UsageError if Optuna is not installed or nothing can be searched; else what `train` raises.
     """
     from regraft.model.model import check_target
-    from regraft.pipeline.train import train
 
     output = Path(output).absolute()
     check_target(output)
     load_optuna()
-    if options.trains_tail:
+    features = options.features
+    if features.trains_tail:
         raise UsageError("tune searches on stored features; leave --tail out, and cut above the input.")
+    cuts = names(options.search.cuts) if options.search.cuts else [features.network.cut]
+    trunks = {cut: build_trunk(change(features, cut=cut)) for cut in cuts}
     options, index = _split(source, options)
-    cuts = names(options.cuts) if options.cuts else [options.cut]
-    features = checked(extract(index.train, dataclasses.replace(options, cut=cuts[0])), options)
-    kept = output.with_name(f"{output.name}.trials.jsonl")
-    search = Search(features.index, options, cuts, _numbers_of_views(features.index, options), kept)
-    trials = search.run(options.trials, options.minutes)
+    train_features = check_broken(compute(index.train, features, trunk=trunks[cuts[0]]), options.broken)
+    trials_file = output.with_name(f"{output.name}.trials.jsonl")
+    views = _numbers_of_views(train_features.index, options.search.views)
+    search = Search(train_features.index, features, trunks, views, trials_file)
+    trials = search.run(options.search.trials, options.search.minutes)
     best = min((trial for trial in trials if len(trial.losses) == search.folds), key=lambda trial: trial.loss)
     log.info("Best of %d: %s", len(trials), best.text())
-    report = train(source, output, _found(best, options))
-    return Tuned(report=report, trials=tuple(trials), best=best, images=len(features), folds=search.folds)
+    report = train(index, output, options=_train_options(best, options))
+    return Tuned(report=report, trials=tuple(trials), best=best, images=len(train_features), folds=search.folds)
 
 
 def _split(source: Any, options: TuneOptions) -> tuple[TuneOptions, Index]:
-    """Return the split index, and the options by which `train` splits it alike."""
-    index = reading.read(source, options=options)
-    if options.split == "auto" and splitting.folds(index, options):
-        log.info("There are few images of a class: a fifth of them is held out, to measure what the search has found.")
-        options = dataclasses.replace(options, split=HELD)
-    index = splitting.split(index, options=options)
+    """Return the options, with the split that is used, and the index with its parts."""
+    index = index_of(source, options.source)
+    if options.split.split == "auto" and splitting.folds(index, options.split):
+        log.info("A class has few images: a fifth of all is held out, to measure the model that the search leads to.")
+        options = change(options, split=HELD_OUT)
+    index = splitting.split(index, options=options.split)
     if not reported(index):
         raise DataError(
-            f"{index.name} has a training part only; add a test part, to measure what the search has found."
+            f"{index.name} has a training part only; add a test part, to measure the model that the search leads to."
         )
     return options, index
 
 
-def _found(best: Trial, options: TuneOptions) -> TrainOptions:
-    """Return the options of the run that the best trial stands for."""
-    own = {field.name for field in dataclasses.fields(TrainOptions)}
-    searched = {field.name for field in dataclasses.fields(SearchOptions)}
-    shared = {name: value for name, value in vars(options).items() if name in own - searched}
+def _train_options(best: Trial, options: TuneOptions) -> TrainOptions:
+    """Return the options of the training run that the best trial stands for."""
+    known = fields(TrainOptions).keys() - fields(SearchOptions).keys()
+    shared = {name: value for name, value in flat(options).items() if name in known}
     chosen = {name: best.parameters[name] for name in ("cut", "views")}
-    return TrainOptions(**{**shared, **fit_choices(best.parameters), **chosen})
+    return make(TrainOptions, {**shared, **fit_choices(best.parameters), **chosen})
 
 
-def _numbers_of_views(index: Index, options: TuneOptions) -> list[int]:
-    from regraft.features import augmentation as views
+def _numbers_of_views(index: Index, views: str) -> list[int]:
+    from regraft.features import augmentation
 
-    if options.views != "auto":
-        return sorted(int(number) for number in names(options.views))
-    return sorted({0, views.count(list(index.class_counts.values()))})
+    if views != "auto":
+        return sorted(int(number) for number in names(views))
+    return sorted({0, augmentation.count(list(index.class_counts.values()))})

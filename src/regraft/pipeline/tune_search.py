@@ -31,14 +31,15 @@ from regraft.core.errors import DataError, Diverged, UsageError
 from regraft.core.progress import log, progress
 from regraft.core.rng import derive
 from regraft.data.index import Index
-from regraft.features.options import ViewOptions
-from regraft.network.options import FeatureOptions
+from regraft.features.options import AugmentationOptions, FeatureOptions
 from regraft.pipeline.compare import labelled
+from regraft.pipeline.extract import compute
 from regraft.training import heads
 from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
+    from regraft.network.trunk import Trunk
     from regraft.training.examples import Examples
 
 STOPPING = 10  # a head that must know when to stop holds one of so many folds of its training rows out
@@ -82,16 +83,18 @@ def fit_choices(parameters: Parameters) -> dict[str, Any]:
 class Search:
     """Trials on the training rows of an index.
 
-    options:     of the features, all but their cut.
-    cuts, views: what of them is tried: cuts by name, numbers of stored views.
-    path:        the file that keeps the trials.
+    options: of the features, all but their cut.
+    trunks:  by the names of the cuts that are tried.
+    views:   numbers of stored views that are tried.
+    path:    the file that keeps the trials.
     """
 
     def __init__(
-        self, index: Index, options: FeatureOptions, cuts: Sequence[str], views: Sequence[int], path: Path
+        self, index: Index, options: FeatureOptions, trunks: Mapping[str, Trunk], views: Sequence[int], path: Path
     ) -> None:
         self.index, self.options, self.path = index, options, path
-        self.cuts, self.views = list(cuts), list(views)
+        self.trunks, self.cuts, self.views = trunks, list(trunks), list(views)
+        self.seed = options.network.seed
         self._features: dict[tuple[str, int], Features] = {}
         self._known = dict(_read(path))
 
@@ -99,7 +102,7 @@ class Search:
         """Return the trials, in order, of earlier runs too; at least one, and no more after so many minutes of them."""
         optuna = load_optuna()
         with _quiet(optuna), progress("trials", trials) as advance:
-            sampler = optuna.samplers.TPESampler(seed=derive(self.options.seed, "tune") % 2**32)
+            sampler = optuna.samplers.TPESampler(seed=derive(self.seed, "tune") % 2**32)
             study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=SURE))
             for usual in self._usual():
                 study.enqueue_trial(usual)
@@ -170,7 +173,7 @@ class Search:
         """Yield log loss and accuracy on each fold, by a head trained on the others; no more once one diverges."""
         from regraft.training import cross_validation, loop
 
-        options = FitOptions(seed=self.options.seed, **fit_choices(parameters))
+        options = FitOptions(seed=self.seed, **fit_choices(parameters))
         head = plugins.load(heads, options.head)
         examples = self._examples(parameters).in_memory()
         for fold in range(self.folds):
@@ -193,15 +196,12 @@ class Search:
         """The fold that judges each training row, (n,)."""
         from regraft.training import cross_validation
 
-        return cross_validation.draw_folds(self._examples(self._usual()[0]), seed=self.options.seed)
+        return cross_validation.draw_folds(self._examples(self._usual()[0]), seed=self.seed)
 
     def _extracted(self, cut: str, views: int) -> Features:
-        from regraft.pipeline.extract import extract
-
         if (cut, views) not in self._features:
-            own = {field.name: getattr(self.options, field.name) for field in dataclasses.fields(FeatureOptions)}
-            choice = FeatureOptions(**{**own, "cut": cut})
-            self._features[cut, views] = extract(self.index, choice, ViewOptions(views=views))
+            augmentation = AugmentationOptions(views=views)
+            self._features[cut, views] = compute(self.index, self.options, augmentation, self.trunks[cut])
         return self._features[cut, views]
 
     def _key(self, parameters: Parameters) -> str:
@@ -209,7 +209,7 @@ class Search:
         from regraft.model.model import run_digest
 
         features = self._extracted(parameters["cut"], parameters["views"])
-        decides = [parameters, self.options.seed, self.folds, run_digest(features, {})]
+        decides = [parameters, self.seed, self.folds, run_digest(features, {})]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from regraft.core import plugins
-from regraft.core.options import store_options, takes_options
+from regraft.core.options import estimator_options, make, store_options
 from regraft.training import heads, loop, losses
 from regraft.training.examples import Examples
 from regraft.training.options import FitOptions
@@ -22,13 +22,13 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     Learned: classes_, n_features_in_, module_ (float64, features → logits), loss_ (what they mean), history_, chosen_.
     """
 
-    @takes_options(FitOptions)
+    @estimator_options(FitOptions)
     def __init__(self, **options: Any) -> None:
         store_options(self, options)
 
     def fit(self, X: Any, y: Any) -> FeatureClassifier:  # noqa: N803 (scikit-learn's name)
         """Learn from features X (n, width) and their labels y (n,); raise ValueError for anything else."""
-        options = FitOptions(**self.get_params(deep=False))
+        options = make(FitOptions, self.get_params(deep=False))
         X, y = validate_data(self, X, y, dtype=np.float32)  # noqa: N806
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

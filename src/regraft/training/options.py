@@ -1,4 +1,4 @@
-"""The choices of the fit step, and how a plug-in's own choices are read.
+"""Options of training, and how a plug-in's own options are read.
 
 Values as a caller or a command line gives them enter; checked options leave.
 Nothing heavy is imported here: `regraft --help` reads this module.
@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar
 
 from regraft.core import plugins
 from regraft.core.errors import UnknownName
-from regraft.core.options import option, require, require_choice
-from regraft.core.rng import SeedOptions
+from regraft.core.options import Options, option, require, require_choice
+from regraft.core.rng import seed_option
 from regraft.training import heads, optimizers, schedules
 
 T = TypeVar("T")
@@ -25,43 +25,17 @@ _WORDS = {"none": None, "true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TailOptions(SeedOptions):
-    """Choices for the network above the cut, where there is one; its head's are those of FitOptions."""
+class FitOptions(Options):
+    """Options of training; the optimizer's and the epochs' hold for whatever goes through the loop."""
 
-    phases: Literal["head,tail", "head", "tail"] = option(
-        "head,tail", "above a cut: train the head, then the tail with that head; or only one of them"
-    )
-    untrained_head: bool = option(False, "let phases tail start without a trained head, which spoils the tail")
-    tail_learning_rate: float = option(3e-4, "learning rate of the tail's phase, per step; with onecycle its peak")
-    tail_epochs: int = option(10, "most epochs of the tail's phase")
-    layer_decay: float = option(1.0, "each stage of the tail learns at this times the rate of the one above it")
-    unfreeze_every: int | None = option(
-        None, "epochs after which one more stage of the tail is trained, from the top; none: all from the start"
-    )
-    batchnorm: Literal["keep", "train"] = option(
-        "keep", "BatchNorm's statistics above the cut: keep the pretrained ones, or train them too"
-    )
+    GROUP = "Head and loss"
 
-    def __post_init__(self) -> None:
-        require_choice("phases", self.phases, ("head,tail", "head", "tail"))
-        _require_rate("tail_learning_rate", self.tail_learning_rate)
-        require(self.tail_epochs >= 1, "tail_epochs", self.tail_epochs, "1 or more")
-        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "a number above 0, at most 1")
-        every = self.unfreeze_every
-        require(every is None or every >= 1, "unfreeze_every", every, "1 or more epochs, or none")
-        require_choice("batchnorm", self.batchnorm, ("keep", "train"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions(TailOptions):
-    """Choices of the fit step; the optimizer's and the epochs' hold for whatever goes through the loop."""
-
-    head: str = option("linear", "what is trained on the features: linear or mlp")
+    head: str = option("linear", "what is trained on the features: linear or mlp", "Main options")
     head_options: dict[str, Any] | None = option(None, "the head's own, such as --head-options.hidden 256 for mlp")
     loss: Literal["auto", "softmax", "sigmoid"] = option(
         "auto",
         "softmax: cross-entropy over the classes; sigmoid: binary cross-entropy, one output for two classes, or one "
-        "for each label where an image has several; auto: softmax, or sigmoid for several labels",
+        "for each label where an image may have several; auto: softmax, or sigmoid for several labels",
     )
     label_smoothing: float = option(0.0, "share of each label that is spread evenly over all classes, 0 to below 1")
     balance: Literal["none", "weights", "oversample"] = option(
@@ -69,60 +43,93 @@ class FitOptions(TailOptions):
         "classes of unequal size: weights: a class counts the more the rarer it is; oversample: an epoch draws every "
         "class equally often",
     )
-    optimizer: str = option("adam", f"{', '.join(optimizers.NAMES)}; the linear head alone needs none")
+    optimizer: str = option("adam", f"{', '.join(optimizers.NAMES)}; the linear head alone needs none", "Optimizer")
     optimizer_options: dict[str, Any] | None = option(
-        None, "any other parameter of PyTorch's optimizer, such as --optimizer-options.weight_decay 0.01"
+        None, "any other parameter of PyTorch's optimizer, such as --optimizer-options.weight_decay 0.01", "Optimizer"
     )
-    learning_rate: float = option(1e-3, "learning rate, per step; with onecycle its peak")
+    learning_rate: float = option(1e-3, "learning rate, per step; with onecycle its peak", "Optimizer")
     schedule: str = option(
         "auto",
         "how the rate changes: constant, step, exponential, cosine, onecycle or plateau; auto: constant for a head, "
         "onecycle for a tail",
+        "Optimizer",
     )
     schedule_options: dict[str, Any] | None = option(
-        None, "the schedule's own, such as --schedule-options.floor 1e-5 for cosine"
+        None, "the schedule's own, such as --schedule-options.floor 1e-5 for cosine", "Optimizer"
     )
-    warm_up: int = option(0, "steps in which the rate first rises from next to nothing")
-    epochs: int = option(100, "most epochs, passes over the training part")
-    batch_size: int | Literal["all"] = option(32, "images a step; all: the whole training part")
+    warm_up: int = option(0, "steps in which the rate first rises from next to nothing", "Optimizer")
+    batch_size: int | Literal["all"] = option(32, "images per batch; all: the whole training part", "Optimizer")
+    epochs: int = option(100, "maximum number of epochs: passes over the training part", "Stopping")
     watch: Literal["loss", "accuracy"] = option(
-        "loss", "measure of the judging part that says which epoch is best, and when to stop"
+        "loss", "measure of the validation part that decides which epoch is best, and when to stop", "Stopping"
     )
     patience: int | None = option(
-        10, "stop after so many epochs without a better watched measure; none: never stop early"
+        10, "stop after so many epochs without a better watched measure; none: never stop early", "Stopping"
     )
-    minimum_gain: float = option(0.0, "by more than this the watched measure must be better to count for patience")
+    minimum_gain: float = option(
+        0.0, "by more than this the watched measure must be better to count for patience", "Stopping"
+    )
     target_accuracy: float | None = option(
-        None, "stop when the judging part's accuracy reaches this, such as 0.98; with watch accuracy that epoch is kept"
+        None,
+        "stop when the validation accuracy reaches this, such as 0.98; with --watch accuracy that epoch is kept",
+        "Stopping",
     )
-    minutes: float | None = option(None, "stop after so many minutes of training, when the epoch under way is done")
+    minutes: float | None = option(
+        None, "stop after so many minutes of training, when the current epoch is done", "Stopping"
+    )
+    phases: Literal["head,tail", "head", "tail"] = option(
+        "head,tail", "above a cut: train the head, then the tail with that head; or only one of them", "Fine-tuning"
+    )
+    untrained_head: bool = option(
+        False, "let --phases tail start without a trained head, which spoils the tail", "Fine-tuning"
+    )
+    tail_learning_rate: float = option(
+        3e-4, "learning rate of the tail's phase, per step; with onecycle its peak", "Fine-tuning"
+    )
+    tail_epochs: int = option(10, "maximum number of epochs of the tail's phase", "Fine-tuning")
+    layer_decay: float = option(
+        1.0, "each stage of the tail learns at this times the rate of the one above it", "Fine-tuning"
+    )
+    unfreeze_every: int | None = option(
+        None,
+        "epochs after which one more stage of the tail is trained, from the top; none: all from the start",
+        "Fine-tuning",
+    )
+    batchnorm: Literal["keep", "train"] = option(
+        "keep", "BatchNorm's statistics above the cut: keep the pretrained ones, or train them too", "Fine-tuning"
+    )
+    seed: int = seed_option()
 
-    def __post_init__(self) -> None:
-        TailOptions.__post_init__(self)
+    def check(self) -> None:
+        """Raise UsageError or UnknownName for a value out of range, or an option that a plug-in does not have."""
         require_choice("head", self.head, plugins.names(heads))
-        require_choice("loss", self.loss, ("auto", "softmax", "sigmoid"))
-        smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, "label_smoothing", smoothing, "a share from 0 to below 1")
-        require_choice("balance", self.balance, ("none", "weights", "oversample"))
         require_choice("optimizer", self.optimizer, optimizers.NAMES)
-        _require_rate("learning_rate", self.learning_rate)
         require_choice("schedule", self.schedule, ("auto", *plugins.names(schedules)))
+        smoothing, size = self.label_smoothing, self.batch_size
+        require(0 <= smoothing < 1, "label_smoothing", smoothing, "a share from 0 to below 1")
+        require(size == "all" or size >= 1, "batch_size", size, "1 or more, or all")
         require(self.warm_up >= 0, "warm_up", self.warm_up, "0 or more steps")
-        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        size = self.batch_size
-        require(size == "all" or (isinstance(size, int) and size >= 1), "batch_size", size, "1 or more, or all")
+        _require_rate("learning_rate", self.learning_rate)
         self._check_stopping()
+        self._check_tail()
         _ = self.head_settings, self.schedule_settings  # checked with the rest, not when they are first used
         if self.optimizer_options:
             optimizers.check(self.optimizer, self.optimizer_settings)
 
     def _check_stopping(self) -> None:
-        require_choice("watch", self.watch, ("loss", "accuracy"))
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         require(self.patience is None or self.patience >= 1, "patience", self.patience, "1 or more, or none")
         require(0 <= self.minimum_gain < math.inf, "minimum_gain", self.minimum_gain, "0 or a number above it")
         target, minutes = self.target_accuracy, self.minutes
         require(target is None or 0 < target <= 1, "target_accuracy", target, "a share above 0, at most 1, or none")
         require(minutes is None or minutes > 0, "minutes", minutes, "a number above 0, or none")
+
+    def _check_tail(self) -> None:
+        every = self.unfreeze_every
+        _require_rate("tail_learning_rate", self.tail_learning_rate)
+        require(self.tail_epochs >= 1, "tail_epochs", self.tail_epochs, "1 or more")
+        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "a number above 0, at most 1")
+        require(every is None or every >= 1, "unfreeze_every", every, "1 or more epochs, or none")
 
     def rows_a_step(self, rows: int) -> int:
         """Return how many of so many training rows go into one step."""

@@ -151,12 +151,14 @@ sys.addaudithook(refuse)
 from pathlib import Path
 import numpy as np
 from regraft.network.agreement import choose
-from regraft.network.options import EngineOptions, FeatureOptions
-from regraft.network.trunk import build
+from regraft.network.options import EngineOptions
+from regraft.features.options import FeatureOptions
+from regraft.core.options import make
+from regraft.pipeline.extract import build_trunk as build
 
-options = FeatureOptions(
+options = make(FeatureOptions, dict(
     backbone="test_resnet", weights="random", size=64, engine="openvino", precision=sys.argv[2]
-)
+))
 squares = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
 trunk = build(options)
 trunk.start(Path(sys.argv[1]), lambda count: squares[:count])

@@ -129,6 +129,6 @@ def test_what_is_prepared_is_what_is_trained():
     train, held = moons(0, 1e3), moons(1, 1e3)
     options = FitOptions(head="mlp", epochs=3)
     module, body, standardised, judging = mlp.prepare(train, held, 2, mlp.Options(), options)
-    loop.train(body, standardised, judging, options)
+    loop.train(body, standardised, judging, options=options)
     fitted = mlp.fit(train, held, 2, mlp.Options(), options)
     assert np.array_equal(loop.logits(module, held.inputs), loop.logits(fitted.module, held.inputs))

@@ -1,4 +1,4 @@
-"""The command line's face of the pipeline: words in, an exit code out.
+"""The command line: words in, an exit code out.
 
 Flags come from the option dataclasses. Results go to stdout, everything else
 to stderr. Heavy libraries are imported by the command that needs them.
@@ -16,28 +16,37 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from regraft.cli.flags import MAIN, command, converted, show_default
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
-from regraft.network.options import EngineOptions, FeatureOptions, StoreOptions
-from regraft.pipeline.audit import DeepOptions
-from regraft.pipeline.compare import CompareOptions
-from regraft.pipeline.options import ExtractOptions, TrainOptions
-from regraft.pipeline.serve_options import EvaluateOptions, PredictOptions
-from regraft.pipeline.tune import TuneOptions
+from regraft.features.options import StoreOptions
+from regraft.network.options import EngineOptions, NetworkOptions
+from regraft.pipeline.options import (
+    AuditOptions,
+    CompareOptions,
+    EvaluateOptions,
+    ExtractOptions,
+    PredictOptions,
+    TrainOptions,
+    TuneOptions,
+)
 
-FLAT = Parameter(name="*")
+if TYPE_CHECKING:
+    from regraft.core.results import Result
+
 Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
 ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
-Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.")]
+Output = Annotated[Path, Parameter(alias="-o", help="Folder for the model.", group=MAIN)]
+Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.", group=MAIN)]
 
 
-def _show_default(value: Any) -> str:
-    return "none" if value is None else ("on" if value else "off") if isinstance(value, bool) else str(value)
+def _file(help: str) -> Parameter:
+    return Parameter(help=help, group=MAIN)
 
 
 class _Help:
@@ -63,7 +72,11 @@ app = App(
     help_formatter=_Help(),
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
-        negative_bool=(), negative_iterable=(), show_default=_show_default, consume_multiple=(1, None)
+        negative_bool=(),
+        negative_iterable=(),
+        show_default=show_default,
+        consume_multiple=(1, None),
+        converter=converted,
     ),
 )
 app.meta.group_parameters = Group("Everywhere", sort_key=99)
@@ -80,182 +93,147 @@ def _everywhere(
     return app(tokens, result_action="return_value")
 
 
-@app.command
+@command(app, AuditOptions)
 def inspect(
     source: Source,
     /,
     *,
-    options: Annotated[DeepOptions, FLAT] = DeepOptions(),  # noqa: B008
-    deep: Annotated[bool, Parameter(help="Look for near-copies, doubtful labels and outliers, by features.")] = False,
-    output: Annotated[Path | None, Parameter(alias="-o", help="With --deep: write a CSV to act on.")] = None,
-    report: Annotated[Path | None, Parameter(help="With --deep: write an HTML page with the pictures.")] = None,
+    deep: Annotated[
+        bool, _file("Also look for near-duplicates, likely label errors and outliers, by features.")
+    ] = False,
+    output: Annotated[Path | None, Parameter(alias="-o"), _file("With --deep: write a CSV of what to do.")] = None,
+    report: Annotated[Path | None, _file("Write an HTML page; with --deep it shows the pictures.")] = None,
     json: Json = False,
+    options: Any = None,
 ) -> None:
     """Look at every image: counts, classes, sizes, formats, broken files, copies, conflicts."""
-    from regraft.data import inspect as inspection
-    from regraft.data import read as reading
+    from regraft.pipeline.inspect import inspect
 
-    if deep:
-        _inspect_deep(source, options, output, report, json)
-        return
-    if output or report:
-        raise UsageError(f"{'--output' if output else '--report'} is for what --deep finds; add --deep.")
-    found = inspection.inspect(reading.read(source, options=options))
-    _result(found.to_dict(), json, inspection.text(found))
-
-
-def _inspect_deep(source: str, options: DeepOptions, output: Path | None, report: Path | None, json: bool) -> None:
-    from regraft.pipeline import audit as deep
-    from regraft.report.audit_page import render
-
+    if output and not deep:
+        raise UsageError("--output is for what --deep finds; add --deep.")
     _require_ending(output, ".csv")
     _require_ending(report, ".html")
-    found = deep.inspect(source, options)
+    result: Any = inspect(source, deep=deep, options=options)
     if output:
-        found.write_csv(output)
-        log.info("What to act on is in %s.", output)
-    if report:
-        _write_page(report, render(found))
-    _result(found.to_dict(), json, found.text())
+        result.write_csv(output)
+        log.info("What to do about each file is in %s.", output)
+    _show(result, json, report)
 
 
-@app.command
-def train(
-    source: Source,
-    /,
-    *,
-    output: Annotated[Path, Parameter(alias="-o", help="Folder for the model.")],
-    options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # noqa: B008
-    json: Json = False,
-) -> None:
+@command(app, TrainOptions)
+def train(source: Source, /, *, output: Output, json: Json = False, options: Any = None) -> None:
     """Split, extract features, train, evaluate on the held-out part, and save the model."""
-    from regraft.pipeline import train as training
+    from regraft.pipeline.train import train
 
-    report = training.train(source, output, options)
-    _result(report.to_dict(), json, report.text())
+    _show(train(source, output, options=options), json)
     log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
 
 
-@app.command
+@command(app, EvaluateOptions, EngineOptions)
 def evaluate(
     model: ModelFolder,
     source: Source,
     /,
     *,
-    options: Annotated[EvaluateOptions, FLAT] = EvaluateOptions(),  # noqa: B008
-    engine: Annotated[EngineOptions, FLAT] = EngineOptions(),  # noqa: B008
+    report: Annotated[Path | None, _file("Write an HTML report to this file.")] = None,
     json: Json = False,
-    report: Annotated[Path | None, Parameter(help="Write an HTML report to this file.")] = None,
+    options: Any = None,
 ) -> None:
-    """Measure a model on labelled images: accuracy with its interval, per class, confusion."""
-    from regraft.pipeline import public as pipeline
+    """Evaluate a model on labelled images: accuracy with its interval, per class, confusion."""
+    from regraft.pipeline.evaluate import evaluate
+    from regraft.pipeline.predict import load
 
     _require_ending(report, ".html")
-    found = pipeline.evaluate(pipeline.load(model, **vars(engine)), source, **vars(options))
-    if report:
-        _write_page(report, found.html())
-    _result(found.to_dict(), json, found.text())
+    evaluation, engine = options
+    _show(evaluate(load(model, options=engine), source, options=evaluation), json, report)
 
 
-@app.command
+@command(app, CompareOptions)
 def compare(
     source: Source,
     /,
     *,
-    options: Annotated[CompareOptions, FLAT] = CompareOptions(),  # noqa: B008
+    report: Annotated[Path | None, _file("Write the table and the curve to this HTML file.")] = None,
     json: Json = False,
-    report: Annotated[Path | None, Parameter(help="Write the table and the curve to this HTML file.")] = None,
+    options: Any = None,
 ) -> None:
     """Say which backbone and cut to take, and whether more photographs would help, by cross-validation."""
-    from regraft.pipeline import public as pipeline
+    from regraft.pipeline.compare import compare
 
     _require_ending(report, ".html")
-    found = pipeline.compare(source, **vars(options))
-    if report:
-        from regraft.report.comparison_page import render
-
-        _write_page(report, render(found))
-    _result(found.to_dict(), json, found.text())
+    _show(compare(source, options=options), json, report)
 
 
-@app.command
-def tune(
-    source: Source,
-    /,
-    *,
-    output: Annotated[Path, Parameter(alias="-o", help="Folder for the model.")],
-    options: Annotated[TuneOptions, FLAT] = TuneOptions(),  # noqa: B008
-    json: Json = False,
-) -> None:
-    """Search for head, rate, regularisation, views and cut on stored features, and train what was found."""
-    from regraft.pipeline import public as pipeline
+@command(app, TuneOptions)
+def tune(source: Source, /, *, output: Output, json: Json = False, options: Any = None) -> None:
+    """Search for head, rate, regularisation, views and cut on stored features, and train the best."""
+    from regraft.pipeline.tune import tune
 
-    found = pipeline.tune(source, output, **vars(options))
-    _result(found.to_dict(), json, found.text())
+    _show(tune(source, output, options=options), json)
     log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
 
 
-@app.command
+@command(app, TrainOptions)
 def lr_find(
     source: Source,
     /,
     *,
-    options: Annotated[TrainOptions, FLAT] = TrainOptions(),  # noqa: B008
     output: Annotated[
-        Path | None, Parameter(alias="-o", help="Write the picture of the sweep to this SVG file.")
+        Path | None, Parameter(alias="-o"), _file("Write the plot of the sweep to this SVG file.")
     ] = None,
     json: Json = False,
+    options: Any = None,
 ) -> None:
     """Sweep the learning rate of a head or a tail upwards, and suggest one to begin with."""
-    from regraft.pipeline import lr_find as rates
+    from regraft.pipeline.lr_find import lr_find
 
     _require_ending(output, ".svg")
-    found = rates.sweep(source, options)
+    sweep = lr_find(source, options=options)
     if output:
-        _write_page(output, found.svg())
-    _result(found.to_dict(), json, found.text())
+        _write_page(output, sweep.svg())
+    _show(sweep, json)
 
 
-@app.command(usage="regraft predict [OPTIONS] MODEL INPUT...")
+@command(app, PredictOptions, EngineOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
 def predict(
     model: ModelFolder,
     inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives.", required=True)],
     /,
     *,
-    options: Annotated[PredictOptions, FLAT] = PredictOptions(),  # noqa: B008
-    engine: Annotated[EngineOptions, FLAT] = EngineOptions(),  # noqa: B008
-    output: Annotated[Path | None, Parameter(alias="-o", help="Write a CSV with a row for every input.")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o"), _file("Write a CSV with a row for every input.")] = None,
     json: Json = False,
+    options: Any = None,
 ) -> None:
     """Name what is on photographs, with percentages."""
-    from regraft.model import predict as serving
-    from regraft.pipeline import public as pipeline
+    from regraft.model import predict as predicting
+    from regraft.pipeline.predict import load, predict
 
     _require_ending(output, ".csv")
-    predictions = pipeline.predict(pipeline.load(model, **vars(engine)), inputs, **vars(options))
+    prediction, engine = options
+    predictions = predict(load(model, options=engine), inputs, options=prediction)
     if output:
-        serving.write_csv(predictions, output)
+        predicting.write_csv(predictions, output)
         log.info("%d rows are in %s.", len(predictions), output)
     if json or not output:
-        _result([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
+        _print([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
     if not any(item.status == "ok" for item in predictions):
         raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
 
 
-@app.command
+@command(app, ExtractOptions)
 def extract(
     source: Source,
     /,
     *,
-    output: Annotated[Path, Parameter(alias="-o", help="The .npz or .parquet file to write.")],
-    options: Annotated[ExtractOptions, FLAT] = ExtractOptions(),  # noqa: B008
+    output: Annotated[Path, Parameter(alias="-o"), _file("The .npz or .parquet file to write.")],
+    options: Any = None,
 ) -> None:
     """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
     from regraft.features import write
-    from regraft.pipeline import train as training
+    from regraft.pipeline.extract import read_and_extract
 
     write.check(output)
-    features = training.read_and_extract(source, options)
+    features = read_and_extract(source, options)
     write.write(features, output)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
 
@@ -265,27 +243,27 @@ def backbones(
     pattern: Annotated[str | None, Parameter(help="A name, or part of one with * and ?.")] = None,
     /,
     *,
-    cuts: Annotated[bool, Parameter(help="List where the network of this name can be cut.")] = False,
+    cuts: Annotated[bool, _file("List where the network of this name can be cut.")] = False,
     json: Json = False,
 ) -> None:
     """List networks: parameters, input, licence, features, whether the weights are on this disk."""
     from regraft.network import catalog, cut, listing
 
     if cuts:
-        cuts_by_path = cut.named_cuts(catalog.find(pattern or FeatureOptions.backbone))
-        _result(cuts_by_path, json, cut.text(cuts_by_path))
+        rows = cut.named_cuts(catalog.find(pattern or NetworkOptions().backbone))
+        _print(rows, json, cut.text(rows))
     else:
-        rows = listing.rows(pattern)
-        _result(rows, json, listing.text(rows))
+        networks = listing.rows(pattern)
+        _print(networks, json, listing.text(networks))
 
 
-@app.command
+@command(app, StoreOptions)
 def store(
     action: Annotated[Literal["info", "clear"], Parameter(help="What to do.")] = "info",
     /,
     *,
-    options: Annotated[StoreOptions, FLAT] = StoreOptions(),  # noqa: B008
     json: Json = False,
+    options: Any = None,
 ) -> None:
     """Show what the feature store holds, or clear it."""
     from regraft.features.store import Store
@@ -293,28 +271,28 @@ def store(
     opened = Store(options.store)
     if action == "clear":
         freed = opened.clear()
-        _result({"freed": freed}, json, f"{freed / 1e6:,.1f} MB freed in {opened.folder}.")
+        _print({"freed": freed}, json, f"{freed / 1e6:,.1f} MB freed in {opened.folder}.")
     else:
-        _result(opened.to_dict(), json, opened.text())
+        _print(opened.to_dict(), json, opened.text())
 
 
 @app.command
 def report(
-    model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o", help="The HTML file to write.")]
+    model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o"), _file("The HTML file to write.")]
 ) -> None:
-    """Write what the model folder tells of itself as one HTML file (`evaluate --report` adds the photographs)."""
-    from regraft.pipeline import public as pipeline
+    """Write what the model folder records of itself as one HTML file (`evaluate --report` adds the photographs)."""
+    from regraft.pipeline.predict import load
     from regraft.pipeline.report import model_page
 
     _require_ending(output, ".html")
-    _write_page(output, model_page(pipeline.load(model)))
+    _write_page(output, model_page(load(model)))
 
 
-@app.command
+@command(app, StoreOptions)
 def demo(
     *,
-    output: Annotated[Path, Parameter(alias="-o", help="Folder for what the demo makes.")] = Path("regraft-demo"),
-    options: Annotated[StoreOptions, FLAT] = StoreOptions(),  # noqa: B008
+    output: Annotated[Path, Parameter(alias="-o"), _file("Folder for what the demo makes.")] = Path("regraft-demo"),
+    options: Any = None,
 ) -> None:
     """Train, evaluate and use a classifier of handwritten digits, offline, in a minute or two."""
     from regraft import demo as demonstration
@@ -335,7 +313,14 @@ def _write_page(path: Path, text: str) -> None:
     log.info("It is written to %s.", path)
 
 
-def _result(data: Any, json: bool, text: str) -> None:
+def _show(result: Result, json: bool, report: Path | None = None) -> None:
+    """Print a result, and write its page if one is asked for."""
+    if report:
+        _write_page(report, result.html())
+    _print(result.to_dict(), json, result.text())
+
+
+def _print(data: Any, json: bool, text: str) -> None:
     print(jsonlib.dumps(data, indent=2, ensure_ascii=False) if json else text)
 
 

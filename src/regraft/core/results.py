@@ -1,0 +1,60 @@
+"""What the verbs return: one line in a session, a page in a notebook, JSON for machines, and a file.
+
+How the page of a kind looks is left to `report/`: a file `<kind>_page.py` there has `render(result)`, the text of one
+HTML file, and is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import abc
+import html
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from regraft.core.errors import UsageError
+from regraft.core.files import write_file
+
+# A page in a frame of its own: its styles don't reach the notebook, and the frame is as high as the page.
+_FRAME = (
+    '<iframe srcdoc="{page}" style="width: 100%; border: 0" '
+    "onload=\"this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'\"></iframe>"
+)
+
+
+class Result(abc.ABC):
+    """The result of a verb."""
+
+    @abc.abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+
+    @abc.abstractmethod
+    def text(self) -> str:
+        """Return it as lines for a terminal."""
+
+    def html(self) -> str:
+        """Return it as the text of one HTML file, with its tables and pictures."""
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        page = importlib.import_module(f"regraft.report.{kind}_page")
+        return str(page.render(self))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return _FRAME.format(page=html.escape(self.html(), quote=True))
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, in the format that the name's ending says: .html, .json or .txt.
+
+        Raises UsageError for another ending, StoreError if the disk refuses.
+        """
+        path = Path(path)
+        writers = {".html": self.html, ".json": self._json, ".txt": self.text}
+        if path.suffix.lower() not in writers:
+            raise UsageError(f"The file to write is {path}; expected a name that ends in {', '.join(writers)}.")
+        write_file(path, writers[path.suffix.lower()]().encode())
+
+    def _json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)

@@ -1,0 +1,58 @@
+"""Training of a trained model is continued: what a run takes over from it, and what it may not change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.errors import DataError, UsageError
+from regraft.core.options import change, fields, flag
+from regraft.data.index import Index
+from regraft.pipeline.fit import plain
+from regraft.pipeline.options import TrainOptions
+
+if TYPE_CHECKING:
+    from regraft.model.model import Model
+
+TAKEN_OVER = ("backbone", "weights", "size", "resize", "cut", "end", "pool", "tail", "head", "head_options")
+
+
+def start_model(options: TrainOptions) -> Model | None:
+    """Return the model to continue from, if there is one; raise RefusedFile for a folder that is none."""
+    from regraft.model import model
+    from regraft.network import agreement
+
+    folder = options.output.continue_
+    return model.load(folder, agreement.choose(options.features.engine)) if folder else None
+
+
+def taken_over(options: TrainOptions, model: Model) -> TrainOptions:
+    """Return the options with the model's own network and head; raise UsageError for one that asks for another."""
+    defaults = {name: field.default for name, field in fields(TrainOptions).items()}
+    of_model: dict[str, Any] = {name: model.options[name] for name in TAKEN_OVER if name in model.options}
+    requested = plain(options)
+    for name, value in of_model.items():
+        if requested[name] not in (defaults[name], value):
+            raise UsageError(
+                f"{flag(name)} is {requested[name]!r}, and the model to continue from has {value!r}. "
+                f"Leave {flag(name)} out, or --continue."
+            )
+    return change(options, **of_model)
+
+
+def parts(index: Index, model: Model) -> dict[str, str]:
+    """Return the parts that the model's images had, id → part, so that none that it was trained on is held out now.
+
+    Raises UsageError if the classes differ, DataError if the model was trained on all of its images.
+    """
+    if index.classes != model.classes:
+        raise UsageError(
+            f"The classes of {index.name} are {', '.join(index.classes)}; the model to continue from has "
+            f"{', '.join(model.classes)}. Train a new model, without --continue."
+        )
+    known = {id: part for id, (_, part) in model.images.items()}
+    if set(known.values()) == {"train"}:
+        raise DataError(
+            "The model to continue from was trained on all of its images: none is left to evaluate it on. Train it "
+            "with a held-out part first, such as --split 0.8/0.1/0.1."
+        )
+    return known

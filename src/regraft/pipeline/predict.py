@@ -1,0 +1,42 @@
+"""`regraft.load` and `regraft.predict`: a model folder is opened, and names what is on photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.options import takes_options
+from regraft.data import read as reading
+from regraft.network.options import EngineOptions
+from regraft.pipeline.options import PredictOptions
+
+if TYPE_CHECKING:
+    from regraft.model.model import Model
+    from regraft.model.predict import Prediction
+
+
+@takes_options(EngineOptions)
+def load(folder: str | Path, *, options: EngineOptions) -> Model:
+    """Open a model folder.
+
+    folder: as `regraft train` or `Model.save` wrote it.
+    Raises RefusedFile if it is edited, cut short, foreign or from a later format.
+    """
+    from regraft.model import model
+    from regraft.network import agreement
+
+    return model.load(folder, agreement.choose(options))
+
+
+@takes_options(PredictOptions)
+def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Prediction]:
+    """Return one Prediction per input, in order.
+
+    model:  from `load`, `fit`, or a Report.
+    inputs: a path, or a list of files, folders and archives.
+    """
+    from regraft.model import predict as predicting
+
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    index = reading.read_inputs(inputs)
+    return predicting.predict(model, index, top=options.top.top, store=options.store.store)
