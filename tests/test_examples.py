@@ -66,9 +66,10 @@ def test_the_options_of_each_stage_are_options_with_either_weights(name, load):
     for stage in recipe.stages(script):
         own = make(TrainOptions, recipe.options(script, stage, "hub"))
         installed = make(TrainOptions, recipe.options(script, stage))
-        assert catalog.find(own.backbone).name == own.backbone
-        assert (own.weights, installed.weights, installed.backbone) == ("hub", "builtin", "efficientnet_lite0")
-        assert own.head_options == installed.head_options
+        network, other = own.features.network, installed.features.network
+        assert catalog.find(network.backbone).name == network.backbone
+        assert (network.weights, other.weights, other.backbone) == ("hub", "builtin", "efficientnet_lite0")
+        assert own.fit.head_options == installed.fit.head_options
 
 
 def test_changes_win_over_the_file_and_given_weights_over_the_installed_ones(load):

@@ -67,8 +67,8 @@ def test_the_same_run_again_gives_the_same_numbers(photos, tmp_path):
 
 def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos, tmp_path, monkeypatch):
     fits = []
-    fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda *arguments: fits.append(1) or fit(*arguments))
+    fit = training.fit_model
+    monkeypatch.setattr(training, "fit_model", lambda *given, **named: fits.append(1) or fit(*given, **named))
     first = train(photos, tmp_path / "model", **TRAIN)
     again = train(photos, tmp_path / "model", **TRAIN)
     assert len(fits) == 1 and again.to_dict() == first.to_dict()
@@ -88,11 +88,7 @@ def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(t
     options = make(TrainOptions, {**TRAIN, "store": tmp_path / "store"})
     train(photos, tmp_path / "model", options=options)
     assert sum(computed) == 15
-    train(
-        photos,
-        tmp_path / "model",
-        make(TrainOptions, dict(**TRAIN | {"split": "0.6/0.2/0.2"}, store=tmp_path / "store", seed=0)),
-    )
+    train(photos, tmp_path / "model", **{**TRAIN, "split": "0.6/0.2/0.2"}, store=tmp_path / "store", seed=0)
     assert sum(computed) == 15
     write_photo(photos / "red" / "new.png", (190, 50, 50), seed=99)
     train(photos, tmp_path / "model", options=options)
@@ -189,11 +185,7 @@ def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp
 def test_an_empty_folder_as_output_gets_the_last_good_weights_too(photos, tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(Diverged, match="The kept weights are in"):
-        train(
-            photos,
-            tmp_path / "model",
-            make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6}),
-        )
+        train(photos, tmp_path / "model", **TRAIN, head="mlp", optimizer="sgd", learning_rate=1e6)
     assert (tmp_path / "model" / "model.json").exists()
 
 
@@ -255,13 +247,13 @@ def test_one_class_alone_is_refused(tmp_path):
 def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
     wild = make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6})
     with pytest.raises(Diverged, match="The kept weights are in"):
-        train(photos, tmp_path / "model", wild)
+        train(photos, tmp_path / "model", options=wild)
     weights = regraft.load(tmp_path / "model").head.state_dict()
     assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
     train(photos, tmp_path / "good", **TRAIN)
     before = (tmp_path / "good" / "SHA256SUMS").read_text()
     with pytest.raises(Diverged, match="still has the earlier model"):
-        train(photos, tmp_path / "good", wild)
+        train(photos, tmp_path / "good", options=wild)
     assert (tmp_path / "good" / "SHA256SUMS").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "model"]
 
@@ -322,7 +314,7 @@ def test_few_images_have_views_by_themselves_in_the_training_part_alone(photos, 
     index = regraft.split(regraft.read(photos), seed=0)
     features = regraft.extract(index, **SMALL | {"views": "auto"}, store=tmp_path / "store")
     assert len(features.part("train").views) == 16  # ten images a class: as many as there ever are
-    assert "16 views of each" in caplog.text and "--views 0" in caplog.text
+    assert "16 augmented views of each" in caplog.text and "--views 0" in caplog.text
     (shelf,) = Store(tmp_path / "store").info()
     assert (shelf.images, shelf.views) == (36, 16 * len(index.train))
     assert features.part("validation").views == features.part("test").views == ()
@@ -573,14 +565,17 @@ def test_going_on_from_a_model_with_a_new_photograph_holds_out_what_was_held_out
     first = train(folder, tmp_path / "first", **TRAIN, head="mlp", epochs=1).model
     write_photo(folder / "red" / "new.png", (190, 50, 50), seed=99)
     more = make(TrainOptions, {**TRAIN, "epochs": 1, "continue_": tmp_path / "first"})
-    second = train(folder, tmp_path / "second", more).model
+    second = train(folder, tmp_path / "second", options=more).model
     assert len(second.images) == 37 and first.images.items() <= second.images.items()
 
 
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"backbone": "resnet18"}, "--backbone is 'resnet18', and the model to go on from has 'mobilenetv3_small_050'"),
+        (
+            {"backbone": "resnet18"},
+            "--backbone is 'resnet18', and the model to continue from has 'mobilenetv3_small_050'",
+        ),
         ({"size": 64}, "--size"),
         ({"head_options": {"hidden": 9}}, "--head-options"),
     ],
@@ -598,9 +593,9 @@ def test_what_was_solved_can_not_be_gone_on_from_nor_what_held_nothing_out(photo
     with pytest.raises(UsageError, match=r"linear head alone.*solved.*--cut and --tail"):
         train(photos, tmp_path / "again", **TRAIN, continue_=tmp_path / "linear")
     train(photos, tmp_path / "folds", **SMALL, head="mlp", epochs=1)
-    with pytest.raises(DataError, match="learnt from all of its images"):
+    with pytest.raises(DataError, match="was trained on all of its images"):
         train(photos, tmp_path / "again", **TRAIN, continue_=tmp_path / "folds")
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "red").rename(tmp_path / "photos" / "crimson")
-    with pytest.raises(UsageError, match=r"The classes .* crimson.*Train anew"):
+    with pytest.raises(UsageError, match=r"The classes .* crimson.*Train a new model"):
         train(tmp_path / "photos", tmp_path / "again", **TRAIN, continue_=tmp_path / "folds")

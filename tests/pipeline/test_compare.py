@@ -14,14 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from tests.conftest import PLAIN, write_photo, write_photos
 
-from regraft import pipeline
+import regraft
 from regraft.core.errors import DataError, UnknownName, UsageError
 from regraft.core.options import make
 from regraft.features import extract as extraction
 from regraft.network import catalog
 from regraft.network.weights import builtin
-from regraft.pipeline.compare import compare, names
-from regraft.pipeline.options import CompareOptions
+from regraft.pipeline.compare import compare
+from regraft.pipeline.options import CompareOptions, names
 
 SMALL = {"weights": "random", "size": 32, "split": "5-fold", **PLAIN}
 TWO = {**SMALL, "backbones": "mobilenetv3_small_050,resnet10t"}
@@ -42,8 +42,8 @@ def test_the_accuracy_is_about_that_of_a_cross_validation_by_scikit_learn(tmp_pa
     for number in range(12):  # two kinds that are hard to tell apart
         write_photo(tmp_path / "other red" / f"{number}.png", (196, 44, 44), seed=5000 + number)
     found = compare(tmp_path, **SMALL, backbones="mobilenetv3_small_050")
-    index = pipeline.read(tmp_path)
-    features = pipeline.extract(index, backbone="mobilenetv3_small_050", weights="random", size=32, views=0, **PLAIN)
+    index = regraft.read(tmp_path)
+    features = regraft.extract(index, backbone="mobilenetv3_small_050", weights="random", size=32, views=0, **PLAIN)
     inputs = np.asarray(features)
     inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0).mean()
     expected = cross_val_score(LogisticRegression(C=0.1, max_iter=5000), inputs, features.labels(index.classes), cv=5)
@@ -98,7 +98,7 @@ def test_a_class_of_copies_of_one_picture_is_refused_by_name(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "photos")
     write_photo(tmp_path / "photos" / "grey" / "0.png", (90, 90, 90), seed=1)
     shutil.copy(tmp_path / "photos" / "grey" / "0.png", tmp_path / "photos" / "grey" / "1.png")
-    index = pipeline.read(tmp_path / "photos")
+    index = regraft.read(tmp_path / "photos")
     with pytest.raises(DataError, match="'grey'"):
         compare(index, **SMALL, backbones="mobilenetv3_small_050")
     only = index.where(lambda row: row.label == "red")
