@@ -135,7 +135,7 @@ def test_an_index_that_was_read_already_is_taken_as_it_is(source):
 
 
 def test_conflicts_are_refused_if_they_are_to_be(source):
-    with pytest.raises(DataError, match="under another label"):
+    with pytest.raises(DataError, match="also has another label"):
         inspect(source, conflicts="error")
 
 

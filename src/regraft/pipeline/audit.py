@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import UsageError
 from regraft.core.options import change, select
+from regraft.data import read as reading
 from regraft.features.options import FeatureOptions
 from regraft.pipeline.extract import build_trunk, compute
 from regraft.pipeline.options import AuditOptions
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.audit.findings import Audit
@@ -35,7 +35,7 @@ def audit(source: Any, options: AuditOptions) -> Audit:
     features = select(FeatureOptions, options)
     trunk = build_trunk(features)
     conflicts = "error" if options.source.conflicts == "error" else "keep"
-    index = index_of(source, change(options.source, conflicts=conflicts))
+    index = reading.read(source, options=change(options.source, conflicts=conflicts))
     return examine(compute(index, features, trunk=trunk), options.network.seed)
 
 

@@ -24,7 +24,6 @@ from regraft.data.index import Index
 from regraft.features.options import FeatureOptions
 from regraft.pipeline.extract import build_trunk, compute
 from regraft.pipeline.options import CompareOptions, names
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +97,7 @@ def labelled(features: Features) -> Examples:
 
 def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
     """Return the index without the part that will judge the model, and what is to be said about that."""
-    index = index_of(source, options.source)
+    index = reading.read(source, options=options.source)
     if not splitting.folds(index, options.split):
         index = splitting.split(index, options=options.split)
     part = reported(index)

@@ -10,7 +10,6 @@ from regraft.core.options import takes_options
 from regraft.data import read as reading
 from regraft.data.index import Index
 from regraft.pipeline.options import EvaluateOptions
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +32,7 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     from regraft.features.store import Store
     from regraft.pipeline import report
 
-    index = index_of(data, options.source)
+    index = reading.read(data, options=options.source)
     part, chosen, notes = report.choose_part(model, index, options.part.part)
     features = extract(chosen, model.trunk, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})

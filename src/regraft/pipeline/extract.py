@@ -11,7 +11,6 @@ from regraft.data.index import Index
 from regraft.data.read import BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions
 from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -28,13 +27,13 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
     index: an Index, or a source as for `read`.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
-    return compute(index_of(index), options.features, options.augmentation)
+    return compute(reading.read(index), options.features, options.augmentation)
 
 
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     """Return the features of all images of a source, once its trunk is known to work."""
     trunk = build_trunk(options.features)
-    index = index_of(source, options.source)
+    index = reading.read(source, options=options.source)
     return check_broken(compute(index, options.features, trunk=trunk), options.broken)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import takes_options
+from regraft.data import read as reading
 from regraft.pipeline import audit
 from regraft.pipeline.options import AuditOptions
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.audit.findings import Audit
@@ -27,4 +27,4 @@ def inspect(source: Any, *, deep: bool = False, options: AuditOptions) -> Inspec
         return audit.audit(source, options)
     from regraft.data import inspect as inspection
 
-    return inspection.inspect(index_of(source, options.source))
+    return inspection.inspect(reading.read(source, options=options.source))

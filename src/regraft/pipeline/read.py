@@ -33,9 +33,4 @@ def split(index: Index, *, keep: Mapping[str, str] | None = None, options: Split
     keep:  id → part of an earlier split; images that are in it stay where they were.
     Raises DataError if a class is too small.
     """
-    return splitting.split(index_of(index), options=options, keep=keep)
-
-
-def index_of(source: Any, options: SourceOptions = SourceOptions()) -> Index:
-    """Return an Index as it is, and the Index of anything else that `read` takes."""
-    return source if isinstance(source, Index) else reading.read(source, options=options)
+    return splitting.split(reading.read(index), options=options, keep=keep)

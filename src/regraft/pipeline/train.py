@@ -20,7 +20,6 @@ from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_trunk, check_broken, compute
 from regraft.pipeline.fit import fit_model, plain
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
-from regraft.pipeline.read import index_of
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -82,7 +81,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     """
     _check_phases(options, start)
     trunk = start.trunk if start else build_trunk(options.features)
-    index = index_of(source, options.source)
+    index = reading.read(source, options=options.source)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
