@@ -153,7 +153,7 @@ JPEGS = {
 
 
 def by_pillow(data):
-    """Pillow's own pixels, or None if it finds the file broken."""
+    """Pillow's own pixels, or None if it refuses the file."""
     try:
         with JpegImageFile(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))
@@ -161,20 +161,20 @@ def by_pillow(data):
         return None
 
 
-def same(found, expected):
-    return found is expected is None or (found is not None and np.array_equal(found, expected))
+def same(actual, expected):
+    return actual is expected is None or (actual is not None and np.array_equal(actual, expected))
 
 
-def pixels_or_none(data, least=0):
+def pixels_or_none(data, min_side=0):
     try:
-        return decode(data, least)
+        return decode(data, min_side)
     except BrokenImage:
         return None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 8), (17, 33), (100, 9), (160, 120)])
 @pytest.mark.parametrize("kind", JPEGS)
-def test_a_jpeg_has_the_pixels_that_pillow_finds(kind, size):
+def test_a_jpeg_has_the_pixels_that_pillow_decodes(kind, size):
     data = encode(waves(*size), "JPEG", **JPEGS[kind])
     np.testing.assert_array_equal(pixels(data), by_pillow(data))
     np.testing.assert_array_equal(pixels(data + b"and more"), by_pillow(data))
@@ -199,7 +199,7 @@ def test_adobes_mark_is_followed_as_pillow_does(transform):
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-def test_damage_to_a_jpeg_is_judged_as_pillow_does_at_every_size(kind):
+def test_a_damaged_jpeg_is_refused_where_pillow_refuses_it_at_every_size(kind):
     data = encode(waves(32, 16), "JPEG", **JPEGS[kind])
     rng = np.random.default_rng(2)
     for at in range(2, len(data), 5):
@@ -208,8 +208,8 @@ def test_damage_to_a_jpeg_is_judged_as_pillow_does_at_every_size(kind):
             for damaged in (data[:at], changed):
                 expected = by_pillow(damaged)
                 assert same(pixels_or_none(damaged), expected)
-                for least in (1, 5):
-                    assert (pixels_or_none(damaged, least) is None) == (expected is None)
+                for min_side in (1, 5):
+                    assert (pixels_or_none(damaged, min_side) is None) == (expected is None)
 
 
 def stated_size(data):
@@ -220,7 +220,7 @@ def stated_size(data):
 
 
 @pytest.mark.parametrize(
-    ("size", "least", "expected"),
+    ("size", "min_side", "expected"),
     [
         ((640, 480), 0, (640, 480)),
         ((640, 480), 1, (80, 60)),
@@ -234,16 +234,18 @@ def stated_size(data):
     ],
 )
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_is_decoded_smaller_as_far_as_its_sides_divide_and_least_allows(size, least, expected, progressive):
+def test_a_jpeg_is_decoded_smaller_as_far_as_its_sides_divide_and_min_side_allows(
+    size, min_side, expected, progressive
+):
     data = encode(waves(*size), "JPEG", progressive=progressive)
-    height, width, _ = decode(data, least).shape
+    height, width, _ = decode(data, min_side).shape
     assert (width, height) == expected
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("subsampling", [0, 2])  # 4:2:2 at 1/8 has one colour for two pixels
 @pytest.mark.parametrize("grey", [False, True])
-def test_a_smaller_jpeg_is_near_the_means_of_the_whole_ones_squares(scale, subsampling, grey):
+def test_a_smaller_jpeg_is_near_the_means_of_blocks_of_the_full_one(scale, subsampling, grey):
     picture = waves(320, 240)
     data = encode(picture[..., 0].copy() if grey else picture, "JPEG", quality=90, subsampling=subsampling)
     means = pixels(data).reshape(240 // scale, scale, 320 // scale, scale, 3).mean(axis=(1, 3))
@@ -449,10 +451,10 @@ def test_values_of_32_bits_are_scaled_from_the_range_that_holds_them(values, exp
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 2])
-def test_a_float_image_with_a_value_that_is_no_number_is_broken(bad, place):
+@pytest.mark.parametrize("column", [0, 2])
+def test_a_float_image_with_a_value_that_is_not_a_number_is_broken(bad, column):
     values = np.float32([[0.1, 0.2, 0.3]])
-    values[0, place] = bad
+    values[0, column] = bad
     with pytest.raises(BrokenImage, match="not finite"):
         decode(encode(values, "TIFF"))
 
@@ -580,7 +582,7 @@ def test_an_image_without_pixels_is_refused(size):
             read_header(data)
 
 
-def test_more_pixels_than_the_cap_are_refused_by_the_header_alone():
+def test_more_pixels_than_the_limit_are_refused_by_the_header_alone():
     width = MAX_PIXELS // 1000
     assert read_header(png(width, 1000, 8, 2, [])) == ("PNG", (width, 1000))
     for use in (read_header, decode):
@@ -589,7 +591,7 @@ def test_more_pixels_than_the_cap_are_refused_by_the_header_alone():
 
 
 @pytest.mark.parametrize("limit", [None, 1])
-def test_the_cap_does_not_hang_on_the_programs_own_limit(monkeypatch, limit):
+def test_the_limit_does_not_depend_on_the_programs_own(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     np.testing.assert_array_equal(pixels(encode(COLOURS, "PNG")), COLOURS)
     with pytest.raises(BrokenImage, match="178,956,970"):
@@ -630,21 +632,21 @@ def test_threads_that_decode_leave_the_warnings_of_others_alone():
 
     with ThreadPoolExecutor(2) as pool:
         workers = [pool.submit(work) for _ in range(2)]
-        heard = []
+        messages = []
         for _ in range(200):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 warnings.warn("mine", stacklevel=1)
-            heard += [str(warning.message) for warning in caught]
+            messages += [str(warning.message) for warning in caught]
         done.set()
         for worker in workers:
             worker.result()
-    assert heard == ["mine"] * 200
+    assert messages == ["mine"] * 200
 
 
 def test_threads_decode_as_one_does():
     files = list(WHOLE.values()) * 20
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(pixels, files))
-    for data, found in zip(files, together, strict=True):
-        np.testing.assert_array_equal(found, pixels(data))
+    for data, image in zip(files, together, strict=True):
+        np.testing.assert_array_equal(image, pixels(data))

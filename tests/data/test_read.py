@@ -248,6 +248,15 @@ def test_reading_leaves_the_source_as_it_was(conflicting):
     assert state() == before
 
 
+def test_a_file_that_changes_after_reading_is_noticed_and_one_that_stays_is_not_hashed_again(photos, monkeypatch):
+    monkeypatch.setattr("regraft.data.sources.folder.CLOCK", 0)
+    index = read(photos)
+    (photos / "cat/1.jpg").write_bytes(picture(5000))
+    (photos / "cat/2.jpg").write_bytes((photos / "cat/2.jpg").read_bytes())  # written again, with equal bytes
+    assert [row.path for row in index if row.has_changed(row.location.read())] == ["cat/1.jpg"]
+    assert all(row.stamp == row.location.stamp() != 0 for row in index if row.path[-5] not in "12")
+
+
 def test_a_broken_share_up_to_the_limit_passes_and_above_it_is_refused_with_the_list(photos):
     write(photos, {f"cat/broken{n}.jpg": b"" for n in range(2)})
     index = read(photos)
