@@ -15,10 +15,11 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from regraft.core.errors import UsageError
 from regraft.core.options import make
+from regraft.network.resize import by_pillow, resized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ class Preprocess:
         sides = (self._target, scaled) if height <= width else (scaled, self._target)
         if scaled > _LONGEST * self._target:
             return self._middle(self._window(pixels, sides))
-        return self._middle(_resized(pixels, sides, self.interpolation))
+        return self._middle(resized(pixels, sides, self.interpolation))
 
     def _window(self, pixels: Pixels, sides: tuple[int, int]) -> Pixels:
         """Resize only the part of a long thin image that `_crop` keeps: the same window, in the image's own pixels."""
@@ -152,16 +153,16 @@ class Preprocess:
         scales = [side / to for side, to in zip(pixels.shape, sides, strict=False)]
         top, left = _start(sides[0], height) * scales[0], _start(sides[1], width) * scales[1]
         box = (left, top, left + width * scales[1], top + height * scales[0])
-        return _by_pillow(pixels, (height, width), self.interpolation, box)
+        return by_pillow(pixels, (height, width), self.interpolation, box)
 
     def _squash(self, pixels: Pixels) -> Pixels:
-        return self._middle(_resized(pixels, (self._target, self._target), self.interpolation))
+        return self._middle(resized(pixels, (self._target, self._target), self.interpolation))
 
     def _pad(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
         long = max(height, width)
         sides = max(1, round(height * self._target / long)), max(1, round(width * self._target / long))
-        return self._middle(_resized(pixels, sides, self.interpolation), self.background)
+        return self._middle(resized(pixels, sides, self.interpolation), self.background)
 
     def _middle(self, pixels: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
         """Return the middle S by S of an image; what is outside the image is black, as in torchvision, or a colour."""
@@ -174,26 +175,6 @@ class Preprocess:
         canvas = np.full((self.size, self.size, 3), background, np.uint8)
         canvas[top : top + height, left : left + width] = middle
         return canvas
-
-
-def _resized(pixels: Pixels, sides: tuple[int, int], interpolation: str) -> Pixels:
-    """Return the image at (height, width) `sides`, with a filter that widens as the image shrinks."""
-    if interpolation not in ("bilinear", "bicubic"):
-        return _by_pillow(pixels, sides, interpolation)
-    import numpy as np
-    import torch
-
-    batch = torch.from_numpy(np.require(pixels, requirements=("C", "W")))[None].permute(0, 3, 1, 2)  # channels-last
-    resized = torch.nn.functional.interpolate(batch, sides, mode=interpolation, antialias=True)
-    return cast("Pixels", resized.permute(0, 2, 3, 1)[0].numpy())
-
-
-def _by_pillow(pixels: Pixels, sides: tuple[int, int], interpolation: str, box: Any = None) -> Pixels:
-    import numpy as np
-    from PIL import Image
-
-    height, width = sides
-    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()], box))
 
 
 def _overlap(side: int, size: int) -> tuple[int, int, int]:
