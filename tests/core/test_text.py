@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from regraft.core.text import count, listed, listed_lines, percent, printable, shorten, table
+from regraft.core.text import count, equated, listed, listed_lines, percent, printable, rest_line, shorten, table
 
 
 def columns(line):
@@ -82,3 +82,14 @@ def test_the_columns_of_a_table_stand_under_each_other():
     rows = [["name", "images", "note"], ["猫", "1,200", ""], ["zebra", "7", "few"]]
     assert table(rows) == ["name   images  note", "猫      1,200", "zebra       7   few"]
     assert table(rows, left=3) == ["name   images  note", "猫     1,200", "zebra  7       few"]
+
+
+def test_the_rest_of_a_list_is_counted():
+    assert rest_line(range(1205), 5) == ["  and 1,200 more; --json lists all"]
+    assert rest_line("abc", 3) == []
+
+
+def test_files_of_equal_content_are_shown_as_two_and_a_number():
+    assert equated(["a.jpg", "b.jpg"], 80) == "a.jpg = b.jpg"
+    assert equated(["a.jpg", "b.jpg", "c.jpg"], 80) == "a.jpg = b.jpg and 1 more"
+    assert columns(equated(["写真" * 40] * 5, 60)) <= 60

@@ -20,7 +20,7 @@ from regraft.audit.outliers import Outlier
 from regraft.core import files
 from regraft.core.errors import UsageError
 from regraft.core.results import Result
-from regraft.core.text import count, shorten
+from regraft.core.text import count, rest_line, shorten
 from regraft.data.inspect import Inspection
 
 COLUMNS = ("finding", "number", "path", "label", "part", "action", "suggested", "score", "beside")
@@ -119,8 +119,7 @@ class Audit(Result):
 
 def _block(title: str, findings: Findings, width: int) -> str:
     lines = [line for finding in findings[:LISTED] for line in finding.lines(width)]
-    more = [f"  and {len(findings) - LISTED:,} more; --json lists all"] if len(findings) > LISTED else []
-    return "\n".join([*wrap(title, width), *lines, *more])
+    return "\n".join([*wrap(title, width), *lines, *rest_line(findings, LISTED)])
 
 
 def _records(names: Sequence[str], findings: Findings) -> Iterator[tuple[object, ...]]:

@@ -18,7 +18,7 @@ from regraft.audit import similarity
 from regraft.audit.neighbours import connected
 from regraft.core.machine import cores
 from regraft.core.progress import progress
-from regraft.core.text import shorten
+from regraft.core.text import equated, shorten
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Row
 
@@ -73,10 +73,8 @@ class Duplicates:
 
     def lines(self, width: int) -> list[str]:
         """Return lines for a terminal: the first two files, and the labels or parts if there are several."""
-        more = f" and {len(self.rows) - 2} more" if len(self.rows) > 2 else ""
-        room = (width - 5 - len(more)) // 2
         names = [*(self.labels if len(self.labels) > 1 else ()), *(self.parts if len(self.parts) > 1 else ())]
-        files = "  " + " = ".join(shorten(row.path, room) for row in self.rows[:2]) + more
+        files = "  " + equated([row.path for row in self.rows], width - 2)
         return [files, *(["      in " + shorten(", ".join(names), width - 9)] if names else [])]
 
     def records(self) -> Iterator[tuple[Row, str, str, str, str]]:

@@ -65,6 +65,18 @@ def listed_lines(items: Sequence[str], limit: int = 20) -> str:
     return "".join(f"\n  {line}" for line in [*items[:limit], *more])
 
 
+def rest_line(items: Sized, limit: int) -> list[str]:
+    """Return a line that says how many items follow the first `limit`, and how to see them; no line if none do."""
+    return [f"  and {len(items) - limit:,} more; --json lists all"] if len(items) > limit else []
+
+
+def equated(paths: Sequence[str], width: int) -> str:
+    """Return the first two paths of files with the same content in `width` cells: "a.jpg = b.jpg and 3 more"."""
+    more = f" and {len(paths) - 2:,} more" if len(paths) > 2 else ""
+    room = (width - len(" = ") - len(more)) // 2
+    return " = ".join(shorten(path, room) for path in paths[:2]) + more
+
+
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Return the rows as lines with aligned columns: the first `left` columns to the left, the others to the right."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]

@@ -8,7 +8,7 @@ is a finding here, never an error.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median_low
@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from regraft.core.machine import cores
 from regraft.core.progress import progress
 from regraft.core.results import Result
-from regraft.core.text import count, shorten, table
+from regraft.core.text import count, equated, rest_line, shorten, table
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 
@@ -142,7 +142,7 @@ def _bars(counts: Mapping[str, int], width: int) -> list[str]:
         f"  {label}  {'#' * max(1, round(room * number / largest))}"
         for label, (_, number) in zip(labels, shown, strict=True)
     ]
-    return lines + _rest(counts, _BARS)
+    return lines + rest_line(counts, _BARS)
 
 
 def _measures(found: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -163,16 +163,12 @@ def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     left_out = len(files["ignored"]) - len(ignored)
     title = " under more than one label" + (f"; their {left_out:,} files are ignored" if left_out else "")
     yield _list(conflicts, count(conflicts, "picture") + title, lines)
-    lines = ["  " + _together(group, width - 2) for group in copies[:_LISTED]]
+    lines = ["  " + equated(group, width - 2) for group in copies[:_LISTED]]
     yield _list(copies, count(copies, "picture") + " in more than one file", lines)
 
 
 def _list(things: Sequence[Any], title: str, lines: Sequence[str]) -> list[str]:
-    return ["", title, *lines, *_rest(things, _LISTED)] if things else []
-
-
-def _rest(things: Sized, shown: int) -> list[str]:
-    return [f"  and {len(things) - shown:,} more; --json lists all"] if len(things) > shown else []
+    return ["", title, *lines, *rest_line(things, _LISTED)] if things else []
 
 
 def _with_reason(file: Mapping[str, str], width: int) -> list[str]:
@@ -189,7 +185,7 @@ def _by_reason(files: Sequence[Mapping[str, str]], width: int) -> list[str]:
         lines.append("  " + shorten(f"{number:,} x {reason}", width - 2))
         lines.append("      such as " + shorten(firsts[reason], width - 14))
     title = count(files, "file") + " ignored"
-    return ["", title, *lines, *_rest(counts, _LISTED)] if files else []
+    return ["", title, *lines, *rest_line(counts, _LISTED)] if files else []
 
 
 def _conflict(group: Sequence[Mapping[str, str]], width: int) -> list[str]:
@@ -197,11 +193,4 @@ def _conflict(group: Sequence[Mapping[str, str]], width: int) -> list[str]:
     firsts = {file["label"]: file["path"] for file in reversed(group)}
     others = [file["path"] for file in group if file["path"] not in firsts.values()]
     paths = [*reversed(firsts.values()), *others]
-    return ["  " + shorten(", ".join(sorted(firsts)), width - 2), "      " + _together(paths, width - 6)]
-
-
-def _together(paths: Sequence[str], width: int) -> str:
-    """Return the first two paths of a group on one line, and how many more there are."""
-    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-    room = (width - 3 - len(more)) // 2
-    return " = ".join(shorten(path, room) for path in paths[:2]) + more
+    return ["  " + shorten(", ".join(sorted(firsts)), width - 2), "      " + equated(paths, width - 6)]
