@@ -29,23 +29,23 @@ def comparison(*candidates, **changes):
 
 def test_the_most_accurate_stands_first_and_the_others_are_tested_against_it():
     small, large = candidate("small", 0.90, 5, 0.01), candidate("larger", 0.93, 9, 0.02)
-    found = comparison(small, large)
-    assert found.best is large
-    assert found.against_best == (corrected_t_test(large.scores, small.scores, 0.2),)
+    compared = comparison(small, large)
+    assert compared.best is large
+    assert compared.against_best == (corrected_t_test(large.scores, small.scores, 0.2),)
 
 
 def test_one_that_beats_all_others_is_taken_however_slow():
-    found = comparison(candidate("quick", 0.90, 1), candidate("slow", 0.95, 50))
-    assert found.recommended.name == "slow"
-    assert found.recommendation() == "Take slow. It is more accurate than each of the others."
+    compared = comparison(candidate("quick", 0.90, 1), candidate("slow", 0.95, 50))
+    assert compared.recommended.name == "slow"
+    assert compared.recommendation() == "Take slow. It is more accurate than each of the others."
 
 
-def test_of_those_alike_the_quickest_is_taken_and_what_it_costs_is_said():
-    found = comparison(candidate("quick", 0.930, 5, 0.02), candidate("slow", 0.931, 10, 0.03))
-    assert found.recommended.name == "quick"
-    assert found.recommendation() == (
-        "Take quick. slow did 0.1 points better, which is not distinguishable with this many images, and takes "
-        "2.0 times as long a photo."
+def test_of_those_alike_the_fastest_is_taken_and_its_cost_is_named():
+    compared = comparison(candidate("quick", 0.930, 5, 0.02), candidate("slow", 0.931, 10, 0.03))
+    assert compared.recommended.name == "quick"
+    assert compared.recommendation() == (
+        "Take quick. slow is 0.1 points better, which is not distinguishable with this many images, and takes "
+        "2.0 times as long per photo."
     )
 
 
@@ -56,33 +56,33 @@ def test_more_than_a_standard_error_is_not_given_up_for_speed():
     pair = comparison(quick, slow).against_best[0]
     assert pair.outcome == "undecided" and -pair.difference > (pair.high - pair.low) / 4
     assert comparison(quick, slow).recommendation() == (
-        "Take slow. quick did 4.5 points worse and is 2.0 times as quick. "
+        "Take slow. quick is 4.5 points worse and 2.0 times as fast. "
         "Not distinguishable from slow with this many images: quick."
     )
 
 
 def test_a_timing_that_differs_by_less_than_a_fifth_decides_nothing():
-    found = comparison(candidate("quick", 0.930, 9, 0.02), candidate("slow", 0.931, 10, 0.03))
-    assert found.recommended.name == "slow"
-    assert found.recommendation() == "Take slow. Not distinguishable from slow with this many images: quick."
+    compared = comparison(candidate("quick", 0.930, 9, 0.02), candidate("slow", 0.931, 10, 0.03))
+    assert compared.recommended.name == "slow"
+    assert compared.recommendation() == "Take slow. Not distinguishable from slow with this many images: quick."
 
 
 def test_one_candidate_alone_is_no_comparison():
-    assert "There is one candidate" in comparison(candidate("only", 0.9, 5)).recommendation()
+    assert "There is only one candidate" in comparison(candidate("only", 0.9, 5)).recommendation()
 
 
-def test_the_interval_counts_copies_once():
+def test_the_interval_counts_duplicates_once():
     """Wilson's interval of 270 of 300, as statsmodels.stats.proportion.proportion_confint gives it."""
-    found = comparison(candidate("only", 0.9, 5))
-    assert found.interval(found.best) == pytest.approx((0.8609, 0.9291), abs=1e-4)
+    compared = comparison(candidate("only", 0.9, 5))
+    assert compared.interval(compared.best) == pytest.approx((0.8609, 0.9291), abs=1e-4)
 
 
 def test_the_table_has_a_row_for_each_and_the_dictionary_is_json():
-    found = comparison(candidate("small", 0.90, 5), candidate("large", 0.93, 9, cut="blocks.5"))
-    lines = found.text().splitlines()
+    compared = comparison(candidate("small", 0.90, 5), candidate("large", 0.93, 9, cut="blocks.5"))
+    lines = compared.text().splitlines()
     assert "large at blocks.5" in lines[3] and "93.0 %" in lines[3] and "the best" in lines[3]
     assert "\N{MINUS SIGN}3.0" in lines[4] and "worse" in lines[4]
-    values = json.loads(json.dumps(found.to_dict()))
+    values = json.loads(json.dumps(compared.to_dict()))
     assert values["recommended"] == "large at blocks.5"
     assert values["candidates"][1]["against_best"]["outcome"] == "worse"
     assert values["candidates"][0]["against_best"] is None

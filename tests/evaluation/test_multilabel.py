@@ -14,114 +14,120 @@ from regraft.evaluation.significance import wilson
 NAMES = ["beach", "猫", "sunset", "tree"]
 
 
-def random_answers(n, n_labels=4, seed=0):
+def random_predictions(n, n_labels=4, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.random((n, n_labels)) < np.linspace(0.1, 0.6, n_labels)
     return 1 / (1 + np.exp(-rng.normal(size=truth.shape) - 2 * truth + 1)), truth.astype(int)
 
 
 def test_every_measure_of_a_label_is_that_of_scikit_learn():
-    shares, truth = random_answers(200)
-    cuts = np.array([0.3, 0.5, 0.6, 0.9])
-    found, said = evaluate(shares, truth, NAMES, cuts), shares >= cuts
+    probabilities, truth = random_predictions(200)
+    thresholds = np.array([0.3, 0.5, 0.6, 0.9])
+    evaluation, predicted = evaluate(probabilities, truth, NAMES, thresholds), probabilities >= thresholds
     for at, name in enumerate(NAMES):
-        scores, pair = found.per_label[name], (truth[:, at], said[:, at])
-        assert (scores["n"], scores["n_predicted"]) == (truth[:, at].sum(), said[:, at].sum())
+        scores, pair = evaluation.per_label[name], (truth[:, at], predicted[:, at])
+        assert (scores["n"], scores["n_predicted"]) == (truth[:, at].sum(), predicted[:, at].sum())
         assert scores["precision"] == pytest.approx(metrics.precision_score(*pair, zero_division=0))
         assert scores["recall"] == pytest.approx(metrics.recall_score(*pair))
         assert scores["f1"] == pytest.approx(metrics.f1_score(*pair))
-        assert scores["average_precision"] == pytest.approx(metrics.average_precision_score(pair[0], shares[:, at]))
-        assert scores["threshold"] == cuts[at]
+        assert scores["average_precision"] == pytest.approx(
+            metrics.average_precision_score(pair[0], probabilities[:, at])
+        )
+        assert scores["threshold"] == thresholds[at]
         assert scores["recall_interval"] == wilson(int((pair[0] & pair[1]).sum()), scores["n"])
-    assert found.mean_average_precision == pytest.approx(
-        metrics.average_precision_score(truth, shares, average="macro")
+    assert evaluation.mean_average_precision == pytest.approx(
+        metrics.average_precision_score(truth, probabilities, average="macro")
     )
-    for average, scores in (("macro", found.macro), ("micro", found.micro)):
-        expected = metrics.precision_recall_fscore_support(truth, said, average=average, zero_division=0)
+    for average, scores in (("macro", evaluation.macro), ("micro", evaluation.micro)):
+        expected = metrics.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
         assert [scores["precision"], scores["recall"], scores["f1"]] == pytest.approx(expected[:3])
 
 
 def test_an_image_is_exact_only_if_every_label_is_right():
-    shares = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
     truth = np.array([[1, 0], [1, 0], [0, 0], [0, 1]])
-    found = evaluate(shares, truth, ["a", "b"])
-    assert (found.n, found.exact_match) == (4, 0.75)
-    assert found.exact_match_interval == wilson(3, 4)
-    assert evaluate(shares, truth, ["a", "b"], [0.5, 0.95]).exact_match == 0.75  # the second is right now, the last not
+    evaluation = evaluate(probabilities, truth, ["a", "b"])
+    assert (evaluation.n, evaluation.exact_match) == (4, 0.75)
+    assert evaluation.exact_match_interval == wilson(3, 4)
+    assert (
+        evaluate(probabilities, truth, ["a", "b"], [0.5, 0.95]).exact_match == 0.75
+    )  # the second is right now, the last not
 
 
-def best_f1(shares, truth):
-    """Return the highest F1 of any threshold, found by trying all of them."""
-    tried = [*np.unique(shares), 1.1]
-    return max(metrics.f1_score(truth, shares >= cut, zero_division=0) for cut in tried)
+def best_f1(probabilities, truth):
+    """Return the highest F1 of any threshold, by trying all of them."""
+    tried = [*np.unique(probabilities), 1.1]
+    return max(metrics.f1_score(truth, probabilities >= threshold, zero_division=0) for threshold in tried)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_threshold_has_a_higher_f1(seed):
-    shares, truth = random_answers(40, seed=seed)
-    cuts = choose_thresholds(shares, truth)
-    for share, there, cut in zip(shares.T, truth.T, cuts, strict=True):
-        assert metrics.f1_score(there, share >= cut) == pytest.approx(best_f1(share, there))
+    probabilities, truth = random_predictions(40, seed=seed)
+    thresholds = choose_thresholds(probabilities, truth)
+    for column, has, threshold in zip(probabilities.T, truth.T, thresholds, strict=True):
+        assert metrics.f1_score(has, column >= threshold) == pytest.approx(best_f1(column, has))
 
 
-def test_a_threshold_lies_halfway_between_what_it_parts_and_of_equals_nearest_to_a_half():
-    shares = np.array([[0.1, 0.2], [0.3, 0.4], [0.9, 0.45], [0.95, 0.9]])
+def test_a_threshold_lies_halfway_between_what_it_separates_and_of_equals_nearest_to_a_half():
+    probabilities = np.array([[0.1, 0.2], [0.3, 0.4], [0.9, 0.45], [0.95, 0.9]])
     truth = np.array([[0, 1], [0, 1], [1, 1], [1, 1]])
-    assert choose_thresholds(shares, truth).tolist() == pytest.approx([0.6, 0.1])
+    assert choose_thresholds(probabilities, truth).tolist() == pytest.approx([0.6, 0.1])
     tied = choose_thresholds(np.array([[0.2], [0.5], [0.6], [0.8]]), np.array([[1], [0], [0], [1]]))
     assert tied.tolist() == pytest.approx([0.7])  # 0.1 and 0.7 have the F1 2/3
 
 
 @pytest.mark.parametrize("equal", [0.0, 0.5, 1.0])
 def test_equal_probabilities_are_all_taken_where_most_have_the_label(equal):
-    cuts = choose_thresholds(np.full((4, 1), equal), np.array([[1], [1], [1], [0]]))
-    assert (np.full(4, equal) >= cuts[0]).all()
+    thresholds = choose_thresholds(np.full((4, 1), equal), np.array([[1], [1], [1], [0]]))
+    assert (np.full(4, equal) >= thresholds[0]).all()
 
 
-def test_a_label_that_no_image_has_is_left_out_of_the_means_and_says_nothing():
-    shares, truth = random_answers(60)
-    shares[:, 2], truth[:, 2] = 0.1, 0
-    found = evaluate(shares, truth, NAMES, choose_thresholds(shares, truth))
-    nowhere = found.per_label["sunset"]
+def test_a_label_that_no_image_has_is_left_out_of_the_means():
+    probabilities, truth = random_predictions(60)
+    probabilities[:, 2], truth[:, 2] = 0.1, 0
+    evaluation = evaluate(probabilities, truth, NAMES, choose_thresholds(probabilities, truth))
+    nowhere = evaluation.per_label["sunset"]
     assert (nowhere["n"], nowhere["n_predicted"], nowhere["threshold"]) == (0, 0, 0.5)
     assert (nowhere["average_precision"], nowhere["recall_interval"]) == (None, (0, 1))
     others = [0, 1, 3]
-    assert found.mean_average_precision == pytest.approx(
-        metrics.average_precision_score(truth[:, others], shares[:, others], average="macro")
+    assert evaluation.mean_average_precision == pytest.approx(
+        metrics.average_precision_score(truth[:, others], probabilities[:, others], average="macro")
     )
-    assert found.macro["f1"] == pytest.approx(np.mean([found.per_label[NAMES[at]]["f1"] for at in others]))
+    assert evaluation.macro["f1"] == pytest.approx(np.mean([evaluation.per_label[NAMES[at]]["f1"] for at in others]))
 
 
-def test_images_without_any_label_that_are_said_to_have_none_are_all_right():
-    found = evaluate(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"])
-    assert (found.exact_match, found.mean_average_precision) == (1, None)
-    assert found.macro == found.micro == {"precision": 0, "recall": 0, "f1": 0}
-    json.dumps(found.to_dict(), allow_nan=False)
-    assert "mAP       \N{EN DASH}" in found.text()
+def test_images_without_labels_that_are_predicted_to_have_none_are_all_right():
+    evaluation = evaluate(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"])
+    assert (evaluation.exact_match, evaluation.mean_average_precision) == (1, None)
+    assert evaluation.macro == evaluation.micro == {"precision": 0, "recall": 0, "f1": 0}
+    json.dumps(evaluation.to_dict(), allow_nan=False)
+    assert "mAP       \N{EN DASH}" in evaluation.text()
 
 
 def test_one_label_is_enough():
-    found = evaluate(np.array([[0.9], [0.1]]), np.array([[1], [0]]), ["a"])
-    assert (found.exact_match, found.macro["f1"], found.mean_average_precision) == (1, 1, 1)
+    evaluation = evaluate(np.array([[0.9], [0.1]]), np.array([[1], [0]]), ["a"])
+    assert (evaluation.exact_match, evaluation.macro["f1"], evaluation.mean_average_precision) == (1, 1, 1)
 
 
 def test_the_dictionary_survives_json():
-    found = evaluate(*random_answers(50), NAMES)
-    back = MultilabelEvaluation.from_dict({**json.loads(json.dumps(found.to_dict(), allow_nan=False)), "part": "test"})
-    assert back.text() == found.text()
-    assert back.per_label["tree"]["f1"] == found.per_label["tree"]["f1"]
+    evaluation = evaluate(*random_predictions(50), NAMES)
+    back = MultilabelEvaluation.from_dict(
+        {**json.loads(json.dumps(evaluation.to_dict(), allow_nan=False)), "part": "test"}
+    )
+    assert back.text() == evaluation.text()
+    assert back.per_label["tree"]["f1"] == evaluation.per_label["tree"]["f1"]
 
 
 def test_the_text_has_the_exact_share_with_its_interval_and_a_line_for_each_label():
-    shares = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
-    text = evaluate(shares, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.9], [0.2, 0.2], [0.4, 0.6]])
+    text = evaluate(probabilities, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
     assert text.splitlines()[:3] == [
         "exact     75.0 % (95 % interval: 30.1\N{EN DASH}95.4)",
         "          3 of 4 images have all labels right; the only mistake is b predicted",
         "          wrongly (once).",
     ]
     assert ["a", "2", "100.0", "100.0", "100.0", "100.0", "0.500"] in [line.split() for line in text.splitlines()]
-    many = evaluate(*random_answers(90, 50), [f"label {at}" for at in range(50)]).text().splitlines()
+    many = evaluate(*random_predictions(90, 50), [f"label {at}" for at in range(50)]).text().splitlines()
     assert many[-1] == "and 20 labels with a higher F1; --json lists all"
     assert len({cell_len(line) for line in many[many.index("") + 1 : -1]}) == 1
 
@@ -143,7 +149,7 @@ GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])
 
 
 @pytest.mark.parametrize(
-    ("shares", "truth", "labels", "words"),
+    ("probabilities", "truth", "labels", "words"),
     [
         (GOOD, [[1, 0]], ["a", "b"], "shape"),
         (GOOD, [[1, 0], [0, 1]], ["a"], "1 labels"),
@@ -154,6 +160,6 @@ GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])
         (GOOD, [[1, 0], [0, 1]], ["a", "a"], "different"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_words(shares, truth, labels, words):
+def test_invalid_arguments_are_refused_with_words(probabilities, truth, labels, words):
     with pytest.raises(DataError, match=words):
-        evaluate(np.asarray(shares), np.asarray(truth), labels)
+        evaluate(np.asarray(probabilities), np.asarray(truth), labels)

@@ -29,8 +29,8 @@ def evaluation(n_classes=3, n=300, classes=None):
     return evaluate(probabilities, labels, classes or [f"class {code}" for code in range(n_classes)])
 
 
-def page(found=None, **more):
-    return Page(title="Birds", evaluation=found or evaluation(), part="test part", **more)
+def page(measures=None, **more):
+    return Page(title="Birds", evaluation=measures or evaluation(), part="test part", **more)
 
 
 def history(epochs):
@@ -74,8 +74,8 @@ def full_html():
 
 def test_the_headline_has_the_accuracy_a_sentence_the_interval_and_the_part():
     predicted, labels = [0] * 960 + [1] * 40, [0] * 950 + [1] * 50
-    found = evaluate(np.eye(2)[predicted], labels, ["a", "b"])  # 990 of 1,000 right; Wilson: 0.98170 to 0.99456
-    text = Reader(render_page(page(found))).text
+    measures = evaluate(np.eye(2)[predicted], labels, ["a", "b"])  # 990 of 1,000 right; Wilson: 0.98170 to 0.99456
+    text = Reader(render_page(page(measures))).text
     assert "99.0 %" in text
     assert "990 of 1,000 right; the only mistakes are b taken for a (10 times)." in text
     assert "classified correctly, here of the test part." in text
@@ -85,9 +85,9 @@ def test_the_headline_has_the_accuracy_a_sentence_the_interval_and_the_part():
 
 @pytest.mark.parametrize("n_classes", [2, 3, 30, 50])
 def test_every_class_has_its_row_of_numbers(n_classes):
-    found = evaluation(n_classes)
-    reader = Reader(render_page(page(found)))
-    for name, scores in found.per_class.items():
+    measures = evaluation(n_classes)
+    reader = Reader(render_page(page(measures)))
+    for name, scores in measures.per_class.items():
         at = reader.cells.index(name)
         low, high = scores["recall_interval"]
         assert reader.cells[at + 1 : at + 6] == [
@@ -101,15 +101,15 @@ def test_every_class_has_its_row_of_numbers(n_classes):
 
 @pytest.mark.parametrize(("n_classes", "matrices"), [(2, 1), (30, 1), (31, 0)])
 def test_the_matrix_is_drawn_while_it_can_be_read_and_the_worst_pairs_are_listed_always(n_classes, matrices):
-    found = evaluation(n_classes)
-    reader = Reader(render_page(page(found)))
+    measures = evaluation(n_classes)
+    reader = Reader(render_page(page(measures)))
     assert len(reader.pictures()) == matrices
-    counts = np.array(found.confusion) * ~np.eye(n_classes, dtype=bool)
+    counts = np.array(measures.confusion) * ~np.eye(n_classes, dtype=bool)
     true, predicted = np.unravel_index(counts.argmax(), counts.shape)
-    share = counts.max() / sum(found.confusion[true])
+    share = counts.max() / sum(measures.confusion[true])
     pairs = reader.cells[reader.cells.index("Images of") + 4 :]
     assert pairs[:4] == [
-        found.classes[true], found.classes[predicted], str(counts.max()), f"{100 * share:.1f}",
+        measures.classes[true], measures.classes[predicted], str(counts.max()), f"{100 * share:.1f}",
     ]  # fmt: skip
 
 
@@ -143,8 +143,8 @@ def test_a_page_with_everything_shows_everything():
 
 
 def test_a_page_with_the_least_leaves_the_rest_out():
-    found = evaluate(np.eye(2)[[0, 1]], [0, 1], ["a", "b"])
-    reader = Reader(render_page(page(found)))
+    measures = evaluate(np.eye(2)[[0, 1]], [0, 1], ["a", "b"])
+    reader = Reader(render_page(page(measures)))
     for words in (
         *("mistakes", "How it was made", "Broken", "Ignored", "Images of each class", "NaN", "None"),
         *("at random", "network sees", "Phase", "improving", "Top-5"),
@@ -170,16 +170,16 @@ def test_each_phase_has_its_row_and_says_whether_it_was_kept_and_helped():
 
 
 def test_every_further_measure_stands_with_its_value_and_meaning():
-    found = evaluation(8)
-    reader = Reader(render_page(page(found)))
+    measures = evaluation(8)
+    reader = Reader(render_page(page(measures)))
     for name, value in [
-        ("Log loss", f"{found.log_loss:.3f}"),
-        ("Balanced accuracy", f"{100 * found.balanced_accuracy:.1f} %"),
-        ("Top-5 accuracy", f"{100 * found.top_5_accuracy:.1f} %"),
-        ("Cohen's kappa", f"{found.cohen_kappa:.3f}"),
-        ("Matthews correlation", f"{found.matthews:.3f}"),
-        ("Brier score", f"{found.brier:.3f}"),
-        ("Calibration error", f"{100 * found.calibration_error:.1f} %"),
+        ("Log loss", f"{measures.log_loss:.3f}"),
+        ("Balanced accuracy", f"{100 * measures.balanced_accuracy:.1f} %"),
+        ("Top-5 accuracy", f"{100 * measures.top_5_accuracy:.1f} %"),
+        ("Cohen's kappa", f"{measures.cohen_kappa:.3f}"),
+        ("Matthews correlation", f"{measures.matthews:.3f}"),
+        ("Brier score", f"{measures.brier:.3f}"),
+        ("Calibration error", f"{100 * measures.calibration_error:.1f} %"),
     ]:
         at = reader.cells.index(name)
         assert reader.cells[at + 1] == value
@@ -189,27 +189,27 @@ def test_every_further_measure_stands_with_its_value_and_meaning():
 
 
 def test_measures_that_an_older_model_lacks_are_left_out():
-    found = dataclasses.replace(
+    measures = dataclasses.replace(
         evaluation(), balanced_accuracy=None, cohen_kappa=None, matthews=None, brier=None, calibration_error=None
     )
-    cells = Reader(render_page(page(found))).cells
+    cells = Reader(render_page(page(measures))).cells
     assert "Log loss" in cells and "Balanced accuracy" not in cells and "Brier score" not in cells
 
 
 def test_where_images_have_any_number_of_labels_the_page_is_of_labels():
     rng = np.random.default_rng(0)
-    shares = rng.random((200, 3))
-    truth = (rng.random((200, 3)) < shares) * [1, 1, 0]
-    found = evaluate_multilabel(shares, truth, ["beach", "<tree>", "nowhere"], [0.5, 0.25, 0.99])
+    probabilities = rng.random((200, 3))
+    truth = (rng.random((200, 3)) < probabilities) * [1, 1, 0]
+    measures = evaluate_multilabel(probabilities, truth, ["beach", "<tree>", "nowhere"], [0.5, 0.25, 0.99])
     labels = dataclasses.replace(
-        full_page(), evaluation=found, answers=[Answer("a.jpg", None, "beach, <tree>", "beach", None)], mistakes=()
+        full_page(), evaluation=measures, answers=[Answer("a.jpg", None, "beach, <tree>", "beach", None)], mistakes=()
     )
     reader = Reader(render_page(labels))
-    assert found.summary() in reader.text
+    assert measures.summary() in reader.text
     assert "share of images that have all labels right, here of the test part. With 95 % confidence" in reader.text
-    assert f"{100 * found.exact_match:.1f} %" in reader.text
-    assert f"Mean average precision {100 * found.mean_average_precision:.1f} %." in reader.text
-    scores = found.per_label["<tree>"]
+    assert f"{100 * measures.exact_match:.1f} %" in reader.text
+    assert f"Mean average precision {100 * measures.mean_average_precision:.1f} %." in reader.text
+    scores = measures.per_label["<tree>"]
     at = reader.cells.index("<tree>")
     assert [reader.cells[at + offset] for offset in (1, 3, 6, 7)] == [
         str(scores["n"]), f"{100 * scores['recall']:.1f}", f"{100 * scores['average_precision']:.1f}", "0.250",
@@ -273,11 +273,11 @@ EVIL = '<script>alert("1")</script>'
 
 @pytest.mark.parametrize("name", [EVIL, '" onerror="x', "{{ 7 * 7 }}", "猫 é ‮gpj", "$x^{$", "x" * 5000, "&amp;"])
 def test_a_name_is_text_wherever_it_stands(name):
-    found = evaluation(2, classes=[name, "other"])
+    measures = evaluation(2, classes=[name, "other"])
     html = render_page(
         Page(
             title=name,
-            evaluation=found,
+            evaluation=measures,
             part=name,
             notes=[name],
             recipe={name: name},
@@ -295,7 +295,7 @@ def test_a_name_is_text_wherever_it_stands(name):
     assert not any("onerror" in attributes for _, attributes in reader.tags)
     # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of
     # classes, phase 2, input, broken 2, ignored 2
-    assert "".join(reader.words).count(name) - found.summary().count(name) == 20
+    assert "".join(reader.words).count(name) - measures.summary().count(name) == 20
 
 
 def test_a_file_name_that_is_not_valid_text_does_not_stop_the_report():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from regraft.core.errors import DataError
-from regraft.features.augmentation import find, squares, wanted
+from regraft.features import augmentation
 from regraft.network.preprocess import Preprocess
 from regraft.report import grids
 from regraft.report.grids import Tile
@@ -48,23 +48,23 @@ def test_the_wrong_ones_are_marked_by_a_cross_and_a_frame_not_by_colour_alone():
     assert all(spine.get_visible() and spine.get_linewidth() == 3 for spine in wrong.spines.values())
 
 
-def test_answers_say_the_class_and_the_percentage_and_of_the_wrong_ones_the_label():
-    shares = np.array([[0.987, 0.013], [0.25, 0.75], [0.9999, 0.0001]])
-    tiles = grids.answers([photo(0)] * 3, shares, [0, 0, 0], ["cat", "dog"])
-    assert [tile.caption for tile in tiles] == ["cat 98.7 %", "dog 75.0 %, but is cat", "cat 99.9 %"]
+def test_predictions_have_the_class_and_the_percentage_and_if_wrong_the_label():
+    probabilities = np.array([[0.987, 0.013], [0.25, 0.75], [0.9999, 0.0001]])
+    tiles = grids.predictions([photo(0)] * 3, probabilities, [0, 0, 0], ["cat", "dog"])
+    assert [tile.caption for tile in tiles] == ["cat 98.7 %", "dog 75.0 %, labelled cat", "cat 99.9 %"]
     assert [tile.wrong for tile in tiles] == [False, True, False]
 
 
-def test_what_the_network_sees_is_the_clean_square_then_the_views_it_learns_from():
+def test_what_the_network_sees_is_the_image_then_the_views_it_is_trained_on():
     pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
     preprocess = Preprocess(size=32)
-    views = wanted(3, "standard", 7, [])
+    views = augmentation.wanted(3, "standard", 7, [])
     clean, *drawn = grids.inputs("cat", pixels, preprocess, "some id", views)
     assert (clean.caption, [tile.caption for tile in drawn]) == ("cat", ["view 1", "view 2", "view 3"])
     assert np.array_equal(clean.image, preprocess(pixels))
-    for tile, square in zip(drawn, squares(pixels, preprocess, "some id", views), strict=True):
-        assert np.array_equal(tile.image, square)
-    assert find("standard") == views[0].augmentation
+    for tile, image in zip(drawn, augmentation.squares(pixels, preprocess, "some id", views), strict=True):
+        assert np.array_equal(tile.image, image)
+    assert augmentation.find("standard") == views[0].augmentation
     assert len(grids.inputs("cat", pixels, preprocess, "some id")) == 1
 
 

@@ -167,16 +167,16 @@ def test_a_sweep_without_a_suggestion_is_drawn_all_the_same(losses):
 
 @pytest.mark.parametrize("n_classes", [2, 6, 30])
 def test_every_count_but_zero_stands_in_the_matrix(n_classes):
-    found = evaluation([f"class {code}" for code in range(n_classes)])
-    shown = texts(plots.confusion_matrix(found))
+    measures = evaluation([f"class {code}" for code in range(n_classes)])
+    shown = texts(plots.confusion_matrix(measures))
     assert sorted(text for text in shown if text.isdigit()) == sorted(["2", "1"] * n_classes)
-    assert [shown.count(name) for name in found.classes] == [2] * n_classes
+    assert [shown.count(name) for name in measures.classes] == [2] * n_classes
     assert {"true", "predicted"} <= set(shown)
 
 
 def test_a_class_without_images_has_an_empty_row_in_the_matrix():
-    found = evaluate(np.eye(3)[[0, 1]], [0, 1], ["a", "b", "empty"])
-    assert sorted(text for text in texts(plots.confusion_matrix(found)) if text.isdigit()) == ["1", "1"]
+    measures = evaluate(np.eye(3)[[0, 1]], [0, 1], ["a", "b", "empty"])
+    assert sorted(text for text in texts(plots.confusion_matrix(measures)) if text.isdigit()) == ["1", "1"]
 
 
 def test_the_bars_are_as_long_as_the_counts_and_stand_end_to_end():
@@ -209,11 +209,11 @@ def test_odd_names_are_shown_as_they_are_as_far_as_svg_can():
 
 
 def test_the_same_numbers_give_the_same_text_even_under_other_settings():
-    found = evaluation(["a", "b", "c"])
-    pictures = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.training_curves(history(5)))]
+    measures = evaluation(["a", "b", "c"])
+    pictures = [plots.svg(plots.confusion_matrix(measures)), plots.svg(plots.training_curves(history(5)))]
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "svg.hashsalt": None, "axes.facecolor": "black", "axes.grid": True}):
-        again = [plots.svg(plots.confusion_matrix(found)), plots.svg(plots.training_curves(history(5)))]
+        again = [plots.svg(plots.confusion_matrix(measures)), plots.svg(plots.training_curves(history(5)))]
     assert again == pictures
     assert dict(mpl.rcParams) == before
 

@@ -1,14 +1,14 @@
-"""Which backbone, cut where: what probes of several found, side by side, and which one to take.
+"""Which backbone, cut where: several compared side by side by cross-validated linear heads, and which one to take.
 
 Each candidate's scores in the same rounds of a cross-validation enter, with its
-cost; a `Comparison` leaves, as lines for the terminal, as JSON-able data and,
-by `report/comparison.html`, as a page. Probing and timing are left to the pipeline.
+cost; a `Comparison` leaves, as lines for the terminal and as JSON-able data.
+Cross-validation and timing are left to the pipeline, the page to `report`.
 
-The rule. Each candidate is tested against the most accurate one, in pairs, by
-the corrected resampled t-test, and as there are several tests by Holm's steps.
+The rule. Each candidate is compared with the most accurate one by the corrected
+resampled t-test, with the Holm-Bonferroni correction for the number of tests.
 What is no more than a standard error behind the most accurate (the rule of
-Breiman et al. 1984) is as good a choice: of these the quickest is taken, and
-of those nearly as quick the most accurate.
+Breiman et al. 1984) is as good a choice: of these the fastest is taken, and of
+those nearly as fast the most accurate.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from typing import Any
 from regraft.core.results import Result
 from regraft.core.text import percent, table
 from regraft.evaluation.learning_curve import LearningCurve
-from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, wilson
+from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, points, wilson
 from regraft.evaluation.words import DASH
 
-AS_QUICK = 1.2  # times as long a photo counts as nearly as quick: no timing is sharper
+NEARLY_AS_FAST = 1.2  # times as long per photo: no timing is more precise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A backbone cut somewhere, and what a linear head made of its features.
+    """A backbone and a cut, and how good a linear head on its features is.
 
-    width:        numbers of an image's features.
+    width:        number of an image's features.
     scores:       accuracy in each round of the cross-validation, (rounds,); the same rounds for all candidates.
     accuracy:     share of the images, mean over the repeats.
-    log_loss:     in nats per image, the same.
-    milliseconds: a photo, all cores at work, from the file's bytes to the features.
+    log_loss:     in nats per image, mean over the repeats.
+    milliseconds: per photo with all cores, from the file's bytes to the features.
     megabytes:    of the weights below the cut.
     """
 
@@ -58,12 +58,12 @@ class Candidate:
 class Comparison(Result):
     """Candidates on the same images, the most accurate first.
 
-    source:   what was read.
-    images:   how many were judged, of which `separate` are neither copies nor of one group.
-    classes:  their names.
-    folds:    of the cross-validation, repeated `repeats` times.
-    notes:    what a reader must know, e.g. which images were left out.
-    learning_curve:  how the recommended one does by the number of photographs.
+    source:         what was read.
+    images:         how many were evaluated, of which `separate` count if duplicates and groups count once.
+    classes:        their names.
+    folds:          of the cross-validation, repeated `repeats` times.
+    notes:          what a reader must know, e.g. which images were left out.
+    learning_curve: accuracy of the recommended one by the number of photographs.
     """
 
     source: str
@@ -77,7 +77,7 @@ class Comparison(Result):
     learning_curve: LearningCurve | None = None
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.candidates, key=lambda found: (-found.accuracy, found.log_loss))
+        ordered = sorted(self.candidates, key=lambda candidate: (-candidate.accuracy, candidate.log_loss))
         object.__setattr__(self, "candidates", tuple(ordered))
 
     def __repr__(self) -> str:
@@ -91,7 +91,7 @@ class Comparison(Result):
 
     @cached_property
     def against_best(self) -> tuple[Paired, ...]:
-        """How each of the others compares with the most accurate, in order; p-values by Holm's steps."""
+        """How each of the others compares with the most accurate, in order, with the Holm-Bonferroni correction."""
         pairs = [corrected_t_test(self.best.scores, other.scores, 1 / self.folds) for other in self.candidates[1:]]
         return tuple(holm_bonferroni(pairs))
 
@@ -99,26 +99,32 @@ class Comparison(Result):
     def recommended(self) -> Candidate:
         """The one to take, by the rule above."""
         others = zip(self.candidates[1:], self.against_best, strict=True)
-        near = [self.best, *(found for found, pair in others if _is_near(pair))]
-        quickest = min(found.milliseconds for found in near)
-        return next(found for found in near if found.milliseconds <= AS_QUICK * quickest)
+        near = [self.best, *(candidate for candidate, pair in others if _is_near(pair))]
+        fastest = min(candidate.milliseconds for candidate in near)
+        return next(candidate for candidate in near if candidate.milliseconds <= NEARLY_AS_FAST * fastest)
 
-    def interval(self, found: Candidate) -> tuple[float, float]:
+    def interval(self, candidate: Candidate) -> tuple[float, float]:
         """Return the 95 % interval of a candidate's accuracy: Wilson's, of the separate images."""
-        return wilson(round(found.accuracy * self.separate), self.separate)
+        return wilson(round(candidate.accuracy * self.separate), self.separate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able data."""
         pairs = [None, *(pair.to_dict() for pair in self.against_best)]
         rows = [
-            {"name": found.name, **vars(found), "accuracy_interval": list(self.interval(found)), "against_best": pair}
-            for found, pair in zip(self.candidates, pairs, strict=True)
+            {
+                "name": candidate.name,
+                **vars(candidate),
+                "scores": list(candidate.scores),
+                "accuracy_interval": list(self.interval(candidate)),
+                "against_best": pair,
+            }
+            for candidate, pair in zip(self.candidates, pairs, strict=True)
         ]
         return {
             **{name: getattr(self, name) for name in ("source", "images", "separate", "folds", "repeats")},
             "classes": list(self.classes),
             "notes": list(self.notes),
-            "candidates": [{**row, "scores": list(row["scores"])} for row in rows],
+            "candidates": rows,
             "recommended": self.recommended.name,
             "recommendation": self.recommendation(),
             "learning_curve": self.learning_curve.to_dict() if self.learning_curve else None,
@@ -132,39 +138,39 @@ class Comparison(Result):
 
     def about(self) -> str:
         """Return what was measured, in one sentence."""
-        copies = "" if self.separate == self.images else f" ({self.separate:,} without copies and groups)"
+        separate = "" if self.separate == self.images else f" ({self.separate:,} if duplicates and groups count once)"
         return (
-            f"Linear heads on frozen features, {self.images:,} images{copies} of {len(self.classes)} classes, "
+            f"Linear heads on frozen features, {self.images:,} images{separate} of {len(self.classes)} classes, "
             f"{self.folds}-fold cross-validation, {_times(self.repeats)}."
         )
 
     def rows(self) -> list[list[str]]:
         """Return the table's cells, the first row its titles."""
         pairs = ["the best", *map(_against, self.against_best)]
-        titles = ["", "accuracy", "95 %", "log loss", "ms a photo", "MB", "against the best, in points"]
-        return [titles, *([*self._cells(found), pair] for found, pair in zip(self.candidates, pairs, strict=True))]
+        titles = ["", "accuracy", "95 %", "log loss", "ms per photo", "MB", "against the best, in points"]
+        return [titles, *([*self._cells(one), pair] for one, pair in zip(self.candidates, pairs, strict=True))]
 
-    def _cells(self, found: Candidate) -> list[str]:
-        low, high = map(percent, self.interval(found))
+    def _cells(self, candidate: Candidate) -> list[str]:
+        low, high = map(percent, self.interval(candidate))
         return [
-            found.name,
-            f"{percent(found.accuracy)} %",
+            candidate.name,
+            f"{percent(candidate.accuracy)} %",
             f"{low}{DASH}{high}",
-            f"{found.log_loss:.3f}",
-            f"{found.milliseconds:.3g}",
-            f"{found.megabytes:.3g}",
+            f"{candidate.log_loss:.3f}",
+            f"{candidate.milliseconds:.3g}",
+            f"{candidate.megabytes:.3g}",
         ]
 
     def recommendation(self) -> str:
         """Return which one to take and why, in a few sentences."""
         if len(self.candidates) == 1:
-            return "There is one candidate; name more with --backbones or --cuts to compare."
+            return "There is only one candidate; name more with --backbones or --cuts to compare."
         undecided = [
-            found
-            for found, pair in zip(self.candidates[1:], self.against_best, strict=True)
+            candidate
+            for candidate, pair in zip(self.candidates[1:], self.against_best, strict=True)
             if pair.outcome == "undecided"
         ]
-        alike = [found.name for found in undecided if found is not self.recommended]
+        alike = [candidate.name for candidate in undecided if candidate is not self.recommended]
         sentences = [f"Take {self.recommended.name}.", *self._reasons(undecided)]
         if alike:
             sentences.append(f"Not distinguishable from {self.best.name} with this many images: {', '.join(alike)}.")
@@ -174,30 +180,29 @@ class Comparison(Result):
         take = self.recommended
         if take is not self.best:
             behind = 100 * (self.best.accuracy - take.accuracy)
-            better = f"{behind:.1f} points better" if behind >= 0.05 else "as well to a tenth of a point"
+            better = f"{behind:.1f} points better" if behind >= 0.05 else "as good to a tenth of a point"
             return [
-                f"{self.best.name} did {better}, which is not distinguishable with this many images, "
-                f"and takes {self.best.milliseconds / take.milliseconds:.1f} times as long a photo."
+                f"{self.best.name} is {better}, which is not distinguishable with this many images, "
+                f"and takes {self.best.milliseconds / take.milliseconds:.1f} times as long per photo."
             ]
-        quicker = [found for found in undecided if AS_QUICK * found.milliseconds < take.milliseconds]
+        faster = [one for one in undecided if NEARLY_AS_FAST * one.milliseconds < take.milliseconds]
         if not undecided:
             return ["It is more accurate than each of the others."]
         return [
-            f"{found.name} did {100 * (take.accuracy - found.accuracy):.1f} points worse and is "
-            f"{take.milliseconds / found.milliseconds:.1f} times as quick."
-            for found in quicker
+            f"{one.name} is {100 * (take.accuracy - one.accuracy):.1f} points worse and "
+            f"{take.milliseconds / one.milliseconds:.1f} times as fast."
+            for one in faster
         ]
 
 
 def _is_near(pair: Paired) -> bool:
-    """Whether one is no more than a standard error, a quarter of the interval's width, behind."""
+    """Return whether a candidate is no more than a standard error, a quarter of the interval's width, behind."""
     return pair.outcome == "undecided" and -pair.difference <= (pair.high - pair.low) / 4
 
 
 def _against(pair: Paired) -> str:
-    shares = (pair.difference, pair.low, pair.high)
-    points, low, high = (f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") for share in shares)
-    return f"{points} ({low} to {high}) {pair.outcome}"
+    difference, low, high = (points(value) for value in (pair.difference, pair.low, pair.high))
+    return f"{difference} ({low} to {high}) {pair.outcome}"
 
 
 def _times(repeats: int) -> str:

@@ -1,8 +1,9 @@
 """Would more photographs help, and of which class?
 
-How many of the held-out images were right after learning from fewer and fewer
-photographs enters; the accuracy at each number with its band, and the answer
-in words, leave. The probing is left to `graft/probe`, the picture to `curves`.
+Which held-out images are classified correctly after training on fewer and fewer
+photographs enters; the accuracy at each number with its interval, and the answer
+in words, leave. The cross-validation is left to `training`, the picture to
+`report`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from regraft.core.text import percent
 from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, points, wilson
 from regraft.training.cross_validation import CurvePoints
 
-SMALL = 0.01  # a gain of less than one point by twice the photographs is hardly worth taking them
-NAMED = 3  # classes
+SMALL = 0.01  # a gain of less than one point from twice the photographs is hardly worth taking them
+NAMED_CLASSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
     """How accuracy grows with the number of training photographs.
 
-    sizes:     photographs learnt from, rising.
-    accuracy:  at each, on images held out; low and high are its 95 % interval, Wilson's, of the separate images.
-    recalls:   class → the same of its images.
-    halved:    what number of photographs the last one is compared with: about half; None if there is a single size.
-    gain:      by how much the last is better than that.
-    gains:     class → by how much its recall is better likewise, the most first; p-values by Holm's steps.
+    sizes:    numbers of training photographs, rising.
+    accuracy: at each, on held-out images; low and high are its 95 % interval, Wilson's, where duplicates count once.
+    recalls:  class → recall at each.
+    halved:   the size that the last one is compared with, about half of it; None if there is a single size.
+    gain:     of accuracy, from that size to the last.
+    gains:    class → gain of recall, the largest first; p-values with the Holm-Bonferroni correction.
     """
 
     sizes: tuple[int, ...]
@@ -54,52 +55,55 @@ class LearningCurve:
     def text(self) -> str:
         """Return the answer in a few sentences."""
         if self.gain is None or self.halved is None:
-            return "Would more photographs help? There are too few to leave half of them out and see."
-        gain, low, high = (points(share) for share in (self.gain.difference, self.gain.low, self.gain.high))
+            return "Would more photographs help? There are too few to train on half of them and compare."
+        gain, low, high = (points(value) for value in (self.gain.difference, self.gain.low, self.gain.high))
         compared = (
-            f"learning from {self.sizes[-1]:,} photographs instead of {self.halved:,} changed the accuracy by "
+            f"training on {self.sizes[-1]:,} photographs instead of {self.halved:,} changed the accuracy by "
             f"{gain} points (95 %: {low} to {high}), to {percent(self.accuracy[-1])} %"
         )
         return " ".join([f"Would more photographs help? {_answer(self.gain)}: {compared}.", *self._outlook(self.gain)])
 
     def _outlook(self, gain: Paired) -> list[str]:
-        """Return what as many again may bring, if the error goes on falling as fast, and of which classes."""
+        """Return what twice as many may bring, if the error keeps falling as fast, and of which classes."""
         if gain.outcome != "better":
             return []
         error = 1 - self.accuracy[-1]
         more = error * gain.difference / (error + gain.difference)
         lowest = min(self.recalls, key=lambda name: self.recalls[name][-1])
         return [
-            f"As many again may bring about {100 * more:.1f} points more.",
+            f"Twice as many may bring about {100 * more:.1f} points more.",
             self._most_gained(),
             f"The lowest recall is that of {lowest}: {percent(self.recalls[lowest][-1])} %.",
         ]
 
     def _most_gained(self) -> str:
         """Return which classes the photographs helped most."""
-        sure = [name for name, pair in self.gains.items() if pair.outcome == "better"]
-        named = [f"{name} ({points(self.gains[name].difference)})" for name in (sure or list(self.gains))[:NAMED]]
-        if sure:
+        significant = [name for name, pair in self.gains.items() if pair.outcome == "better"]
+        named = [
+            f"{name} ({points(self.gains[name].difference)})"
+            for name in (significant or list(self.gains))[:NAMED_CLASSES]
+        ]
+        if significant:
             return f"Recall rose most for {', '.join(named)}."
-        return f"Recall rose most for {named[0]}, but of a single class that may be chance."
+        return f"Recall rose most for {named[0]}, but for a single class that may be chance."
 
 
 def summarise(curve: CurvePoints, classes: Sequence[str], separate: int) -> LearningCurve:
-    """Return what a learning curve says.
+    """Return a learning curve with its intervals and gains.
 
-    classes:  their names, in the order of the labels.
-    separate: how many of the images are neither copies nor of one group; the bands count these.
+    classes:  names, in the order of the labels.
+    separate: how many images there are if duplicates and groups count once; the intervals are of these.
     """
     accuracy = tuple(map(float, curve.accuracy))
-    bands = [wilson(round(share * separate), separate) for share in accuracy]
+    intervals = [wilson(round(value * separate), separate) for value in accuracy]
     recalls = {name: tuple(map(float, curve.recalls[:, code])) for code, name in enumerate(classes)}
     half = min(range(len(curve.sizes)), key=lambda at: abs(2 * curve.sizes[at] - curve.sizes[-1]))
     single = half == len(curve.sizes) - 1
     return LearningCurve(
         sizes=curve.sizes,
         accuracy=accuracy,
-        low=tuple(low for low, _ in bands),
-        high=tuple(high for _, high in bands),
+        low=tuple(low for low, _ in intervals),
+        high=tuple(high for _, high in intervals),
         recalls=recalls,
         halved=None if single else curve.sizes[half],
         gain=None if single else _gain(curve, half),
@@ -110,14 +114,14 @@ def summarise(curve: CurvePoints, classes: Sequence[str], separate: int) -> Lear
 def _answer(gain: Paired) -> str:
     if gain.outcome == "better":
         return "Yes"
-    return "Hardly" if gain.high < SMALL else "These are too few to tell"
+    return "Hardly" if gain.high < SMALL else "Too few to tell"
 
 
 def _gain(curve: CurvePoints, half: int, label: int | None = None) -> Paired:
-    test_share = 1 / (int(curve.folds.max()) + 1)
-    return corrected_t_test(curve.scores(half, label).tolist(), curve.scores(-1, label).tolist(), test_share)
+    test_fraction = 1 / (int(curve.folds.max()) + 1)
+    return corrected_t_test(curve.scores(half, label).tolist(), curve.scores(-1, label).tolist(), test_fraction)
 
 
 def _gains(curve: CurvePoints, half: int, classes: Sequence[str]) -> dict[str, Paired]:
     pairs = holm_bonferroni([_gain(curve, half, code) for code in range(len(classes))])
-    return dict(sorted(zip(classes, pairs, strict=True), key=lambda found: -found[1].difference))
+    return dict(sorted(zip(classes, pairs, strict=True), key=lambda item: -item[1].difference))

@@ -37,7 +37,8 @@ INPUT_IMAGES, INPUTS_PER_IMAGE = 3, 5  # of what the network sees
 MATRIX_CLASSES = 30  # up to here the confusion matrix is readable; the most confused pairs are always listed
 LISTED_FILES = 50
 LISTED_PAIRS = 10
-NOT_LISTED = ("tried", "phases", "verdict")  # of what training chose: too long for a table, or shown elsewhere
+OUTCOME = "verdict"  # the key of model.json for the sentence on whether fine-tuning helped
+NOT_LISTED = ("tried", "phases", OUTCOME)  # of what training chose: too long for a table, or shown elsewhere
 NO_LABEL = "none of the labels"
 
 # Further measures: the field of Evaluation, its name, its unit, its meaning.
@@ -141,7 +142,7 @@ def grid(model: Model, evaluated: Evaluated, count: int = ANSWERS) -> Figure:
     images = {row: pixels for row in rows if (pixels := _pixels(evaluated.index.rows[row])) is not None}
     labels = np.array(evaluated.index.label_codes(model.classes))
     readable = list(images)
-    tiles = grids.answers(list(images.values()), evaluated.probabilities[readable], labels[readable], model.classes)
+    tiles = grids.predictions(list(images.values()), evaluated.probabilities[readable], labels[readable], model.classes)
     return grids.grid(tiles)
 
 
@@ -249,7 +250,7 @@ def _phases(model: Model) -> list[Phase]:
             loss=phase["loss"],
             accuracy=phase["accuracy"],
             kept=phase["phase"] == model.chosen["kept"],
-            outcome=model.chosen.get("verdict", "") if phase is phases[-1] else "",
+            outcome=model.chosen.get(OUTCOME, "") if phase is phases[-1] else "",
         )
         for phase in phases
     ]

@@ -1,7 +1,7 @@
-"""Grids of photographs: what the network sees of them, and what the model says of them.
+"""Grids of photographs: what the network sees of them, and what the model predicts for them.
 
-Pixels and answers enter, tiles leave, and of tiles a grid: a matplotlib Figure
-for a session, a notebook or a file. The report shows tiles as they are. Which
+Pixels and predictions enter, tiles leave, and a grid of tiles as a matplotlib
+Figure for a session, a notebook or a file. A page shows tiles one by one. Which
 photographs are shown is drawn from a seed: nobody picked them.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from regraft.core.errors import DataError
 from regraft.core.rng import generator
 from regraft.core.text import percent, printable
-from regraft.features.augmentation import squares
+from regraft.features import augmentation
 from regraft.report.plots import INK, STYLE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 6
 SIDE = 1.5  # of a tile, in inches
-CAPTION_LINE, CAPTION_LINES = 20, 3  # letters and lines of a caption
+CAPTION_LINE, CAPTION_LINES = 20, 3  # characters and lines of a caption
 WRONG = "#c2362b"
 
 
@@ -48,29 +48,29 @@ def sample(n: int, count: int, seed: int) -> list[int]:
 def inputs(
     caption: str, pixels: NDArray[np.uint8], preprocess: Preprocess, image_id: str, views: Sequence[View] = ()
 ) -> list[Tile]:
-    """Return what the network sees of an upright image, (H, W, 3) uint8: the clean square, then its views."""
+    """Return what the network sees of an upright image, (H, W, 3) uint8: the clean image, then its augmented views."""
     clean = Tile(preprocess(pixels), caption)
-    drawn = squares(pixels, preprocess, image_id, views) if views else []
-    return [clean, *(Tile(square, f"view {view.number}") for square, view in zip(drawn, views, strict=True))]
+    drawn = augmentation.squares(pixels, preprocess, image_id, views) if views else []
+    return [clean, *(Tile(image, f"view {view.number}") for image, view in zip(drawn, views, strict=True))]
 
 
-def answers(
+def predictions(
     images: Sequence[NDArray[np.uint8]],
     probabilities: NDArray[Any],
     labels: NDArray[Any] | Sequence[int],
     classes: Sequence[str],
 ) -> list[Tile]:
-    """Return images with what a model says of them, in percent; the wrong ones are marked, with their label.
+    """Return images with what a model predicts for them, in percent; the wrong ones are marked, with their label.
 
     images:        n of (height, width, 3) uint8.
     probabilities: (n, n_classes), rows sum to 1.
-    labels:        (n,) the true classes' places in `classes`.
+    labels:        (n,) the true classes, as indices of `classes`.
     """
     rows = np.asarray(probabilities)
     predicted = rows.argmax(axis=1)
     captions = [
-        f"{classes[guess]} {percent(share)} %" + (f", but is {classes[true]}" if guess != true else "")
-        for share, guess, true in zip(rows.max(axis=1), predicted, labels, strict=True)
+        f"{classes[best]} {percent(probability)} %" + (f", labelled {classes[true]}" if best != true else "")
+        for probability, best, true in zip(rows.max(axis=1), predicted, labels, strict=True)
     ]
     return [Tile(*tile) for tile in zip(images, captions, (predicted != np.asarray(labels)).tolist(), strict=True)]
 

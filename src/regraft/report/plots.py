@@ -1,8 +1,8 @@
-"""Pictures of the measures: learning curves, the confusion matrix, images of each class, would more photographs help.
+"""Plots: training curves, the learning curve, a sweep of learning rates, the confusion matrix, images of each class.
 
-Plain rows, numbers and counts enter, matplotlib Figures leave; `svg` writes one as text.
-No window, no pyplot, and the user's own matplotlib settings neither matter nor
-change. Which pictures a page shows is left to `report`.
+Plain rows, numbers and counts enter, matplotlib Figures leave; `svg` writes one
+as text. No window, no pyplot, and the user's own matplotlib settings neither
+matter nor change. Which plots a page shows is left to the page.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Watch = Literal["loss", "accuracy"]
 
 NAMED_CLASSES = 40  # bars keep their class names up to here
 NAME_LENGTH = 24
-COLOURS = {"train": "#3b6fb6", "validation": "#e08a2e", "test": "#4c9f70"}  # told apart without red and green, too
+COLOURS = {"train": "#3b6fb6", "validation": "#e08a2e", "test": "#4c9f70"}  # distinguishable without red and green
 GREY = "#5f6670"
 INK = "#20252b"
 GRID = "#e6e9ed"
-NAMED_LINES = 8  # recall lines, those with the lowest recall
+RECALL_LINES = 8  # of the classes with the lowest recall
 
 # The look, and text kept as text: a browser has letters for every script, matplotlib's own font has not.
 STYLE = {
@@ -61,21 +61,21 @@ STYLE.pop("backend")
 def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
     """Return loss and accuracy over the epochs, a line for each part, and the learning rate; None below two epochs.
 
-    history: rows as `History.to_list` gives them. Where they are of several phases, the borders are drawn. The best
-             epoch of each, whose weights it ended with, is marked.
-    watch:   what said which epoch is best.
+    history: rows as `History.to_list` gives them. The borders between phases are drawn. The best epoch of each,
+             whose weights it ended with, is marked.
+    watch:   the measure that chose the best epoch.
     """
     rows = History.from_list(history).rows
     if len({row.epoch for row in rows}) < 2:
         return None
     phases = [History(list(group), watch) for _, group in groupby(rows, key=lambda row: row.phase)]
-    rated = any(row.learning_rate for row in rows)
-    figure = Figure(figsize=(9, 5.6 if rated else 4.6), layout="constrained")
-    heights = [3, 3, 1.4] if rated else [3, 3]
+    has_rates = any(row.learning_rate for row in rows)
+    figure = Figure(figsize=(9, 5.6 if has_rates else 4.6), layout="constrained")
+    heights = [3, 3, 1.4] if has_rates else [3, 3]
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     for axes, measure in zip(panels, ("loss", "accuracy"), strict=False):
         _draw_curves(axes, phases, measure)
-    if rated:
+    if has_rates:
         _draw_rates(panels[2], phases)
     for axes in panels:
         _mark_phases(axes, phases)
@@ -98,25 +98,25 @@ def learning_curve(
 ) -> Figure:
     """Return the accuracy against the number of training photographs: would more of them help, and of which class?
 
-    sizes:     (k,) training photographs, rising.
+    sizes:     (k,) numbers of training photographs, rising.
     mean:      (k,) accuracy on held-out photographs, in [0, 1].
-    low, high: (k,) the ends of its band.
-    per_class: class → (k,) recall; of more than eight classes those with the lowest at the end are drawn.
+    low, high: (k,) the ends of its interval.
+    per_class: class → (k,) recall; of more than eight classes those with the lowest recall at the end are drawn.
     """
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.fill_between(sizes, low, high, color=COLOURS["train"], alpha=0.18, linewidth=0)
     axes.plot(sizes, mean, color=COLOURS["train"], marker="o", markersize=4, linewidth=2, label="accuracy")
     recalls = {name: np.asarray(recall) for name, recall in (per_class or {}).items()}
-    lowest = sorted(recalls, key=lambda name: float(recalls[name][-1]))[:NAMED_LINES]
-    for place, name in enumerate(lowest):
-        colour = mpl.colormaps["tab10"]((place + 1) % 10)
+    lowest = sorted(recalls, key=lambda name: float(recalls[name][-1]))[:RECALL_LINES]
+    for line, name in enumerate(lowest, start=1):
+        colour = mpl.colormaps["tab10"](line % 10)
         axes.plot(sizes, recalls[name], color=colour, linewidth=1, label=f"recall of {shorten(name, NAME_LENGTH)}")
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-    axes.set(xlabel="training photographs", title="right of the photographs held out")
+    axes.set(xlabel="training photographs", title="held-out photographs classified correctly")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     figure.legend(loc="outside right upper")
     return figure
@@ -126,7 +126,7 @@ def learning_curve(
 def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: float | None) -> Figure:
     """Return the loss against the learning rate of a sweep, and the rate that is suggested, if one is.
 
-    rates, losses: (steps,), as they were tried; where the loss ran away, the picture is cut off.
+    rates, losses: (steps,), in the order of the sweep; where the loss diverged, the plot is cut off.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -146,16 +146,16 @@ def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: floa
 
 @mpl.rc_context(STYLE)
 def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Return the confusion matrix: the counts in figures, the share of each true class as colour."""
+    """Return the confusion matrix: the counts in figures, the fraction of each true class as colour."""
     counts = np.array(evaluation.confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [shorten(name, NAME_LENGTH) for name in evaluation.classes]
     side = max(3.0, 1.4 + 0.42 * len(names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    axes.pcolormesh(fractions, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
     for row, column in np.argwhere(counts):
-        colour = "white" if shares[row, column] > 0.5 else INK
+        colour = "white" if fractions[row, column] > 0.5 else INK
         axes.text(column + 0.5, row + 0.5, f"{counts[row, column]:,}", ha="center", va="center", color=colour)
     _label_matrix(axes, names)
     return figure
@@ -193,46 +193,46 @@ def _draw_curves(axes: Axes, phases: Sequence[History], measure: str) -> None:
     """Draw a line for each part and phase; of a phase of one epoch, a point."""
     for part, colour in COLOURS.items():
         lines = [rows for phase in phases if (rows := phase.part(part))]
-        for place, rows in enumerate(lines):
+        for number, rows in enumerate(lines):
             points = [row.epoch for row in rows], [getattr(row, measure) for row in rows]
             marker = "o" if len(rows) == 1 else ""
-            label = part if place == 0 else "_"  # a part stands in the legend once
+            label = "_" if number else part  # each part once in the legend
             axes.plot(*points, color=colour, marker=marker, markersize=4, label=label, linewidth=1.6)
     axes.set_ylabel(measure)
 
 
 def _draw_rates(axes: Axes, phases: Sequence[History]) -> None:
-    """Draw the rate of each phase's epochs; the lowest and the highest stand beside the axis."""
+    """Draw the learning rate of each phase's epochs; the lowest and the highest are written beside the axis."""
     rates: set[float] = set()
     for phase in phases:
-        rated = [(row.epoch, row.learning_rate) for row in phase.part("train") if row.learning_rate]
-        axes.plot(*np.array(rated).reshape(-1, 2).T, color=GREY, marker=".", markersize=4, linewidth=1.2)
-        rates.update(rate for _, rate in rated)
+        points = [(row.epoch, row.learning_rate) for row in phase.part("train") if row.learning_rate]
+        axes.plot(*np.array(points).reshape(-1, 2).T, color=GREY, marker=".", markersize=4, linewidth=1.2)
+        rates.update(rate for _, rate in points)
     axes.set(yscale="log", ylabel="learning rate", yticks=sorted({min(rates), max(rates)}))
     axes.yaxis.set_minor_locator(NullLocator())
     _write_out(axes.yaxis)
 
 
 def _write_out(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as such: powers of ten would need the parsing of mathematics."""
+    """Write the numbers of a logarithmic axis in full: powers of ten would need the parsing of mathematics."""
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _mark_phases(axes: Axes, phases: Sequence[History]) -> None:
-    """Draw where one phase gives way to the next, and the best epoch of each that has several."""
+    """Draw the border between phases, and the best epoch of each phase that has several."""
     for before, after in pairwise(phases):
         axes.axvline((before.epochs + after.rows[0].epoch) / 2, color=GREY, linewidth=1)
     bests = [phase.best_epoch for phase in phases if phase.rows[0].epoch < phase.epochs]
-    for place, best in enumerate(bests):
-        label = "_" if place else f"best: epoch{'s' * (len(bests) > 1)} {' and '.join(map(str, bests))}"
+    for number, best in enumerate(bests):
+        label = "_" if number else f"best: epoch{'s' * (len(bests) > 1)} {' and '.join(map(str, bests))}"
         axes.axvline(best, color=GREY, linewidth=1, linestyle=":", label=label)
 
 
 def _name_phases(axes: Axes, phases: Sequence[History]) -> None:
-    """Write each phase's name above its stretch, from its first epoch on; the last one's ends with its last."""
-    for place, phase in enumerate(phases if len(phases) > 1 else ()):
-        last = place == len(phases) - 1
+    """Write each phase's name above its epochs, from its first one on; the last phase's name ends at its last epoch."""
+    for number, phase in enumerate(phases if len(phases) > 1 else (), start=1):
+        last = number == len(phases)
         at = phase.epochs if last else phase.rows[0].epoch
         axes.annotate(
             phase.rows[0].phase, (at, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -241,10 +241,10 @@ def _name_phases(axes: Axes, phases: Sequence[History]) -> None:
 
 
 def _label_matrix(axes: Axes, names: Sequence[str]) -> None:
-    places = np.arange(len(names)) + 0.5
+    ticks = np.arange(len(names)) + 0.5
     upright = len(names) > 6 or max(map(len, names)) > 8
-    axes.set_xticks(places, names, rotation=90 if upright else 0)
-    axes.set_yticks(places, names)
+    axes.set_xticks(ticks, names, rotation=90 if upright else 0)
+    axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="true", aspect="equal")
     axes.invert_yaxis()
     axes.tick_params(length=0)
@@ -253,14 +253,14 @@ def _label_matrix(axes: Axes, names: Sequence[str]) -> None:
 
 def _draw_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> None:
     left = np.zeros(len(names), dtype=int)
-    places = np.arange(len(names))
+    rows = np.arange(len(names))
     for part, images in counts.items():
         widths = np.array([images.get(name, 0) for name in names])
-        axes.barh(places, widths, left=left, height=0.7, color=COLOURS.get(part, GREY), label=part)
+        axes.barh(rows, widths, left=left, height=0.7, color=COLOURS.get(part, GREY), label=part)
         left += widths
-    for place, total in zip(places, left, strict=True):
-        axes.annotate(f"{total:,}", (total, place), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
-    axes.set_yticks(places, [shorten(name, NAME_LENGTH) for name in names])
+    for row, total in zip(rows, left, strict=True):
+        axes.annotate(f"{total:,}", (total, row), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
+    axes.set_yticks(rows, [shorten(name, NAME_LENGTH) for name in names])
     axes.set(xlabel="images", ylim=(len(names) - 0.4, -0.6))
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
