@@ -39,27 +39,27 @@ def source(tmp_path):
 
 
 def test_everything_in_a_source_is_counted_and_listed(source):
-    found = inspect(read(source)).to_dict()
-    assert found["classes"] == {"cat": 3, "dog": 2}
-    assert found["formats"] == {"PNG": 4, "JPEG": 1}
-    assert found["sizes"] == {
+    counts = inspect(read(source)).to_dict()
+    assert counts["classes"] == {"cat": 3, "dog": 2}
+    assert counts["formats"] == {"PNG": 4, "JPEG": 1}
+    assert counts["sizes"] == {
         "width": {"min": 8, "median": 10, "max": 16},
         "height": {"min": 6, "median": 16, "max": 20},
     }
-    assert found["files"]["copies"] == [["cat/1.png", "cat/copy.png"], ["cat/2.png", "dog/stray.jpg"]]
+    assert counts["files"]["copies"] == [["cat/1.png", "cat/copy.png"], ["cat/2.png", "dog/stray.jpg"]]
     conflict = [{"path": "cat/2.png", "label": "cat"}, {"path": "dog/stray.jpg", "label": "dog"}]
-    assert found["files"]["conflicts"] == [conflict]
-    assert [file["path"] for file in found["files"]["broken"]] == ["dog/cut.png"]
-    assert "PNG" in found["files"]["broken"][0]["reason"]
-    assert {file["path"] for file in found["files"]["ignored"]} == {"cat/2.png", "dog/stray.jpg", "dog/notes.txt"}
-    assert {name: found[name] for name in ("used", "ignored", "broken", "copies", "conflicts")} == {
+    assert counts["files"]["conflicts"] == [conflict]
+    assert [file["path"] for file in counts["files"]["broken"]] == ["dog/cut.png"]
+    assert "PNG" in counts["files"]["broken"][0]["reason"]
+    assert {file["path"] for file in counts["files"]["ignored"]} == {"cat/2.png", "dog/stray.jpg", "dog/notes.txt"}
+    assert {name: counts[name] for name in ("used", "ignored", "broken", "copies", "conflicts")} == {
         "used": 5,
         "ignored": 3,
         "broken": 1,
         "copies": 2,
         "conflicts": 1,
     }
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(counts)) == counts
 
 
 def test_the_index_that_comes_back_has_every_row_and_the_broken_ones_marked(source):
@@ -70,11 +70,11 @@ def test_the_index_that_comes_back_has_every_row_and_the_broken_ones_marked(sour
     assert [row.path for row in after.broken] == ["dog/cut.png"]
 
 
-def test_a_broken_image_and_its_copy_are_both_broken_and_count_as_no_picture(source):
+def test_a_broken_image_and_its_copy_are_both_broken_and_do_not_count_as_copies(source):
     (source / "dog" / "cut again.png").write_bytes((source / "dog" / "cut.png").read_bytes())
-    found = inspect(read(source)).to_dict()
-    assert found["broken"] == 2
-    assert found["copies"] == 2
+    counts = inspect(read(source)).to_dict()
+    assert counts["broken"] == 2
+    assert counts["copies"] == 2
 
 
 def test_a_file_that_vanishes_after_reading_is_broken_and_nothing_fails(source):
@@ -97,9 +97,9 @@ def test_the_same_source_is_described_the_same_way_twice(source):
 # Text
 
 
-def test_the_text_says_what_was_found(source):
+def test_the_text_holds_the_counts_and_the_lists(source):
     shown = inspect(read(source)).text()
-    for said in (
+    for line in (
         "5 used, 3 ignored, 1 broken",
         "2 classes",
         "8 x 6 min, 10 x 16 median, 16 x 20 max",
@@ -110,7 +110,7 @@ def test_the_text_says_what_was_found(source):
         "2 pictures in more than one file",
         "1 file ignored\n  1 x not an image\n      such as dog/notes.txt\n",
     ):
-        assert said in shown
+        assert line in shown
 
 
 def described(rows, width=80):

@@ -58,7 +58,7 @@ def counts(rows, **options):
 )
 def test_fractions_are_read(text, fractions):
     expected = {part: fraction for part, fraction in zip(PARTS, fractions, strict=True) if fraction}
-    exact = SplitOptions(split=text).shares
+    exact = SplitOptions(split=text).fractions
     assert list(exact) == list(expected)
     assert exact == pytest.approx(expected) and sum(exact.values()) == Fraction(1)
 
@@ -90,7 +90,7 @@ def test_every_class_is_divided_exactly_to_the_image(size, seed):
     "text", ["0.8/0.1/0.1", "0.34/0.33/0.33", "0.98/0.01/0.01", "0.01/0.01/0.98", "0.8/0.2", "0.1/0.9"]
 )
 def test_no_part_is_off_by_more_than_one_image_nor_empty(text):
-    fractions = SplitOptions(split=text).shares
+    fractions = SplitOptions(split=text).fractions
     for size in range(len(fractions), 120):
         sizes = dict(zip(PARTS, counts(images("cat", size), split=text)["cat"], strict=True))
         for part, fraction in fractions.items():

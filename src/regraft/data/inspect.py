@@ -30,7 +30,7 @@ _BARS = 50
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Result):
-    """An index whose broken images are all known, and what there is to say about it."""
+    """An index whose images were all decoded, and its counts and lists."""
 
     index: Index
 
@@ -45,7 +45,7 @@ class Inspection(Result):
 
     @property
     def conflicts(self) -> list[list[Row]]:
-        """The groups of copies that stand under more than one label."""
+        """The groups of copies that have more than one label."""
         return [rows for rows in self.copies if len({row.label for row in rows}) > 1]
 
     def text(self, width: int = 80) -> str:
@@ -121,35 +121,35 @@ def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 # Text
 
 
-def _blocks(found: Mapping[str, Any], width: int) -> Iterator[list[str]]:
-    yield [shorten(f"{found['source'] or 'images'}", width)]
-    yield [f"  {found['used']:,} used, {found['ignored']:,} ignored, {found['broken']:,} broken"]
-    if found["classes"]:
-        yield ["", count(found["classes"], "class", "classes"), *_bars(found["classes"], width)]
-    if found["parts"]:
-        yield ["", "parts", *_bars(found["parts"], width)]
-    if found["sizes"]:
-        yield ["", *_measures(found, width)]
-    yield from _lists(found["files"], width)
+def _blocks(counts: Mapping[str, Any], width: int) -> Iterator[list[str]]:
+    yield [shorten(f"{counts['source'] or 'images'}", width)]
+    yield [f"  {counts['used']:,} used, {counts['ignored']:,} ignored, {counts['broken']:,} broken"]
+    if counts["classes"]:
+        yield ["", count(counts["classes"], "class", "classes"), *_bars(counts["classes"], width)]
+    if counts["parts"]:
+        yield ["", "parts", *_bars(counts["parts"], width)]
+    if counts["sizes"]:
+        yield ["", *_measures(counts, width)]
+    yield from _lists(counts["files"], width)
 
 
-def _bars(counts: Mapping[str, int], width: int) -> list[str]:
+def _bars(numbers: Mapping[str, int], width: int) -> list[str]:
     """Return a line for each name: the name, its count, and a bar; the longest bar fills the line."""
-    shown = list(counts.items())[:_BARS]
+    shown = list(numbers.items())[:_BARS]
     labels = table([[shorten(name, width // 3), f"{number:,}"] for name, number in shown])
-    room, largest = width - cell_len(labels[0]) - 4, max(counts.values())
+    room, largest = width - cell_len(labels[0]) - 4, max(numbers.values())
     lines = [
         f"  {label}  {'#' * max(1, round(room * number / largest))}"
         for label, (_, number) in zip(labels, shown, strict=True)
     ]
-    return lines + rest_line(counts, _BARS)
+    return lines + rest_line(numbers, _BARS)
 
 
-def _measures(found: Mapping[str, Any], width: int) -> Iterator[str]:
-    sides = found["sizes"]
+def _measures(counts: Mapping[str, Any], width: int) -> Iterator[str]:
+    sides = counts["sizes"]
     sizes = (f"{sides['width'][kind]} x {sides['height'][kind]} {kind}" for kind in ("min", "median", "max"))
     yield shorten("sizes    " + ", ".join(sizes), width)
-    yield shorten("formats  " + ", ".join(f"{number:,} {name}" for name, number in found["formats"].items()), width)
+    yield shorten("formats  " + ", ".join(f"{number:,} {name}" for name, number in counts["formats"].items()), width)
 
 
 def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:

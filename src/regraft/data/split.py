@@ -42,7 +42,7 @@ from regraft.core.text import listed
 from regraft.data.index import PARTS, Index, Row
 
 _ORDER = ("test", "validation", "train")  # along the drawn order
-_SHARES = "0.8/0.1/0.1"
+_FRACTIONS = "0.8/0.1/0.1"
 _FOLDS = 5
 RARE = 10  # images; multilabel images whose rarest label is rarer are not stratified by it
 FEW = 30  # images of the smallest class; with fewer, `auto` means cross-validation
@@ -56,22 +56,22 @@ class SplitOptions(Options):
 
     split: str = option(
         "auto",
-        "shares of train/validation/test, or of train/test; or 5-fold, for cross-validation; "
-        f"auto: {_SHARES}, but {_FOLDS}-fold where a class has fewer than {FEW} images",
+        "fractions of train/validation/test, or of train/test; or 5-fold, for cross-validation; "
+        f"auto: {_FRACTIONS}, but {_FOLDS}-fold where a class has fewer than {FEW} images",
         "Main options",
     )
     seed: int = seed_option()
     per_class: int | None = option(None, "train on at most so many images of each class, for a trial; none: on all")
 
     def check(self) -> None:
-        """Raise UsageError for shares that do not add up, or that are asked for together with folds."""
+        """Raise UsageError for invalid fractions or folds, or for `per_class` together with folds."""
         numbers = _numbers(self.split)
-        shares = len(numbers) in (2, 3) and min(numbers) > 0 and _whole(numbers) is not None
+        are_fractions = len(numbers) in (2, 3) and min(numbers) > 0 and _whole(numbers) is not None
         require(
-            self.split == "auto" or shares or (self.folds or 0) >= 2,
+            self.split == "auto" or are_fractions or (self.folds or 0) >= 2,
             "split",
             self.split,
-            "auto, two or three shares above 0 that add up to 1, such as 0.8/0.1/0.1 or 0.8/0.2, or folds: 5-fold",
+            "auto, two or three fractions above 0 that add up to 1, such as 0.8/0.1/0.1 or 0.8/0.2, or folds: 5-fold",
         )
         few = self.per_class
         require(few is None or few >= 1, "per_class", few, "1 or more, or none")
@@ -79,14 +79,14 @@ class SplitOptions(Options):
 
     @property
     def folds(self) -> int | None:
-        """How many folds were asked for; None where parts were."""
+        """How many folds were asked for; None for parts."""
         count = self.split.removesuffix("-fold")
         return int(count) if count != self.split and count.isascii() and count.isdigit() else None
 
     @property
-    def shares(self) -> dict[str, Fraction]:
-        """The share of each part, exact, adding up to 1."""
-        numbers = _numbers(_SHARES if self.split == "auto" else self.split)
+    def fractions(self) -> dict[str, Fraction]:
+        """The fraction of each part, exact, adding up to 1."""
+        numbers = _numbers(_FRACTIONS if self.split == "auto" else self.split)
         parts = PARTS if len(numbers) == 3 else ("train", "test")
         return {part: number / sum(numbers) for part, number in zip(parts, numbers, strict=True)}
 
@@ -99,7 +99,7 @@ def _numbers(text: str) -> list[Fraction]:
 
 
 def _whole(numbers: list[Fraction]) -> int | None:
-    """Return 1 for shares, 100 for percentages, None if the numbers add up to neither."""
+    """Return 1 for fractions, 100 for percentages, None if the numbers add up to neither."""
     return next((whole for whole in (1, 100) if abs(sum(numbers, Fraction()) / whole - 1) <= Fraction(1, 10**6)), None)
 
 
@@ -115,7 +115,7 @@ def split(index: Index, *, options: SplitOptions = SplitOptions(), keep: Mapping
     """
     if options.folds:
         raise UsageError(
-            f"--split is {options.split!r}, which gives folds and not parts; expected fractions, such as {_SHARES}."
+            f"--split is {options.split!r}, which gives folds and not parts; expected fractions, such as {_FRACTIONS}."
         )
     rows = index.used.rows
     without_part = sum(row.part is None for row in rows)
@@ -240,16 +240,16 @@ class _Group:
 def _drawn_parts(rows: Sequence[Row], options: SplitOptions, keep: Mapping[str, str]) -> list[str]:
     """Return the part of each row."""
     groups = _make_groups(rows, options.seed)
-    _check_sizes(groups, list(options.shares))
+    _check_sizes(groups, list(options.fractions))
     parts: dict[_Group, str] = {}
     of_class: defaultdict[str, list[_Group]] = defaultdict(list)
     for group in groups:
         of_class[group.label].append(group)
     for ordered in of_class.values():
-        parts |= _divide(ordered, options.shares)
+        parts |= _divide(ordered, options.fractions)
     kept = {group: part for group in groups if (part := _earlier_part(group, rows, keep))}
     parts |= kept
-    _fill_empty(parts, fixed=kept, names=list(options.shares))
+    _fill_empty(parts, fixed=kept, names=list(options.fractions))
     part_of_row = {row: part for group, part in parts.items() for row in group.rows}
     return [part_of_row[at] for at in range(len(rows))]
 
