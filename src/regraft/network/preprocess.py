@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from regraft.core.errors import UsageError
 from regraft.core.options import make
-from regraft.network.resize import by_pillow, resized
+from regraft.data.resize import by_pillow, resized
 
 if TYPE_CHECKING:
     import numpy as np

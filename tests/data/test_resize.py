@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.network.resize import by_numpy, resized
+from regraft.data.resize import by_numpy, resized
 
 
 def by_torch(pixels, sides, interpolation):
@@ -47,7 +47,7 @@ def test_an_image_is_preprocessed_without_torch_and_with_it_to_the_same_pixels()
 import sys
 import numpy as np
 from regraft.network.preprocess import Preprocess
-from regraft.network.resize import import_torch_for
+from regraft.data.resize import import_torch_for
 pixels = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
 rules = [Preprocess(size=224, resize=resize, interpolation=interpolation)
          for resize in ("crop", "pad", "squash") for interpolation in ("bilinear", "bicubic", "lanczos")]
@@ -65,7 +65,7 @@ def test_a_large_image_is_left_to_torch_which_needs_no_copies_of_it():
     script = """
 import sys
 import numpy as np
-from regraft.network.resize import resized
+from regraft.data.resize import resized
 resized(np.zeros((1000, 5000, 3), np.uint8), (10, 10), "bicubic")
 assert "torch" not in sys.modules
 resized(np.zeros((1200, 5000, 3), np.uint8), (10, 10), "bicubic")
