@@ -107,13 +107,20 @@ def test_functions_are_small():
 
 def test_the_public_names_are_these():
     assert sorted(regraft.__all__) == [
+        "Audit",
         "Classifier",
+        "Comparison",
         "FeatureClassifier",
         "Features",
+        "History",
         "Index",
+        "Inspection",
         "Model",
+        "Prediction",
         "RegraftError",
         "Report",
+        "Sweep",
+        "Tuned",
         "__version__",
         "compare",
         "evaluate",

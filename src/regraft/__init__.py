@@ -16,32 +16,44 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.version import __version__
 
 if TYPE_CHECKING:
+    from regraft.audit.findings import Audit
     from regraft.core.errors import RegraftError
     from regraft.data.index import Index
+    from regraft.data.inspect import Inspection
     from regraft.estimator import Classifier
+    from regraft.evaluation.comparison import Comparison
     from regraft.features.extract import Features
     from regraft.model.model import Model
+    from regraft.model.predict import Prediction
     from regraft.pipeline.compare import compare
     from regraft.pipeline.evaluate import evaluate
     from regraft.pipeline.extract import extract
     from regraft.pipeline.fit import fit
     from regraft.pipeline.inspect import inspect
-    from regraft.pipeline.lr_find import lr_find
+    from regraft.pipeline.lr_find import Sweep, lr_find
     from regraft.pipeline.predict import load, predict
     from regraft.pipeline.read import read, split
     from regraft.pipeline.report import Report
     from regraft.pipeline.train import train
-    from regraft.pipeline.tune import tune
+    from regraft.pipeline.tune import Tuned, tune
     from regraft.training.feature_classifier import FeatureClassifier
+    from regraft.training.history import History
 
 _MODULES = {
+    "Audit": "audit.findings",
     "Classifier": "estimator",
+    "Comparison": "evaluation.comparison",
     "FeatureClassifier": "training.feature_classifier",
     "Features": "features.extract",
+    "History": "training.history",
     "Index": "data.index",
+    "Inspection": "data.inspect",
     "Model": "model.model",
+    "Prediction": "model.predict",
     "RegraftError": "core.errors",
     "Report": "pipeline.report",
+    "Sweep": "pipeline.lr_find",
+    "Tuned": "pipeline.tune",
     "compare": "pipeline.compare",
     "evaluate": "pipeline.evaluate",
     "extract": "pipeline.extract",
@@ -57,13 +69,20 @@ _MODULES = {
 }
 
 __all__ = [
+    "Audit",
     "Classifier",
+    "Comparison",
     "FeatureClassifier",
     "Features",
+    "History",
     "Index",
+    "Inspection",
     "Model",
+    "Prediction",
     "RegraftError",
     "Report",
+    "Sweep",
+    "Tuned",
     "__version__",
     "compare",
     "evaluate",

@@ -128,7 +128,7 @@ def _walk(kind: Any) -> Iterator[tuple[str, Field]]:
         if _is_step(field):
             yield from _walk(type(field.default))
         else:
-            help, group = field.metadata.get("help", ""), field.metadata.get("group") or getattr(kind, "GROUP", "")
+            help, group = field.metadata.get("help", ""), str(field.metadata.get("group") or getattr(kind, "GROUP", ""))
             yield field.name, Field(field.default, _types(kind)[field.name], help, group)
 
 

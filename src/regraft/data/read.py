@@ -29,12 +29,14 @@ from regraft.core.progress import progress
 from regraft.core.text import listed_lines, printable, shorten
 from regraft.data import formats
 from regraft.data.index import Index, Row
-from regraft.data.sources import archive, folder, memory, table
+from regraft.data.sources import archive, folder, memory, pictures, table
 from regraft.data.sources._layout import WORKING_LAYOUTS
 
 SHOWN_FILES = 20
 
 Source = str | os.PathLike[str]
+
+INPUTS = "a path of an image, folder or archive, the bytes of an image, a PIL image, or an array of pixels (uint8)"
 
 _BATCH = 64  # files
 _QUICK = 0.0003  # seconds for a file: if reading is faster, a thread costs more than it saves
@@ -86,20 +88,25 @@ def read(source: Any, labels: Iterable[object] | None = None, *, options: Source
 def read_inputs(inputs: Any) -> Index:
     """Return the index, without labels, of images to predict; missing ones are broken.
 
-    inputs: a path of an image, a folder or an archive, or any number of them.
-    Raises DataError for anything that is not a path.
+    inputs: a path of an image, a folder or an archive; the bytes of an image file; a PIL image; an array (H, W, 3),
+            (H, W) or (n, H, W, 3) uint8; or any number of these.
+    Raises DataError for anything else.
     """
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    if not isinstance(paths, Iterable) or isinstance(paths, bytes):
-        raise DataError(f"The inputs are {_shown(inputs)}; expected paths of images, folders or archives.")
-    pairs = []
+    values = [inputs] if isinstance(inputs, str | os.PathLike) or pictures.is_picture(inputs) else inputs
+    if not isinstance(values, Iterable):
+        raise DataError(f"The inputs are {_shown(inputs)}; expected {INPUTS}.")
+    pairs: list[tuple[Row, bool]] = []
     names = []
-    for path in paths:
-        if not isinstance(path, str | os.PathLike):
-            raise DataError(f"One of the inputs is {_shown(path)}; expected the path of an image, folder or archive.")
-        names.append(printable(str(path)))
-        pairs += _input_rows(Path(path))
-    return Index(_read_files(pairs), ", ".join(names))
+    for value in values:
+        if pictures.is_picture(value):
+            pairs += [(row, True) for row in pictures.rows(value, len(pairs) + 1)]
+            names.append("images in memory")
+        elif isinstance(value, str | os.PathLike):
+            pairs += _input_rows(Path(value))
+            names.append(printable(str(value)))
+        else:
+            raise DataError(f"One of the inputs is {_shown(value)}; expected {INPUTS}.")
+    return Index(_read_files(pairs), ", ".join(dict.fromkeys(names)))
 
 
 def check_broken(index: Index, max_broken: float) -> None:

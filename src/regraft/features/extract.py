@@ -21,11 +21,13 @@ from rich.filesize import decimal
 
 from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
-from regraft.data.index import Index, Row
+from regraft.core.results import Result
+from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
 from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
+from regraft.features.write import write
 from regraft.network import agreement
 from regraft.network.trunk import Trunk
 
@@ -73,7 +75,7 @@ def extract(
     return Features(index.mark_broken(reasons), trunk, shelf, views=fitting)
 
 
-class Features:
+class Features(Result):
     """The features of an index's used rows, read from the store as they are asked for.
 
     index:  the whole index, the rows that were found broken marked so.
@@ -104,6 +106,39 @@ class Features:
         self._views = tuple(views)
         self._view = view
         self._anew = anew
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Features: {self.text()}>"
+
+    def text(self) -> str:
+        """Return in a line how many there are, of what shape, and what computed them."""
+        about = self.trunk.describe()
+        views = f" and {len(self._views)} augmented views of each training image" if self._views else ""
+        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {about['architecture']} cut at {about['cut']}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what they are as JSON-able data, without the numbers."""
+        about = self.trunk.describe()
+        return {
+            "source": self.index.name,
+            "images": len(self),
+            "shape": list(self.shape[1:]),
+            "views": len(self._views),
+            "parts": {part: len(rows) for part in PARTS if (rows := self.index.part(part))},
+            "architecture": about["architecture"],
+            "cut": about["cut"],
+            "input": about["preprocess"]["size"],
+            "precision": self.trunk.precision,
+            "stored": self.stored,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write them to a file: .npz or .parquet with the numbers; .html, .json or .txt with what they are."""
+        if Path(path).suffix.lower() in (".npz", ".parquet"):
+            write(self, Path(path))
+        else:
+            super().save(path)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -24,15 +24,16 @@ import numpy as np
 
 from regraft.core import files
 from regraft.core.errors import UsageError
-from regraft.features.extract import Features
 
 ROWS = 256  # read and written at a time
 
 _TEXTS = ("id", "path", "label", "part")
 
 
-def write(features: Features, path: Path) -> None:
-    """Write the features with their ids, paths, labels and parts; the file appears whole or not at all.
+def write(features: Any, path: Path) -> None:
+    """Write features with their ids, paths, labels and parts; the file appears whole or not at all.
+
+    features: `Features` of `extract`.
 
     Raises UsageError as `check` does, StoreError if the disk refuses.
     """
@@ -50,12 +51,12 @@ def check(path: Path) -> None:
         raise UsageError(f"{path} needs pyarrow: `pip install 'regraft[parquet]'`, or name a file that ends in .npz.")
 
 
-def _with_views(features: Features) -> Features:
+def _with_views(features: Any) -> Any:
     """Return those rows that have views: the training part, or all if there are no parts."""
     return features.part("train") if any(row.part for row in features.rows) else features
 
 
-def _write_npz(features: Features, path: Path) -> None:
+def _write_npz(features: Any, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         _write_array(archive, "features", features)
         for number, view in enumerate(_with_views(features).views, start=1):
@@ -65,7 +66,7 @@ def _write_npz(features: Features, path: Path) -> None:
                 np.save(member, np.array([getattr(row, name) or "" for row in features.rows], dtype=np.str_))
 
 
-def _write_array(archive: zipfile.ZipFile, name: str, features: Features) -> None:
+def _write_array(archive: zipfile.ZipFile, name: str, features: Any) -> None:
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         header = {"descr": "<f4", "fortran_order": False, "shape": features.shape}
         np.lib.format.write_array_header_2_0(member, header)
@@ -73,7 +74,7 @@ def _write_array(archive: zipfile.ZipFile, name: str, features: Features) -> Non
             member.write(features[start : start + ROWS].astype("<f4", copy=False).tobytes())
 
 
-def _write_parquet(features: Features, path: Path) -> None:
+def _write_parquet(features: Any, path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -91,7 +92,7 @@ def _write_parquet(features: Features, path: Path) -> None:
             writer.write_batch(pyarrow.record_batch(columns, schema=schema))
 
 
-def _stretches(features: Features, views: Sequence[Features]) -> Iterator[list[Any]]:
+def _stretches(features: Any, views: Sequence[Any]) -> Iterator[list[Any]]:
     """Yield the columns of a stretch of rows after the other."""
     rows = set(_with_views(features).rows)
     viewed = np.array([row in rows for row in features.rows], bool)

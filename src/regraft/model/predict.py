@@ -13,6 +13,7 @@ import numpy as np
 
 from regraft.core import files
 from regraft.core.errors import UsageError
+from regraft.core.results import Result
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
@@ -20,8 +21,8 @@ from regraft.features.store import Store
 from regraft.model.model import Model
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Prediction(Result):
     """What the model says of one input.
 
     status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
@@ -42,8 +43,16 @@ class Prediction:
             return LABEL_SEPARATOR.join(self.labels)
         return self.ranked[0][0] if self.ranked else ""
 
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Prediction {self.text()}>"
+
     def __str__(self) -> str:
-        """Return a line for the terminal."""
+        """Return one line, for a terminal."""
+        return self.text()
+
+    def text(self) -> str:
+        """Return one line, for a terminal."""
         if not self.ranked:
             return f"{self.path}  {self.status}: {self.error}"
         said = [] if self.labels is None else [f"[{self.label}]"]

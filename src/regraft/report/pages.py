@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
@@ -34,9 +35,31 @@ def page(template: str, **values: Any) -> str:
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
+class Section(NamedTuple):
+    """One part of a plain page: a heading, and below it a picture, a table, or both.
+
+    picture: from `picture`.
+    rows:    cells, the first row the titles.
+    numbers: whether all columns but the first hold numbers.
+    more:    what is not shown, in words.
+    """
+
+    title: str
+    picture: str = ""
+    rows: Sequence[Sequence[str]] = ()
+    numbers: bool = True
+    more: str = ""
+
+
+def plain(title: str, lead: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """Return a page of sections under a title and a sentence that leads in; sections without content are left out."""
+    filled = [section for section in sections if section.picture or len(section.rows) > 1]
+    return page("result.html", title=title, lead=lead, notes=notes, sections=filled)
+
+
 def picture(figure: Figure) -> str:
     """Return a figure as an address that holds the picture itself, for an <img>."""
-    return _data_uri(plots.svg(figure).encode())
+    return data_uri(plots.svg(figure).encode())
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -59,11 +82,11 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "data_uri": _data_uri}
+    environment.filters |= {"percent": percent, "data_uri": data_uri}
     return environment
 
 
-def _data_uri(data: bytes) -> str:
+def data_uri(data: bytes) -> str:
     """Return the picture as an address that holds the picture itself; in an <img>, its ids and styles stay its own."""
     kinds = {b"\x89PN": "png", b"\xff\xd8\xff": "jpeg"}
     return f"data:image/{kinds.get(data[:3], 'svg+xml')};base64,{base64.b64encode(data).decode()}"

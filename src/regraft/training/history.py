@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from regraft.core.results import Result
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -26,8 +28,8 @@ class Measured:
     phase: str = "head"  # what was trained: "head", on what stays frozen, or "tail", the network above the cut with it
 
 
-@dataclass
-class History:
+@dataclass(repr=False)
+class History(Result):
     """The rows in the order in which they were measured.
 
     watch:   the measure of the judging part that says which epoch is best.
@@ -43,6 +45,10 @@ class History:
     def __post_init__(self) -> None:
         rows, self.rows = self.rows, []
         self.add(rows)
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<History of {self.text()}>"
 
     def add(self, rows: Iterable[Measured]) -> None:
         """Put rows at the end."""
@@ -90,6 +96,16 @@ class History:
     def best_epoch(self) -> int:
         """The first epoch of the phase with the best measure of the judging part; 0 before any."""
         return self._best[self.monitored_part].epoch if self._best else 0
+
+    def text(self) -> str:
+        """Return in a line how many epochs there were, and what the last one, and the best, came to."""
+        last = ", ".join(f"{row.part} loss {row.loss:.4f}" for row in self.rows if row.epoch == self.epochs)
+        best = f"; the best is epoch {self.best_epoch} by the {self.monitored_part} {self.watch}" if self.epochs else ""
+        return f"{self.epochs} epochs{': ' if last else ''}{last}{best}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows, and which epoch is best, as JSON-able data."""
+        return {"epochs": self.epochs, "best_epoch": self.best_epoch, "rows": self.to_list()}
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries, ready for JSON."""
