@@ -2,7 +2,6 @@ import pytest
 
 from regraft.core.errors import DataError
 from regraft.data.index import Row
-from regraft.data.labels import as_label
 from regraft.data.sources._layout import is_hidden, label_rows
 from regraft.data.sources.folder import FileLocation
 
@@ -84,10 +83,6 @@ def test_a_source_without_class_folders_is_refused_with_what_would_work(paths, c
 def test_a_source_without_files_is_refused():
     with pytest.raises(DataError, match="holds no files"):
         labelled()
-
-
-def test_the_two_spellings_of_an_accent_are_one_label():
-    assert as_label("cafe\u0301") == as_label("caf\u00e9") == "caf\u00e9"
 
 
 @pytest.mark.parametrize(
