@@ -35,8 +35,8 @@ def test_an_array_a_pil_image_and_bytes_give_the_pixels_of_a_file(tmp_path):
 
 
 def test_an_array_of_several_images_gives_a_row_each_and_rows_are_numbered():
-    several = np.stack([PIXELS, 255 - PIXELS])
-    index = read_inputs([several, PIXELS])
+    images = np.stack([PIXELS, 255 - PIXELS])
+    index = read_inputs([images, PIXELS])
     assert [row.path for row in index] == ["image 1", "image 2", "image 3"]
     np.testing.assert_array_equal(decode(index.rows[1].location.read()), 255 - PIXELS)
 
