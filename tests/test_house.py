@@ -123,6 +123,7 @@ def test_the_public_names_are_these():
         "Tuned",
         "__version__",
         "compare",
+        "dataset",
         "evaluate",
         "extract",
         "fit",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regraft.model.model import Model
     from regraft.model.predict import Prediction
     from regraft.pipeline.compare import compare
+    from regraft.pipeline.dataset import dataset
     from regraft.pipeline.evaluate import evaluate
     from regraft.pipeline.extract import extract
     from regraft.pipeline.fit import fit
@@ -55,6 +56,7 @@ _MODULES = {
     "Sweep": "pipeline.lr_find",
     "Tuned": "pipeline.tune",
     "compare": "pipeline.compare",
+    "dataset": "pipeline.dataset",
     "evaluate": "pipeline.evaluate",
     "extract": "pipeline.extract",
     "fit": "pipeline.fit",
@@ -85,6 +87,7 @@ __all__ = [
     "Tuned",
     "__version__",
     "compare",
+    "dataset",
     "evaluate",
     "extract",
     "fit",

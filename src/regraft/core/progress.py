@@ -29,3 +29,15 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as line:
         task = line.add_task(title, total=total)
         yield lambda steps: line.advance(task, steps)
+
+
+@contextlib.contextmanager
+def preparing(title: str) -> Iterator[None]:
+    """Show on a terminal, while the block runs, that something without steps is under way: an import, a conversion."""
+    if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{title} …"):
+        yield
