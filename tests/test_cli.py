@@ -87,7 +87,7 @@ def test_a_table_of_the_users_own_is_not_replaced_by_predictions(regraft, model,
     table = tmp_path / "labels.csv"
     table.write_text("path,label\na.jpg,cat\n")
     code, _, err = regraft("predict", model, photos / "red" / "000.png", "-o", table, *FAST)
-    assert code == 2 and "nothing was written" in err and table.read_text() == "path,label\na.jpg,cat\n"
+    assert code == 2 and "was not written by regraft" in err and table.read_text() == "path,label\na.jpg,cat\n"
     for _ in range(2):
         assert regraft("predict", model, photos / "red" / "000.png", "-o", tmp_path / "own.csv", *FAST)[0] == 0
 

@@ -46,10 +46,9 @@ def test_a_result_has_one_line_a_page_json_and_files(results, name, tmp_path):
     assert type(result) is getattr(regraft, name) and isinstance(result, Result)
     assert repr(result).startswith(f"<{name}") and "\n" not in repr(result)
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    for ending in ("html", "json", "txt"):
-        result.save(tmp_path / f"result.{ending}")
-    assert json.loads((tmp_path / "result.json").read_text("utf-8")) == data
-    assert (tmp_path / "result.txt").read_text("utf-8") == result.text()
+    result.save(tmp_path / "result.html")
+    result.save(tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text("utf-8")) == {"made_by": "regraft", **data}
     page = (tmp_path / "result.html").read_text("utf-8")
     assert page.startswith("<!DOCTYPE html>") and "<h1" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page), "it needs nothing beside it"
@@ -64,7 +63,7 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(results, name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_another_ending_is_refused_with_those_that_work(results, name, tmp_path):
-    with pytest.raises(UsageError, match=r"expected a name that ends in \.html, \.json, \.txt"):
+    with pytest.raises(UsageError, match=r"expected a name that ends in \.html or \.json"):
         results[name].save(tmp_path / "result.docx")
     assert list(tmp_path.iterdir()) == []
 
@@ -74,3 +73,18 @@ def test_features_are_saved_with_their_numbers(results, tmp_path):
     features.save(tmp_path / "features.npz")
     with np.load(tmp_path / "features.npz") as saved:
         np.testing.assert_array_equal(saved["features"], np.asarray(features))
+
+
+def test_a_foreign_file_is_never_replaced_and_an_own_one_only_when_told(results, tmp_path):
+    for name, foreign in (("page.html", b"<html>mine"), ("data.json", b"{}"), ("numbers.npz", b"PK")):
+        path = tmp_path / name
+        path.write_bytes(foreign)
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match="already exists and was not written by regraft"):
+                results["Features"].save(path, overwrite=overwrite)
+        assert path.read_bytes() == foreign
+        path.unlink()
+        results["Features"].save(path)
+        with pytest.raises(UsageError, match="Add --overwrite to replace it"):
+            results["Features"].save(path)
+        results["Features"].save(path, overwrite=True)

@@ -37,7 +37,7 @@ def audit(*duplicates, label_errors=(ERROR,), outliers=(OUTLIER,), notes=()):
 
 
 def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
-    audit(CONFLICT, ACROSS, EQUAL).write_csv(tmp_path / "findings.csv")
+    audit(CONFLICT, ACROSS, EQUAL).save(tmp_path / "findings.csv")
     with (tmp_path / "findings.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     assert [
@@ -60,19 +60,19 @@ def test_the_csv_has_a_row_for_each_file_of_each_finding(tmp_path):
 
 def test_paths_of_every_kind_come_back_from_the_csv(tmp_path):
     names = ["comma, name.png", 'quote".png', "写真.png", "line\nbreak.png", "not \udcff text.png"]
-    audit(Duplicates.of([row(name) for name in names])).write_csv(tmp_path / "findings.csv")
+    audit(Duplicates.of([row(name) for name in names])).save(tmp_path / "findings.csv")
     with (tmp_path / "findings.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert {record["path"] for record in csv.DictReader(file)} >= set(names)
 
 
 def test_an_earlier_csv_of_findings_is_replaced_and_another_file_is_not(tmp_path):
     path = tmp_path / "findings.csv"
-    audit(EQUAL).write_csv(path)
-    audit(label_errors=(), outliers=()).write_csv(path)
+    audit(EQUAL).save(path)
+    audit(label_errors=(), outliers=()).save(path, overwrite=True)
     assert path.read_text() == ",".join(COLUMNS) + "\n"
     path.write_text("path,label\na.png,cat\n")
-    with pytest.raises(UsageError, match="is not a list of findings"):
-        audit(EQUAL).write_csv(path)
+    with pytest.raises(UsageError, match="was not written by regraft"):
+        audit(EQUAL).save(path)
     assert path.read_text().startswith("path,label")
 
 

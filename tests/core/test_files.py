@@ -83,3 +83,39 @@ def test_a_place_that_can_not_be_written_is_told_in_words(tmp_path):
 def test_the_hash_is_that_of_hashlib(tmp_path):
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     assert files.sha256_file(tmp_path / "file") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_folder_is_exchanged_in_one_step_so_that_a_reader_always_finds_one(tmp_path, monkeypatch):
+    folder, renames = tmp_path / "folder", []
+    with files.replacing_folder(folder) as fresh:
+        (fresh / "a").write_text("old")
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: renames.append((self, to)) or replace(self, to))
+    with files.replacing_folder(folder) as fresh:
+        (fresh / "a").write_text("new")
+    if not renames:  # where the system can exchange two folders
+        assert (folder / "a").read_text() == "new" and list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_kill_between_two_renames_loses_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    with files.replacing_folder(folder) as fresh:
+        (fresh / "a").write_text("old")
+    monkeypatch.setattr(files, "_swap", lambda *_: False)
+    replace = Path.replace
+
+    def killed(self, to):
+        if to == folder:
+            os._exit(9)  # as a kill does: nothing is undone
+        return replace(self, to)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Path, "replace", killed)
+        with files.replacing_folder(folder) as fresh:
+            (fresh / "a").write_text("new")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not folder.exists()
+    files.recover(folder)
+    assert (folder / "a").read_text() == "old"

@@ -120,7 +120,7 @@ def test_duplicates_across_parts_come_before_others(source, tmp_path):
 
 def test_a_second_audit_gives_the_same_as_the_first(source, tmp_path):
     for name in ("first.csv", "second.csv"):
-        inspect(source).write_csv(tmp_path / name)
+        inspect(source).save(tmp_path / name)
     assert (tmp_path / "first.csv").read_text() == (tmp_path / "second.csv").read_text()
     with (tmp_path / "first.csv").open(newline="") as file:
         assert {record["finding"] for record in csv.DictReader(file)} >= {"duplicate", "near-duplicate", "label error"}

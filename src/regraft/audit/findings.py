@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from regraft.audit.label_errors import LabelError
 from regraft.audit.near_duplicates import Duplicates
 from regraft.audit.outliers import Outlier
-from regraft.core import files
-from regraft.core.errors import UsageError
 from regraft.core.results import Result
 from regraft.core.text import count, rest_line, shorten
 from regraft.data.inspect import Inspection
@@ -96,19 +93,15 @@ class Audit(Result):
         ]
         return "\n\n".join(blocks) + "\n"
 
-    def write_csv(self, path: Path) -> None:
-        """Write a row for each file of each finding, with what to do about it.
+    def formats(self) -> dict[str, Callable[[], str]]:
+        """Return what gives the text of a file, by its name's ending; .csv has a row for each file of each finding."""
+        return {**super().formats(), ".csv": self._csv}
 
-        Raises UsageError if another file is at `path`, StoreError if it can't be written.
-        """
-        if path.exists() and not path.read_bytes().startswith(",".join(COLUMNS).encode()):
-            raise UsageError(
-                f"{path} already exists and is not a list of findings; nothing was written. Choose another name."
-            )
+    def _csv(self) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([COLUMNS, *self._records()])
-        files.write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        return text.getvalue()
 
     def _records(self) -> Iterator[tuple[object, ...]]:
         names = ["duplicate" if duplicates.equal else "near-duplicate" for duplicates in self.duplicates]

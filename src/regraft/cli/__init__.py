@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from regraft.cli.flags import MAIN, command, converted, show_default
+from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
 ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
 Output = Annotated[Path, Parameter(alias="-o", help="Folder for the model.", group=MAIN)]
+Overwrite = Annotated[bool, Parameter(help="Replace what regraft has written there before.", group=MAIN)]
 Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.", group=MAIN)]
 
 
@@ -103,6 +105,7 @@ def inspect(
     ] = False,
     output: Annotated[Path | None, Parameter(alias="-o"), _file("With --deep: write a CSV of what to do.")] = None,
     report: Annotated[Path | None, _file("Write an HTML page; with --deep it shows the pictures.")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     options: Any = None,
 ) -> None:
@@ -111,11 +114,11 @@ def inspect(
 
     if output and not deep:
         raise UsageError("--output is for what --deep finds; add --deep.")
-    _require_ending(output, ".csv")
-    _require_ending(report, ".html")
+    outputs.check(output, [".csv"], overwrite=overwrite)
+    outputs.check(report, [".html"], overwrite=overwrite)
     result: Any = inspect(source, deep=deep, options=options)
     if output:
-        result.write_csv(output)
+        result.save(output, overwrite=overwrite)
         log.info("What to do about each file is in %s.", output)
     _show(result, json, report)
 
@@ -136,6 +139,7 @@ def evaluate(
     /,
     *,
     report: Annotated[Path | None, _file("Write an HTML report to this file.")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     options: Any = None,
 ) -> None:
@@ -143,7 +147,7 @@ def evaluate(
     from regraft.pipeline.evaluate import evaluate
     from regraft.pipeline.predict import load
 
-    _require_ending(report, ".html")
+    outputs.check(report, [".html"], overwrite=overwrite)
     evaluation, engine = options
     _show(evaluate(load(model, options=engine), source, options=evaluation), json, report)
 
@@ -154,13 +158,14 @@ def compare(
     /,
     *,
     report: Annotated[Path | None, _file("Write the table and the curve to this HTML file.")] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     options: Any = None,
 ) -> None:
     """Say which backbone and cut to take, and whether more photographs would help, by cross-validation."""
     from regraft.pipeline.compare import compare
 
-    _require_ending(report, ".html")
+    outputs.check(report, [".html"], overwrite=overwrite)
     _show(compare(source, options=options), json, report)
 
 
@@ -181,13 +186,14 @@ def lr_find(
     output: Annotated[
         Path | None, Parameter(alias="-o"), _file("Write the plot of the sweep to this SVG file.")
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     options: Any = None,
 ) -> None:
     """Sweep the learning rate of a head or a tail upwards, and suggest one to begin with."""
     from regraft.pipeline.lr_find import lr_find
 
-    _require_ending(output, ".svg")
+    outputs.check(output, [".svg"], overwrite=overwrite)
     sweep = lr_find(source, options=options)
     if output:
         _write_page(output, sweep.svg())
@@ -208,7 +214,7 @@ def predict(
     from regraft.model import predict as predicting
     from regraft.pipeline.predict import load, predict
 
-    _require_ending(output, ".csv")
+    outputs.check(output, [".csv"], overwrite=True)  # predictions replace predictions
     prediction, engine = options
     predictions = predict(load(model, options=engine), inputs, options=prediction)
     if output:
@@ -226,15 +232,16 @@ def extract(
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o"), _file("The .npz or .parquet file to write.")],
+    overwrite: Overwrite = False,
     options: Any = None,
 ) -> None:
     """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
     from regraft.features import write
     from regraft.pipeline.extract import read_and_extract
 
-    write.check(output)
+    write.check(output, overwrite=overwrite)
     features = read_and_extract(source, options)
-    write.write(features, output)
+    write.write(features, output, overwrite=overwrite)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
 
 
@@ -278,13 +285,17 @@ def store(
 
 @app.command
 def report(
-    model: ModelFolder, /, *, output: Annotated[Path, Parameter(alias="-o"), _file("The HTML file to write.")]
+    model: ModelFolder,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o"), _file("The HTML file to write.")],
+    overwrite: Overwrite = False,
 ) -> None:
     """Write what the model folder records of itself as one HTML file (`evaluate --report` adds the photographs)."""
     from regraft.pipeline.predict import load
     from regraft.pipeline.report import model_page
 
-    _require_ending(output, ".html")
+    outputs.check(output, [".html"], overwrite=overwrite)
     _write_page(output, model_page(load(model)))
 
 
@@ -298,12 +309,6 @@ def demo(
     from regraft import demo as demonstration
 
     demonstration.run(output, options.store)
-
-
-def _require_ending(path: Path | None, ending: str) -> None:
-    """Refuse to write over what is likely something else, such as a photograph."""
-    if path is not None and path.suffix.lower() != ending:
-        raise UsageError(f"The file to write is {path}; expected a name that ends in {ending}.")
 
 
 def _write_page(path: Path, text: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import glob
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,6 +19,10 @@ from regraft.core.errors import StoreError
 
 PARTIAL = ".regraft-partial"  # ends the name of what is being written
 ABANDONED = 600  # seconds without a change
+OLD = "old"  # what a folder is called until its replacement has taken its place
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux: fcntl.h, linux/fs.h
+_RENAME_SWAP = 2  # macOS: sys/stdio.h
 
 
 def sha256_file(path: Path) -> str:
@@ -76,6 +82,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; when the block ends well it takes `path`'s place."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        recover(path)
         fresh = _beside(path)
         try:
             fresh.chmod(0o777 & ~_umask())
@@ -91,8 +98,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _exchange(fresh: Path, path: Path) -> None:
-    """Put `fresh` in the place of the folder `path`, or leave that where it is."""
-    old = _beside(path) / "old"
+    """Put `fresh` in the place of the folder `path`: in one step where the system can, or so that `recover` can."""
+    if _swap(fresh, path):
+        shutil.rmtree(fresh, ignore_errors=True)
+        return
+    old = _beside(path) / OLD
     path.replace(old)
     try:
         fresh.replace(path)
@@ -100,6 +110,27 @@ def _exchange(fresh: Path, path: Path) -> None:
         old.replace(path)
         raise
     shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system or the file system can't."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, or an old C library
+        library = ctypes.CDLL(None, use_errno=True)
+        first, second = os.fsencode(one), os.fsencode(other)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(first, second, _RENAME_SWAP) == 0)
+        return bool(library.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) == 0)
+    return False
+
+
+def recover(path: Path) -> None:
+    """Bring back a folder that a process, killed between its two renames, has left beside its place."""
+    if path.exists() or not path.parent.is_dir():
+        return
+    for old in sorted(path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}/{OLD}")):
+        with contextlib.suppress(OSError):  # another process recovers it too
+            old.replace(path)
+            return
 
 
 def _beside(path: Path) -> Path:

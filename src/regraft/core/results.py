@@ -11,10 +11,11 @@ import html
 import importlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from regraft.core.errors import UsageError
+from regraft.core import outputs
 from regraft.core.files import write_file
 
 # A page in a frame of its own: its styles don't reach the notebook, and the frame is as high as the page.
@@ -45,16 +46,19 @@ class Result(abc.ABC):
         """Return what a notebook shows."""
         return _FRAME.format(page=html.escape(self.html(), quote=True))
 
-    def save(self, path: str | Path) -> None:
-        """Write it to a file, in the format that the name's ending says: .html, .json or .txt.
+    def formats(self) -> dict[str, Callable[[], str]]:
+        """Return what gives the text of a file, by its name's ending."""
+        return {".html": self.html, ".json": self._json}
 
-        Raises UsageError for another ending, StoreError if the disk refuses.
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write it to a file, in the format that the name's ending says: .html, .json, or another of `formats`.
+
+        overwrite: replace a file of this name, if regraft wrote it.
+        Raises UsageError for another ending, or a file that may not be replaced; StoreError if the disk refuses.
         """
-        path = Path(path)
-        writers = {".html": self.html, ".json": self._json, ".txt": self.text}
-        if path.suffix.lower() not in writers:
-            raise UsageError(f"The file to write is {path}; expected a name that ends in {', '.join(writers)}.")
-        write_file(path, writers[path.suffix.lower()]().encode())
+        path, formats = Path(path), self.formats()
+        outputs.check(path, list(formats), overwrite=overwrite)
+        write_file(path, formats[path.suffix.lower()]().encode("utf-8", "surrogateescape"))
 
     def _json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return json.dumps({"made_by": "regraft", **self.to_dict()}, indent=2, ensure_ascii=False)

@@ -133,12 +133,15 @@ class Features(Result):
             "stored": self.stored,
         }
 
-    def save(self, path: str | Path) -> None:
-        """Write them to a file: .npz or .parquet with the numbers; .html, .json or .txt with what they are."""
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write them to a file: .npz or .parquet with the numbers, .html or .json with what they are.
+
+        overwrite: replace a file of this name, if regraft wrote it.
+        """
         if Path(path).suffix.lower() in (".npz", ".parquet"):
-            write(self, Path(path))
+            write(self, Path(path), overwrite=overwrite)
         else:
-            super().save(path)
+            super().save(path, overwrite=overwrite)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.core import files
+from regraft.core import files, outputs
 from regraft.core.errors import UsageError
 
 ROWS = 256  # read and written at a time
@@ -30,24 +30,23 @@ ROWS = 256  # read and written at a time
 _TEXTS = ("id", "path", "label", "part")
 
 
-def write(features: Any, path: Path) -> None:
+def write(features: Any, path: Path, *, overwrite: bool = False) -> None:
     """Write features with their ids, paths, labels and parts; the file appears whole or not at all.
 
     features: `Features` of `extract`.
 
+    overwrite: replace a file of this name, if regraft wrote it.
     Raises UsageError as `check` does, StoreError if the disk refuses.
     """
-    check(path)
+    check(path, overwrite=overwrite)
     with files.replacing_file(path) as fresh:
         _WRITERS[path.suffix.lower()](features, fresh)
 
 
-def check(path: Path) -> None:
-    """Raise UsageError if a file of this name can't be written; to be asked before anything is computed for it."""
-    ending = path.suffix.lower()
-    if ending not in _WRITERS:
-        raise UsageError(f"The file to write is {path}; expected a name that ends in {' or '.join(_WRITERS)}.")
-    if ending == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+def check(path: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError if a file of this name must not be written; to be asked before anything is computed for it."""
+    outputs.check(path, list(_WRITERS), overwrite=overwrite)
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError(f"{path} needs pyarrow: `pip install 'regraft[parquet]'`, or name a file that ends in .npz.")
 
 
@@ -58,6 +57,7 @@ def _with_views(features: Any) -> Any:
 
 def _write_npz(features: Any, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
+        archive.comment = outputs.MARKS[".npz"][0]
         _write_array(archive, "features", features)
         for number, view in enumerate(_with_views(features).views, start=1):
             _write_array(archive, f"view_{number}", view)
@@ -85,7 +85,7 @@ def _write_parquet(features: Any, path: Path) -> None:
             *((name, pyarrow.string()) for name in _TEXTS),
             *((name, pyarrow.list_(pyarrow.float32())) for name in numbers),
         ],
-        metadata={"shape": json.dumps(features.shape[1:])},
+        metadata={"shape": json.dumps(features.shape[1:]), "writer": outputs.MARKS[".parquet"][0].decode()},
     )
     with parquet.ParquetWriter(path, schema, use_dictionary=["label", "part"]) as writer:
         for columns in _stretches(features, views):

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.core import files
-from regraft.core.errors import UsageError
+from regraft.core import files, outputs
 from regraft.core.results import Result
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
@@ -99,8 +98,7 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
 
     Where an image may have several labels, those that are said to be there stand before, in the column `labels`.
     """
-    if path.exists() and not path.read_bytes().startswith(b"path,status,error,"):
-        raise UsageError(f"{path} is there and holds no predictions; nothing was written. Name another file.")
+    outputs.check(path, [".csv"], overwrite=True)  # predictions replace predictions
     top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     text = io.StringIO()

@@ -186,7 +186,7 @@ def svg(figure: Figure) -> str:
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has it
         figure.savefig(text, format="svg", metadata=no_metadata)
-    return text.getvalue()
+    return text.getvalue() + "<!-- made by regraft -->\n"
 
 
 def _draw_curves(axes: Axes, phases: Sequence[History], measure: str) -> None:
