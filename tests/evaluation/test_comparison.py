@@ -44,7 +44,7 @@ def test_of_those_alike_the_fastest_is_taken_and_its_cost_is_named():
     compared = comparison(candidate("quick", 0.930, 5, 0.02), candidate("slow", 0.931, 10, 0.03))
     assert compared.recommended.name == "quick"
     assert compared.recommendation() == (
-        "Take quick. slow is 0.1 points better, which is not distinguishable with this many images, and takes "
+        "Take quick. slow is 0.1 points better, which may be chance with this many images, and takes "
         "2.0 times as long per photo."
     )
 
@@ -57,14 +57,14 @@ def test_more_than_a_standard_error_is_not_given_up_for_speed():
     assert pair.outcome == "undecided" and -pair.difference > (pair.high - pair.low) / 4
     assert comparison(quick, slow).recommendation() == (
         "Take slow. quick is 4.5 points worse and 2.0 times as fast. "
-        "Not distinguishable from slow with this many images: quick."
+        "With this many images, these may be as good as slow: quick."
     )
 
 
 def test_a_timing_that_differs_by_less_than_a_fifth_decides_nothing():
     compared = comparison(candidate("quick", 0.930, 9, 0.02), candidate("slow", 0.931, 10, 0.03))
     assert compared.recommended.name == "slow"
-    assert compared.recommendation() == "Take slow. Not distinguishable from slow with this many images: quick."
+    assert compared.recommendation() == "Take slow. With this many images, these may be as good as slow: quick."
 
 
 def test_one_candidate_alone_is_no_comparison():

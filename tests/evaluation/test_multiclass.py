@@ -169,8 +169,8 @@ def test_the_text_has_the_accuracy_with_its_interval_and_a_sentence():
     text = evaluate(one_hot(predicted, 2), labels, ["cats", "dogs"]).text()
     assert text.splitlines()[:3] == [
         "accuracy  97.1 % (95 % interval: 95.9\N{EN DASH}98.0)",
-        "          971 of 1,000 right; the most frequent mistake is dogs taken for cats",
-        "          (15 times).",
+        '          971 of 1,000 right; the most frequent mistake is "dogs" taken for',
+        '          "cats" (15 times).',
     ]
     assert [line.split() for line in text.splitlines() if line.startswith(("a = ", "b = "))] == [
         ["a", "=", "cats", "470", "14"],
@@ -222,12 +222,12 @@ def test_the_classes_confused_most_are_named_with_their_share():
     [
         ([0, 1, 2], [0, 1, 2], "All 3 right."),
         ([0] * 1200, [0] * 1200, "All 1,200 right."),
-        ([1, 1, 1, 0], [0, 0, 1, 0], "2 of 4 right; the only mistakes are ant taken for bee (twice)."),
-        ([1, 1, 0, 2], [0, 0, 2, 2], "1 of 4 right; the most frequent mistake is ant taken for bee (twice)."),
+        ([1, 1, 1, 0], [0, 0, 1, 0], '2 of 4 right; the only mistakes are "ant" taken for "bee" (twice).'),
+        ([1, 1, 0, 2], [0, 0, 2, 2], '1 of 4 right; the most frequent mistake is "ant" taken for "bee" (twice).'),
         (
             [0, 1, 2],
             [1, 0, 2],
-            "1 of 3 right; the only mistakes are bee taken for ant and ant taken for bee (once each).",
+            '1 of 3 right; the only mistakes are "bee" taken for "ant" and "ant" taken for "bee" (once each).',
         ),
         ([0, 1, 2], [1, 2, 0], "0 of 3 right; no mistake is more frequent than others."),
     ],

@@ -123,7 +123,7 @@ def test_the_text_has_the_exact_share_with_its_interval_and_a_line_for_each_labe
     text = evaluate(probabilities, np.array([[1, 0], [1, 0], [0, 0], [0, 1]]), ["a", "b"]).text()
     assert text.splitlines()[:3] == [
         "exact     75.0 % (95 % interval: 30.1\N{EN DASH}95.4)",
-        "          3 of 4 images have all labels right; the only mistake is b predicted",
+        '          3 of 4 images have all labels right; the only mistake is "b" predicted',
         "          wrongly (once).",
     ]
     assert ["a", "2", "100.0", "100.0", "100.0", "100.0", "0.500"] in [line.split() for line in text.splitlines()]
@@ -136,9 +136,9 @@ def test_the_text_has_the_exact_share_with_its_interval_and_a_line_for_each_labe
     ("predicted", "truth", "sentence"),
     [
         ([[1, 0], [0, 1]], [[1, 0], [0, 1]], "All 2 images have all labels right."),
-        ([[0, 0], [0, 1]], [[1, 0], [0, 1]], "the only mistake is beach missed (once)."),
-        ([[0, 1], [0, 1]], [[1, 0], [1, 1]], "the most frequent mistake is beach missed (twice)."),
-        ([[1, 1], [0, 0]], [[0, 1], [0, 1]], "beach predicted wrongly and tree missed (once each)."),
+        ([[0, 0], [0, 1]], [[1, 0], [0, 1]], 'the only mistake is "beach" missed (once).'),
+        ([[0, 1], [0, 1]], [[1, 0], [1, 1]], 'the most frequent mistake is "beach" missed (twice).'),
+        ([[1, 1], [0, 0]], [[0, 1], [0, 1]], '"beach" predicted wrongly and "tree" missed (once each).'),
     ],
 )
 def test_one_sentence_says_how_many_are_right_and_which_label_is_wrong_most_often(predicted, truth, sentence):

@@ -77,7 +77,7 @@ def test_the_headline_has_the_accuracy_a_sentence_the_interval_and_the_part():
     measures = evaluate(np.eye(2)[predicted], labels, ["a", "b"])  # 990 of 1,000 right; Wilson: 0.98170 to 0.99456
     text = Reader(render_page(page(measures))).text
     assert "99.0 %" in text
-    assert "990 of 1,000 right; the only mistakes are b taken for a (10 times)." in text
+    assert '990 of 1,000 right; the only mistakes are "b" taken for "a" (10 times).' in text
     assert "classified correctly, here of the test part." in text
     assert "between 98.2 % and 99.5 %" in text
     assert "Always naming the class with the most images would be right for 95.0 %" in text

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.core.text import listed, shorten
+from regraft.core.text import listed, percent, shorten
 from regraft.data.index import Row
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LabelError:
 
     def lines(self, width: int) -> list[str]:
         """Return lines for a terminal: the first file, below it the label and the class that it looks like."""
-        label = f"labelled {self.rows[0].label}, looks like {self.suggested} ({100 * self.probability:.0f} %)"
+        label = f"labelled {self.rows[0].label}, looks like {self.suggested} ({percent(self.probability, 0)} %)"
         return ["  " + shorten(self.rows[0].path, width - 2), "      " + shorten(label, width - 6)]
 
     def records(self) -> Iterator[tuple[Row, str, str, str, str]]:

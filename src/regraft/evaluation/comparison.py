@@ -173,16 +173,16 @@ class Comparison(Result):
         alike = [candidate.name for candidate in undecided if candidate is not self.recommended]
         sentences = [f"Take {self.recommended.name}.", *self._reasons(undecided)]
         if alike:
-            sentences.append(f"Not distinguishable from {self.best.name} with this many images: {', '.join(alike)}.")
+            sentences.append(f"With this many images, these may be as good as {self.best.name}: {', '.join(alike)}.")
         return " ".join(sentences)
 
     def _reasons(self, undecided: Sequence[Candidate]) -> list[str]:
         take = self.recommended
         if take is not self.best:
             behind = 100 * (self.best.accuracy - take.accuracy)
-            better = f"{behind:.1f} points better" if behind >= 0.05 else "as good to a tenth of a point"
+            better = f"{behind:.1f} points better" if behind >= 0.05 else "as accurate to a tenth of a point"
             return [
-                f"{self.best.name} is {better}, which is not distinguishable with this many images, "
+                f"{self.best.name} is {better}, which may be chance with this many images, "
                 f"and takes {self.best.milliseconds / take.milliseconds:.1f} times as long per photo."
             ]
         faster = [one for one in undecided if NEARLY_AS_FAST * one.milliseconds < take.milliseconds]

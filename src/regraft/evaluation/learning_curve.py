@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regraft.core.text import percent
 from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, points, wilson
-from regraft.training.cross_validation import CurvePoints
+
+if TYPE_CHECKING:
+    from regraft.training.cross_validation import CurvePoints
 
 SMALL = 0.01  # a gain of less than one point from twice the photographs is hardly worth taking them
 NAMED_CLASSES = 3

@@ -27,6 +27,7 @@ from regraft.evaluation.words import (
     SCORES_EXPLAINED,
     Mistake,
     most_frequent,
+    quoted,
     score_cells,
     score_words,
     sentence_lines,
@@ -93,7 +94,7 @@ class Evaluation:
         if self.correct == self.n:
             return f"All {self.n:,} right."
         mistakes = [
-            Mistake(pair.images, f"{shorten(pair.true, NAME_WIDTH)} taken for {shorten(pair.predicted, NAME_WIDTH)}")
+            Mistake(pair.images, f"{quoted(pair.true)} taken for {quoted(pair.predicted)}")
             for pair in most_confused(self)
         ]
         return f"{self.correct:,} of {self.n:,} right; {most_frequent(mistakes)}."

@@ -27,6 +27,7 @@ from regraft.evaluation.words import (
     SCORES_EXPLAINED,
     Mistake,
     most_frequent,
+    quoted,
     score_cells,
     score_words,
     sentence_lines,
@@ -189,8 +190,8 @@ def _mistakes(per_label: Mapping[str, LabelScores]) -> list[Mistake]:
     for name, scores in per_label.items():
         correct = round(scores["recall"] * scores["n"])
         mistakes += [
-            Mistake(scores["n"] - correct, f"{shorten(name, NAME_WIDTH)} missed"),
-            Mistake(scores["n_predicted"] - correct, f"{shorten(name, NAME_WIDTH)} predicted wrongly"),
+            Mistake(scores["n"] - correct, f"{quoted(name)} missed"),
+            Mistake(scores["n_predicted"] - correct, f"{quoted(name)} predicted wrongly"),
         ]
     return [mistake for mistake in mistakes if mistake.times]
 

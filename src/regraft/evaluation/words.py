@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from regraft.core.text import percent
+from regraft.core.text import percent, shorten
 
 DASH = "\N{EN DASH}"
 INDENT = 10  # of the numbers
@@ -18,7 +18,7 @@ class Mistake(NamedTuple):
     """A kind of mistake, in words that need no grammar of the names in them, and how often it was made."""
 
     times: int
-    words: str  # "bee taken for ant"
+    words: str  # '"bee" taken for "ant"'
 
 
 def most_frequent(mistakes: Sequence[Mistake]) -> str:
@@ -34,6 +34,11 @@ def most_frequent(mistakes: Sequence[Mistake]) -> str:
     words = " and ".join(mistake.words for mistake in top)
     times = _times(top[0].times) + (" each" if len(top) > 1 else "")
     return f"the {kind} {'mistakes are' if plural else 'mistake is'} {words} ({times})"
+
+
+def quoted(name: str) -> str:
+    """Return the name of a class as it stands in a sentence."""
+    return f'"{shorten(name, NAME_WIDTH)}"'
 
 
 def sentence_lines(sentence: str) -> list[str]:

@@ -39,6 +39,7 @@ LISTED_FILES = 50
 LISTED_PAIRS = 10
 OUTCOME = "verdict"  # the key of model.json for the sentence on whether fine-tuning helped
 NOT_LISTED = ("tried", "phases", OUTCOME)  # of what training chose: too long for a table, or shown elsewhere
+CHOSEN = {"how": "chosen by", "judged_on": "chosen on"}  # what the page calls them
 NO_LABEL = "none of the labels"
 
 # Further measures: the field of Evaluation, its name, its unit, its meaning.
@@ -47,7 +48,7 @@ MEASURES = (
     ("balanced_accuracy", "Balanced accuracy", "%", "mean recall of the classes, each counted alike"),
     ("top_5_accuracy", "Top-5 accuracy", "%", "how often the true class is among the five most probable"),
     ("cohen_kappa", "Cohen's kappa", "", "agreement beyond that of chance; 1 is perfect, 0 is chance"),
-    ("matthews", "Matthews correlation", "", "correlation of labels and predictions, from -1 to 1"),
+    ("matthews", "Matthews correlation", "", "correlation of labels and predictions, from \N{MINUS SIGN}1 to 1"),
     ("roc_auc", "ROC AUC", "", "how often an image of one class is ranked above one of the other"),
     ("brier", "Brier score", "", "mean squared error of the probabilities, from 0 to 2; 0 is best"),
     ("calibration_error", "Calibration error", "%", "how far confidence is from accuracy, in 15 bins; 0 is best"),
@@ -197,7 +198,7 @@ def _page(
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
         evaluation=evaluation,
-        part=f"{part} part" if part in PARTS else "source" if part == "all" else part,
+        part=f"{part} part" if part in PARTS else "whole source" if part == "all" else part,
         notes=notes,
         recipe=_recipe(model),
         counts=_counts(model),
@@ -223,14 +224,14 @@ def _counts(model: Model) -> dict[str, Mapping[str, int]]:
 def _recipe(model: Model) -> dict[str, str]:
     """Return how a model was made, in words and in order."""
     recipe = model.trunk.describe()
-    chosen = {name.replace("_", " "): str(value) for name, value in model.chosen.items() if name not in NOT_LISTED}
+    chosen = {name: str(value) for name, value in model.chosen.items() if name not in NOT_LISTED}
     return {
         "backbone": recipe["architecture"],
         "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
         "cut": recipe["cut"] + (f", the network above it {_up_to(recipe)}trained as well" if model.trunk.tail else ""),
         "input": f"{model.trunk.preprocess.size} pixels, {model.trunk.preprocess.resize}",
         "head": model.head_name,
-        **chosen,
+        **{CHOSEN.get(name, name.replace("_", " ")): value for name, value in chosen.items()},
         "seed": str(model.options.get("seed", "")),
         "versions": ", ".join(f"{name} {version}" for name, version in model.versions.items()),
     }

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -82,8 +84,18 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "data_uri": data_uri}
+    environment.filters |= {"percent": percent, "data_uri": data_uri, "breakable": _breakable, "unbroken": _unbroken}
     return environment
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that a narrow page may break after a slash or an underscore, before it breaks anywhere."""
+    return Markup(re.sub("([/_])", r"\1<wbr>", str(escape(name))))
+
+
+def _unbroken(text: str) -> str:
+    """Return a text whose numbers stay on one line with their percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def data_uri(data: bytes) -> str:
