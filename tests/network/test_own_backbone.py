@@ -1,4 +1,6 @@
 import copy
+import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +10,7 @@ from torch import nn
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
 from regraft.network.cut import find_cut, list_cuts
+from regraft.network.options import NetworkOptions
 from regraft.network.own_backbone import check_fingerprint, fingerprint, own_backbone
 from regraft.network.preprocess import Preprocess
 from regraft.network.workaround_torchvision_nms import import_timm
@@ -49,7 +52,7 @@ def images(count=2, size=32):
 def test_the_backbone_computes_what_the_module_computes_in_eval_mode():
     module = Small()
     own = own_backbone(module, RULE)
-    assert (own.name, own.preprocess) == ("Small", Preprocess(**RULE))
+    assert (own, own.preprocess) == ("Small", Preprocess(**RULE))
     with torch.no_grad():
         assert torch.equal(own.network(images()), module.eval()(images()))
 
@@ -63,6 +66,16 @@ def test_the_module_itself_is_left_as_it_is():
     assert all(parameter.dtype == torch.float32 for parameter in own.network.parameters())
     ours, theirs = ({t.data_ptr() for t in network.state_dict().values()} for network in (own.network, module))
     assert not ours & theirs
+
+
+def test_it_stands_in_options_where_a_name_does_and_in_json_as_its_name():
+    own = own_backbone(Small(), RULE, name="mine")
+    options = NetworkOptions(backbone=own)
+    assert options.backbone is own
+    assert json.loads(json.dumps(dataclasses.asdict(options)))["backbone"] == "mine"
+    again = copy.deepcopy(own)
+    assert torch.equal(again.network(images()), own.network(images()))
+    assert again.preprocess == own.preprocess
 
 
 def test_it_is_cut_at_the_paths_of_its_modules():
@@ -93,7 +106,7 @@ def test_a_module_that_fx_can_not_trace_is_a_backbone_cut_at_its_ends():
 def test_a_network_of_timms_brings_its_own_preprocessing():
     module = import_timm().create_model("test_resnet", num_classes=0)
     own = own_backbone(module)
-    assert own.name == "test_resnet"
+    assert own == "test_resnet"
     assert own.preprocess == Preprocess.from_timm(module.pretrained_cfg)
 
 

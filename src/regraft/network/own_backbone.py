@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,16 +26,13 @@ _DIGITS = 4  # of a fingerprint; the last may differ between processors, or numb
 _PROJECTIONS = 8
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OwnBackbone:
-    """A network that is not in the catalogue.
+class OwnBackbone(str):
+    """The name of a network that is not in the catalogue, with the network: it stands where options name a backbone.
 
-    name:       for messages and the model folder.
     network:    in eval mode: normalised images (n, 3, S, S) float32 → features (n, …), all its weights filled.
     preprocess: how an image becomes its input.
     """
 
-    name: str
     network: nn.Module
     preprocess: Preprocess
 
@@ -59,7 +55,8 @@ def own_backbone(module: nn.Module, preprocess: Any = None, name: str = "") -> O
         network = copy.deepcopy(module).cpu().float().eval()
     except Exception as error:  # a module may hold anything
         raise UsageError(f"The backbone {type(module).__name__} can't be copied: {first_line(error)}") from error
-    backbone = OwnBackbone(name=name or name_of(module), network=network, preprocess=rule)
+    backbone = OwnBackbone(name or name_of(module))
+    backbone.network, backbone.preprocess = network, rule
     _check(backbone)
     return backbone
 
@@ -113,17 +110,17 @@ def _check(backbone: OwnBackbone) -> None:
             together, alone = backbone.network(images), backbone.network(images[:1])
     except Exception as error:  # each module refuses images in its own way
         raise UsageError(
-            f"The backbone {backbone.name} does not take images (2, 3, {size}, {size}): {first_line(error)}"
+            f"The backbone {backbone} does not take images (2, 3, {size}, {size}): {first_line(error)}"
         ) from error
     for features, count in ((together, 2), (alone, 1)):
         if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != count:
             what = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-            raise UsageError(f"The backbone {backbone.name} gives {what} for {count} images; expected ({count}, …).")
+            raise UsageError(f"The backbone {backbone} gives {what} for {count} images; expected ({count}, …).")
     if not together.isfinite().all():
-        raise UsageError(f"The backbone {backbone.name} gives NaN or infinity; expected finite numbers.")
+        raise UsageError(f"The backbone {backbone} gives NaN or infinity; expected finite numbers.")
     if not torch.allclose(together[:1], alone, rtol=1e-3, atol=1e-3 * float(alone.abs().max())):
         raise UsageError(
-            f"The backbone {backbone.name} gives an image other features when another stands beside it, or at a second "
+            f"The backbone {backbone} gives an image other features when another stands beside it, or at a second "
             "time; expected the same: no randomness and no statistics of the batch in eval mode."
         )
 
