@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import json
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,9 +74,10 @@ def test_it_stands_in_options_where_a_name_does_and_in_json_as_its_name():
     options = NetworkOptions(backbone=own)
     assert options.backbone is own
     assert json.loads(json.dumps(dataclasses.asdict(options)))["backbone"] == "mine"
-    again = copy.deepcopy(own)
+    assert copy.deepcopy(own) is own
+    again = pickle.loads(pickle.dumps(own))
+    assert (again, again.preprocess) == (own, own.preprocess)
     assert torch.equal(again.network(images()), own.network(images()))
-    assert again.preprocess == own.preprocess
 
 
 def test_it_is_cut_at_the_paths_of_its_modules():

@@ -36,6 +36,10 @@ class OwnBackbone(str):
     network: nn.Module
     preprocess: Preprocess
 
+    def __deepcopy__(self, memo: Any) -> OwnBackbone:
+        """Return itself: nothing changes it, and options are copied often."""
+        return self
+
 
 def own_backbone(module: nn.Module, preprocess: Any = None, name: str = "") -> OwnBackbone:
     """Return a module as a backbone: its copy on the CPU, float32, in eval mode; the module itself is left as it is.
