@@ -89,6 +89,8 @@ def test_counts_of_many_images_do_not_overflow():
 
 def test_a_probability_of_zero_costs_much_but_not_infinitely_much():
     assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-math.log(2.220446049250313e-16))
+    single = np.array([[1.0, 0.0], [0.25, 0.75]], np.float32)
+    assert metrics.log_loss(single, np.array([1, 1])) == pytest.approx(sklearn.log_loss([1, 1], single, labels=[0, 1]))
 
 
 def test_the_true_class_counts_as_among_the_first_if_only_later_ones_are_as_probable():

@@ -51,15 +51,15 @@ def confusion_matrix(labels: Labels, predicted: Labels, n_classes: int) -> Count
     return counts.reshape(n_classes, n_classes)
 
 
-def log_loss(probabilities: Probabilities, labels: Labels) -> float:
+def log_loss(probabilities: NDArray[np.floating[Any]], labels: Labels) -> float:
     """Return the mean negative log probability of the true class, in nats per image; 0 is best.
 
-    probabilities: (n, n_classes), rows sum to 1; 0 counts as the smallest number that 1 can be told from 1 minus it.
+    probabilities: (n, n_classes) float, rows sum to 1; 0 counts as the machine epsilon of their type.
     labels:        (n,) class indices.
     """
-    smallest = np.finfo(np.float64).eps
-    of_label = np.asarray(probabilities, np.float64)[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(of_label, smallest, 1 - smallest)).mean())
+    epsilon = np.finfo(probabilities.dtype).eps
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(of_label, epsilon, 1 - epsilon)).mean())
 
 
 def brier_score(probabilities: Probabilities, labels: Labels) -> float:

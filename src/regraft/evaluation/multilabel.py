@@ -32,9 +32,9 @@ from regraft.evaluation.words import (
     score_words,
     sentence_lines,
 )
+from regraft.training.losses import EVEN
 
 LISTED_LABELS = 30
-EVEN = 0.5  # the threshold of a label that no row has
 
 
 class LabelScores(Scores):

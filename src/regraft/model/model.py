@@ -34,7 +34,6 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, UsageError
 from regraft.core.version import __version__
 from regraft.data.index import PARTS
-from regraft.evaluation.multilabel import EVEN
 from regraft.network.agreement import Choice
 from regraft.network.tensors import hash_tensors
 from regraft.network.trunk import Trunk
@@ -42,7 +41,7 @@ from regraft.training import heads, tail
 from regraft.training.examples import Inputs
 from regraft.training.history import History
 from regraft.training.loop import probabilities
-from regraft.training.losses import Loss
+from regraft.training.losses import EVEN, Loss
 from regraft.training.options import read_options
 
 if TYPE_CHECKING:

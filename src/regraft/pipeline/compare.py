@@ -162,9 +162,9 @@ def _each(
 
 def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, options: CompareOptions) -> Candidate:
     import numpy as np
-    from sklearn.metrics import log_loss
 
     from regraft.evaluation.comparison import Candidate
+    from regraft.evaluation.metrics import log_loss
     from regraft.training import cross_validation
 
     examples = labelled(features)
@@ -177,7 +177,7 @@ def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, opti
         width=math.prod(examples.shape),
         scores=tuple(map(float, cross_validation.fold_scores(right, folds))),
         accuracy=float(right.mean()),
-        log_loss=float(np.mean([log_loss(examples.labels, judged) for judged in shares])),
+        log_loss=float(np.mean([log_loss(repeat, examples.labels) for repeat in shares])),
         milliseconds=_milliseconds(features, options),
         megabytes=sum(tensor.nbytes for tensor in features.trunk.tensors().values()) / 1e6,
     )

@@ -23,6 +23,7 @@ from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model.model import Model
+from regraft.training.losses import EVEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +133,7 @@ def report_of(
 def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
     if not model.loss.multilabel:
         return multiclass.evaluate(shares, truth, model.classes)
-    return multilabel.evaluate(shares, truth, model.classes, np.array(model.thresholds or multilabel.EVEN))
+    return multilabel.evaluate(shares, truth, model.classes, np.array(model.thresholds or EVEN))
 
 
 def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:

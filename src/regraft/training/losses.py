@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from regraft.training.options import FitOptions
 
+EVEN = 0.5  # the probability from which a label is predicted unless a threshold was chosen for it
+
 
 @dataclass(frozen=True, eq=False)
 class Loss:
