@@ -43,9 +43,9 @@ def write_photo(path: Path, colour: tuple[int, int, int], seed: int, size: int =
 
 def write_photos(folder: Path, per_class: int = 12, seed: int = 0) -> Path:
     """Write a folder of three classes, each of one colour."""
-    for place, (label, colour) in enumerate(COLOURS.items()):
+    for position, (label, colour) in enumerate(COLOURS.items()):
         for number in range(per_class):
-            write_photo(folder / label / f"{number:03}.png", colour, seed + 1000 * place + number)
+            write_photo(folder / label / f"{number:03}.png", colour, seed + 1000 * position + number)
     return folder
 
 

@@ -27,12 +27,12 @@ def accuracy(monkeypatch):
 
 def task(accuracy, **changes):
     ways = {way: accuracy.Way(90.0, "As it is.", {"head": "linear"}) for way in accuracy.WAYS}
-    told = {"name": "moons", "protocol": "half", "articles": "none", "source": "moons", "options": {"views": 0}}
-    return accuracy.Task(**{**told, "ways": ways, **changes})
+    facts = {"name": "moons", "protocol": "half", "articles": "none", "source": "moons", "options": {"views": 0}}
+    return accuracy.Task(**{**facts, "ways": ways, **changes})
 
 
-def run(accuracy, one, way="frozen", seed=0, /, **told):
-    line = {"n": 100, "accuracy": 0.9, "trained_on": 400, "seconds": 3.0, "machine": MACHINE, **told}
+def run(accuracy, one, way="frozen", seed=0, /, **facts):
+    line = {"n": 100, "accuracy": 0.9, "trained_on": 400, "seconds": 3.0, "machine": MACHINE, **facts}
     return {**accuracy.identity(one, way, seed), **line}
 
 
@@ -59,12 +59,12 @@ def test_the_aims_are_those_that_were_set(accuracy):
 
 
 def test_some_runs_are_named_by_way_and_by_parts_of_names(accuracy):
-    def found(*only):
+    def rows(*only):
         return {(one.name, way) for one, way, _ in accuracy.wanted(accuracy.TASKS, only)}
 
-    assert found("frozen", "digits") == {("digits (the demo)", "frozen")}
-    assert found("cats-dogs", "fine-tuned") == {(one.name, "fine-tuned") for one in accuracy.TASKS[:3]}
-    assert len(found()) == 2 * len(accuracy.TASKS)
+    assert rows("frozen", "digits") == {("digits (the demo)", "frozen")}
+    assert rows("cats-dogs", "fine-tuned") == {(one.name, "fine-tuned") for one in accuracy.TASKS[:3]}
+    assert len(rows()) == 2 * len(accuracy.TASKS)
     assert len([*accuracy.wanted(accuracy.TASKS, ["Pokémon"])]) == 10
 
 
@@ -85,11 +85,11 @@ def test_a_line_that_a_killed_process_left_half_is_left_out(accuracy, tmp_path):
     assert accuracy.read(path) == [{"seed": 0}, {"seed": 1}]
 
 
-def test_the_interval_is_wilsons_where_the_same_images_judge(accuracy):
+def test_the_interval_is_wilsons_where_the_same_images_are_evaluated(accuracy):
     one = task(accuracy, seeds=2)
-    found = accuracy.interval(one, [run(accuracy, one, accuracy=0.88), run(accuracy, one, "frozen", 1, accuracy=0.92)])
+    rows = accuracy.interval(one, [run(accuracy, one, accuracy=0.88), run(accuracy, one, "frozen", 1, accuracy=0.92)])
     expected = stats.binomtest(90, 100).proportion_ci(method="wilson")
-    assert found == pytest.approx((expected.low, expected.high))
+    assert rows == pytest.approx((expected.low, expected.high))
 
 
 def test_the_interval_over_splits_counts_the_images_that_they_share(accuracy):

@@ -67,12 +67,12 @@ def test_inspect_counts_everything_and_never_fails_over_a_broken_file(regraft, t
     (tmp_path / "red" / "half.png").write_bytes((tmp_path / "red" / "001.png").read_bytes()[:-800])
     (tmp_path / ".DS_Store").write_bytes(b"x")
     code, out, _ = regraft("inspect", tmp_path, "--json")
-    found = json.loads(out)
+    data = json.loads(out)
     assert code == 0
-    assert (found["used"], found["ignored"], found["broken"]) == (9, 3, 1)
-    assert found["classes"] == {"blue": 2, "green": 3, "red": 4}
-    assert (found["copies"], found["conflicts"]) == (2, 1)
-    assert [item["path"] for item in found["files"]["broken"]] == ["red/half.png"]
+    assert (data["used"], data["ignored"], data["broken"]) == (9, 3, 1)
+    assert data["classes"] == {"blue": 2, "green": 3, "red": 4}
+    assert (data["copies"], data["conflicts"]) == (2, 1)
+    assert [item["path"] for item in data["files"]["broken"]] == ["red/half.png"]
     code, out, _ = regraft("inspect", tmp_path)
     assert code == 0 and "red/half.png" in out
 
@@ -171,7 +171,7 @@ def test_a_fault_of_ours_is_one_line_too(regraft, monkeypatch, photos):
 
 
 def test_an_interrupted_command_ends_with_130(regraft, monkeypatch, photos):
-    def interrupt(found):
+    def interrupt(inspection):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("regraft.data.inspect.Inspection.text", interrupt)
@@ -303,8 +303,8 @@ def test_the_deep_inspection_writes_a_page_and_a_table(regraft, photos, tmp_path
     Image.open(photos / "blue" / "003.png").resize((44, 44)).save(wrong)
     words = ["inspect", tmp_path / "photos", "--deep", "--json", *FAST]
     code, out, _ = regraft(*words, "-o", tmp_path / "found.csv", "--report", tmp_path / "found.html")
-    found = json.loads(out)
-    assert code == 0 and "red/moved.png" in json.dumps(found)
+    data = json.loads(out)
+    assert code == 0 and "red/moved.png" in json.dumps(data)
     assert "red/moved.png" in (tmp_path / "found.csv").read_text()
     assert "red/moved.png" in (tmp_path / "found.html").read_text()
     assert sorted(path.name for path in (tmp_path / "photos" / "red").iterdir())[-1] == "moved.png"  # it is still there

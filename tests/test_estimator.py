@@ -88,9 +88,9 @@ def test_probabilities_have_a_column_for_each_class_in_the_order_of_classes(path
     numbers = [{"blue": 10, "green": 9, "red": 2}[path.parent.name] for path in paths]  # as text, "10" sorts first
     classifier = regraft.Classifier(**FAST).fit(paths, numbers)
     assert list(classifier.classes_) == [2, 9, 10]
-    shares = classifier.predict_proba(paths)
-    assert shares.shape == (len(paths), 3) and shares.sum(axis=1) == pytest.approx(1)
-    assert log_loss(numbers, shares, labels=classifier.classes_) < 0.2
+    probabilities = classifier.predict_proba(paths)
+    assert probabilities.shape == (len(paths), 3) and probabilities.sum(axis=1) == pytest.approx(1)
+    assert log_loss(numbers, probabilities, labels=classifier.classes_) < 0.2
     assert classifier.predict(paths).dtype == np.asarray(numbers).dtype
 
 
@@ -116,9 +116,11 @@ def test_by_default_it_learns_from_views_too_and_is_asked_about_the_images_as_th
     classifier = regraft.Classifier(backbone="test_resnet", weights="random", size=64, views=2, **PLAIN)
     assert regraft.Classifier().views == "auto"
     plain = clone(classifier).set_params(views=0).fit(paths, labels)
-    shares = classifier.fit(paths, labels).predict_proba(paths)
-    assert not np.allclose(shares, plain.predict_proba(paths))  # the views taught it something else
-    assert np.array_equal(shares, classifier.set_params(views=7).predict_proba(paths))  # and are not looked at now
+    probabilities = classifier.fit(paths, labels).predict_proba(paths)
+    assert not np.allclose(probabilities, plain.predict_proba(paths))  # the views taught it something else
+    assert np.array_equal(
+        probabilities, classifier.set_params(views=7).predict_proba(paths)
+    )  # and are not looked at now
 
 
 def test_fitting_on_a_source_splits_it_and_reports_on_the_held_out_part(photos):

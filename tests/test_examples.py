@@ -47,9 +47,9 @@ def share(name: str, folder: Path, per_class: int) -> Path:
     taken: Counter[str] = Counter()
     with zipfile.ZipFile(path) as archive:
         for member in sorted(name for name in archive.namelist() if not name.endswith("/")):
-            place = member.rpartition("/")[0]
-            taken[place] += 1
-            if taken[place] <= per_class:
+            folder = member.rpartition("/")[0]
+            taken[folder] += 1
+            if taken[folder] <= per_class:
                 archive.extract(member, folder)
     return folder
 

@@ -49,16 +49,16 @@ NAMES = {name_of(path): path for path in MODULES}
 @functools.cache
 def imports(path: Path) -> frozenset[str]:
     """Return the modules of regraft that a module imports anywhere in it, in functions too."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             if node.module and node.module.partition(".")[0] == "regraft":
                 full = [f"{node.module}.{alias.name}" for alias in node.names]
-                found |= {name if name in NAMES else node.module for name in full}
+                modules |= {name if name in NAMES else node.module for name in full}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in NAMES}
-    return frozenset(found - {name_of(path)})
+            modules |= {alias.name for alias in node.names if alias.name in NAMES}
+    return frozenset(modules - {name_of(path)})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -150,14 +150,14 @@ def test_no_heavy_library_is_imported_by_the_package_or_the_help():
 
 
 def option_classes() -> list[type]:
-    """Return every options dataclass of the source, found by reading its files."""
-    found = []
+    """Return every options dataclass of the source, classes by reading its files."""
+    classes = []
     for name, path in NAMES.items():
         if re.search(r"^class \w*Options\(Options\)", path.read_text("utf-8"), re.MULTILINE):
             module = importlib.import_module(name)
             kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == name]
-            found += [kind for kind in kinds if issubclass(kind, options.Options)]
-    return found
+            classes += [kind for kind in kinds if issubclass(kind, options.Options)]
+    return classes
 
 
 def test_every_option_is_frozen_has_a_default_a_help_text_and_a_known_heading():

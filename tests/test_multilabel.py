@@ -30,8 +30,8 @@ def table(tmp_path_factory):
     lines = ["path,labels"]
     for number, names in enumerate(SETS * 20):
         pixels = rng.integers(90, 160, (48, 48, 3))
-        for place, name in enumerate(names):
-            pixels[16 * place : 16 * place + 16] = np.array(COLOURS[name]) + rng.integers(-25, 25, (16, 48, 3))
+        for position, name in enumerate(names):
+            pixels[16 * position : 16 * position + 16] = np.array(COLOURS[name]) + rng.integers(-25, 25, (16, 48, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
         lines.append(f"{number}.png,{';'.join(reversed(names))}")
     (folder / "labels.csv").write_text("\n".join(lines))
@@ -62,12 +62,12 @@ def test_parts_hold_every_label_in_its_share(table):
 def test_measures_are_scikit_learns(report):
     truth = np.array([[name in row.labels for name in report.model.classes] for row in report.index])
     precisions = [average_precision_score(truth[:, at], report.probabilities[:, at]) for at in range(3)]
-    found = report.evaluation
-    assert found.mean_average_precision == pytest.approx(np.mean(precisions))
-    assert found.mean_average_precision > 0.8  # of random features; chance is a half
-    said = report.probabilities >= np.array(report.model.thresholds)
-    assert found.macro["f1"] == pytest.approx(f1_score(truth, said, average="macro"))
-    assert report.accuracy == (said == truth).all(axis=1).mean()
+    evaluation = report.evaluation
+    assert evaluation.mean_average_precision == pytest.approx(np.mean(precisions))
+    assert evaluation.mean_average_precision > 0.8  # of random features; chance is a half
+    predicted = report.probabilities >= np.array(report.model.thresholds)
+    assert evaluation.macro["f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert report.accuracy == (predicted == truth).all(axis=1).mean()
     assert not np.allclose(report.probabilities.sum(axis=1), 1)
 
 
@@ -85,10 +85,10 @@ def test_the_model_comes_back_and_says_the_labels_of_an_image(report, table, tmp
     report.model.save(tmp_path / "model")
     again = regraft.evaluate(regraft.load(tmp_path / "model", **PLAIN), report.index, part="all")
     assert np.array_equal(again.probabilities, report.probabilities) and again.evaluation == report.evaluation
-    (said,) = regraft.predict(report.model, report.index.rows[0].location.path)
-    shares = dict(said.ranked)
+    (prediction,) = regraft.predict(report.model, report.index.rows[0].location.path)
+    probabilities = dict(prediction.ranked)
     cuts = dict(zip(report.model.classes, report.model.thresholds, strict=True))
-    assert set(said.labels) == {name for name in cuts if shares[name] >= cuts[name]}
+    assert set(prediction.labels) == {name for name in cuts if probabilities[name] >= cuts[name]}
     words = ["predict", tmp_path / "model", table.parent / "7.png", table.parent / "0.png"]
     assert (
         cli.main([*map(str, words), "-o", str(tmp_path / "p.csv"), "--engine", "torch", "--precision", "float32"]) == 0
@@ -107,9 +107,9 @@ def test_a_report_shows_the_labels(report):
 
 
 def test_the_dense_head_learns_several_labels_too(table, tmp_path):
-    found = regraft.train(table, tmp_path / "model", **SMALL, head="mlp", epochs=30)
-    assert found.evaluation.mean_average_precision > 0.8
-    assert found.model.head(found.model.head[0].mean[None]).shape == (1, 3)
+    report = regraft.train(table, tmp_path / "model", **SMALL, head="mlp", epochs=30)
+    assert report.evaluation.mean_average_precision > 0.8
+    assert report.model.head(report.model.head[0].mean[None]).shape == (1, 3)
 
 
 def test_lists_and_frames_hold_a_list_of_labels_for_each_image(table):

@@ -68,7 +68,7 @@ def test_the_same_run_again_gives_the_same_numbers(photos, tmp_path):
 def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos, tmp_path, monkeypatch):
     fits = []
     fit = training.fit_model
-    monkeypatch.setattr(training, "fit_model", lambda *given, **named: fits.append(1) or fit(*given, **named))
+    monkeypatch.setattr(training, "fit_model", lambda *arguments, **named: fits.append(1) or fit(*arguments, **named))
     first = train(photos, tmp_path / "model", **TRAIN)
     again = train(photos, tmp_path / "model", **TRAIN)
     assert len(fits) == 1 and again.to_dict() == first.to_dict()
@@ -289,7 +289,7 @@ def test_the_files_of_the_user_are_not_written_to(photos, tmp_path):
     assert len([*copied.rglob("*")]) == len([*photos.rglob("*")])
 
 
-def test_the_report_shows_the_surest_mistakes_with_their_pictures(tmp_path):
+def test_the_report_shows_the_most_confident_mistakes_with_their_pictures(tmp_path):
     photos = write_photos(tmp_path / "photos", per_class=6)
     for number in range(4):  # red pictures under a blue label: mistakes to come
         write_photo(photos / "blue" / f"red{number}.png", (200, 40, 40), seed=500 + number)
@@ -329,8 +329,10 @@ def test_many_images_have_none_by_themselves(photos, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(photos, tmp_path, head):
-    given = {"head": head, "epochs": 4}
-    plain, viewed = (train(photos, tmp_path / f"model{views}", **TRAIN | {"views": views}, **given) for views in (0, 3))
+    options = {"head": head, "epochs": 4}
+    plain, viewed = (
+        train(photos, tmp_path / f"model{views}", **TRAIN | {"views": views}, **options) for views in (0, 3)
+    )
     assert plain.index == viewed.index
     assert not np.array_equal(plain.probabilities, viewed.probabilities)
     features = regraft.extract(viewed.index, **SMALL)
@@ -349,7 +351,7 @@ def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp
     assert sum(computed) == 36 + 4 * trained
 
 
-def test_fresh_views_cost_the_training_part_anew_in_every_epoch_and_nothing_is_stored(photos, tmp_path, computed):
+def test_fresh_views_cost_the_training_part_again_in_every_epoch_and_nothing_is_stored(photos, tmp_path, computed):
     options = {**SMALL, "views": 1, "augment": "fresh", "head": "mlp", "patience": None, "store": tmp_path / "store"}
     train(photos, tmp_path / "store1", **options, epochs=1)
     first = sum(computed)
@@ -411,7 +413,7 @@ def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, 
         ({"views": "many"}, "--views"),
         ({"augmentation": "stong"}, "strong"),
         ({"augmentation": "strong,rotate=4"}, "rotation"),
-        ({"augment": "anew"}, "--augment"),
+        ({"augment": "again"}, "--augment"),
         ({"store_limit": -1}, "--store-limit"),
         ({"engine": "openvin"}, "openvino"),
         ({"precision": "float16"}, "--precision"),
@@ -512,9 +514,9 @@ def test_few_images_are_cross_validated_as_by_hand_and_the_model_learns_from_all
     index = regraft.read(photos)
     fold, *_ = splitting.folds(index, SplitOptions())
     features = regraft.extract(fold, **SMALL)
-    judge = regraft.fit(features.with_index(fold.where(lambda row: row.part == "train")))
+    fitted = regraft.fit(features.with_index(fold.where(lambda row: row.part == "train")))
     held = [number for number, row in enumerate(index.used) if row.path in {row.path for row in fold.test}]
-    np.testing.assert_allclose(judge.probabilities(features.part("test")), report.probabilities[held], atol=1e-6)
+    np.testing.assert_allclose(fitted.probabilities(features.part("test")), report.probabilities[held], atol=1e-6)
     whole = regraft.fit(regraft.extract(index, **SMALL))
     assert torch.equal(whole.head.state_dict()["1.weight"], report.model.head.state_dict()["1.weight"])
     again = train(photos, tmp_path / "model", **SMALL)

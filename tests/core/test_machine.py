@@ -26,5 +26,5 @@ def test_freed_memory_is_used_again_without_asking_the_system():
         done = subprocess.run([sys.executable, "-c", FAULTS, word], capture_output=True, text=True, check=True)
         return [int(number) for number in done.stdout.split()]
 
-    (first, again), (_, given_back) = run("keep"), run("as it is")
-    assert 10 * again < min(first, given_back)
+    (first, again), (_, by_default) = run("keep"), run("as it is")
+    assert 10 * again < min(first, by_default)

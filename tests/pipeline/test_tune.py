@@ -37,11 +37,11 @@ def parted(tmp_path_factory):
     """A folder of train and test, of colours that can be mistaken for each other."""
     folder = tmp_path_factory.mktemp("parted")
     for part, count in (("train", 10), ("test", 4)):
-        for place, (red, green, blue) in enumerate(COLOURS.values()):
+        for position, (red, green, blue) in enumerate(COLOURS.values()):
             for number in range(count):
                 near = ((red + 120) // 2, (green + 100) // 2, (blue + 110) // 2)
-                path = folder / part / f"kind {place}" / f"{number}.png"
-                write_photo(path, near, seed=10_000 * place + 1000 * count + number)
+                path = folder / part / f"kind {position}" / f"{number}.png"
+                write_photo(path, near, seed=10_000 * position + 1000 * count + number)
     return folder
 
 
@@ -51,18 +51,18 @@ def lines(output: Path) -> list[dict]:
 
 
 def test_it_searches_then_trains_the_best_and_reports_on_the_test_part(parted, tmp_path):
-    found = tune(parted, tmp_path / "model", **SMALL)
-    assert len(found.trials) == 6 and found.images == 30 and found.folds == 5
-    whole = [trial for trial in found.trials if len(trial.losses) == 5]
-    assert found.best in whole and found.best.loss == min(trial.loss for trial in whole)
-    assert [trial.parameters["head"] for trial in found.trials[:2]] == ["linear", "mlp"]
-    assert {trial.parameters["head"] for trial in found.trials[2:]} <= {"linear", "mlp"}
-    assert found.report.part == "test" and found.report.evaluation.n == 12
+    tuned = tune(parted, tmp_path / "model", **SMALL)
+    assert len(tuned.trials) == 6 and tuned.images == 30 and tuned.folds == 5
+    whole = [trial for trial in tuned.trials if len(trial.losses) == 5]
+    assert tuned.best in whole and tuned.best.loss == min(trial.loss for trial in whole)
+    assert [trial.parameters["head"] for trial in tuned.trials[:2]] == ["linear", "mlp"]
+    assert {trial.parameters["head"] for trial in tuned.trials[2:]} <= {"linear", "mlp"}
+    assert tuned.report.part == "test" and tuned.report.evaluation.n == 12
     kept = regraft.load(tmp_path / "model")
-    assert kept.head_name == found.best.parameters["head"]
-    assert kept.options["cut"] == found.best.parameters["cut"] == "pooled"
-    assert f"{found.best.loss:.4f}" in found.text()
-    json.dumps(found.to_dict())
+    assert kept.head_name == tuned.best.parameters["head"]
+    assert kept.options["cut"] == tuned.best.parameters["cut"] == "pooled"
+    assert f"{tuned.best.loss:.4f}" in tuned.text()
+    json.dumps(tuned.to_dict())
 
 
 def test_what_the_test_part_holds_changes_nothing_that_is_searched(parted, tmp_path):
@@ -74,29 +74,33 @@ def test_what_the_test_part_holds_changes_nothing_that_is_searched(parted, tmp_p
         kind.rename(kind.with_name(f"_{kind.name}"))
     for kind, wrong in zip(kinds, [*kinds[1:], kinds[0]], strict=True):
         kind.with_name(f"_{kind.name}").rename(wrong)
-    found = tune(poisoned, tmp_path / "model", **SMALL)
-    results = [[(trial.parameters, trial.losses) for trial in each.trials] for each in (plain, found)]
-    assert results[0] == results[1] and found.best.parameters == plain.best.parameters
-    assert found.report.accuracy < plain.report.accuracy
+    tuned = tune(poisoned, tmp_path / "model", **SMALL)
+    results = [[(trial.parameters, trial.losses) for trial in each.trials] for each in (plain, tuned)]
+    assert results[0] == results[1] and tuned.best.parameters == plain.best.parameters
+    assert tuned.report.accuracy < plain.report.accuracy
 
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(parted, tmp_path, monkeypatch):
     whole = tune(parted, tmp_path / "whole", **SMALL)
-    judged = tune_search.Search._judged
+    evaluated = tune_search.Search._evaluated
 
     def killed(own, parameters):
         if len(lines(tmp_path / "model")) == 3 if (tmp_path / "model.trials.jsonl").exists() else False:
             raise KeyboardInterrupt
-        return judged(own, parameters)
+        return evaluated(own, parameters)
 
-    monkeypatch.setattr(tune_search.Search, "_judged", killed)
+    monkeypatch.setattr(tune_search.Search, "_evaluated", killed)
     with pytest.raises(KeyboardInterrupt):
         tune(parted, tmp_path / "model", **SMALL)
     assert len(lines(tmp_path / "model")) == 3
     with (tmp_path / "model.trials.jsonl").open("a") as file:
         file.write('{"key": "cut sho')
     counted = []
-    monkeypatch.setattr(tune_search.Search, "_judged", lambda own, given: counted.append(given) or judged(own, given))
+    monkeypatch.setattr(
+        tune_search.Search,
+        "_evaluated",
+        lambda self, parameters: counted.append(parameters) or evaluated(self, parameters),
+    )
     resumed = tune(parted, tmp_path / "model", **SMALL)
     assert len(counted) == 3
     assert [trial.losses for trial in resumed.trials] == [trial.losses for trial in whole.trials]
@@ -108,7 +112,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(parted, tmp_path
 def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, monkeypatch):
     clock = iter(range(0, 100_000, 30))
     monkeypatch.setattr(tune_search.time, "perf_counter", lambda: next(clock))  # each trial takes half a minute
-    monkeypatch.setattr(tune_search.Search, "_judged", lambda *_: iter([(0.5, 0.8)] * 5))
+    monkeypatch.setattr(tune_search.Search, "_evaluated", lambda *_: iter([(0.5, 0.8)] * 5))
     folder = tmp_path / "trials.jsonl"
     index = regraft.read(parted).train
 
@@ -123,7 +127,7 @@ def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, mon
     assert len(looked_for().run(10, minutes=0.01)) == 1
 
 
-def test_other_images_are_searched_anew(parted, tmp_path):
+def test_other_images_are_searched_again(parted, tmp_path):
     tune(parted, tmp_path / "model", **{**SMALL, "trials": 2})
     shutil.copytree(parted, tmp_path / "more")
     write_photo(tmp_path / "more" / "train" / "kind 0" / "new.png", (70, 80, 150), seed=77)
@@ -133,14 +137,14 @@ def test_other_images_are_searched_anew(parted, tmp_path):
 
 def test_cuts_and_views_are_searched_where_they_are_given(parted, tmp_path):
     options = make(TuneOptions, {**SMALL, "trials": 10, "views": "0,1", "cuts": "pooled,blocks.2"})
-    found = tune(parted, tmp_path / "model", options=options)
-    assert {trial.parameters["cut"] for trial in found.trials} == {"pooled", "blocks.2"}
-    assert {trial.parameters["views"] for trial in found.trials} == {0, 1}
+    tuned = tune(parted, tmp_path / "model", options=options)
+    assert {trial.parameters["cut"] for trial in tuned.trials} == {"pooled", "blocks.2"}
+    assert {trial.parameters["views"] for trial in tuned.trials} == {0, 1}
 
 
 def test_few_images_without_parts_keep_a_fifth_for_the_report(photos, tmp_path):
-    found = tune(photos, tmp_path / "model", **{**SMALL, "trials": 1})
-    assert found.report.part == "test" and found.report.evaluation.n + found.images == 36
+    tuned = tune(photos, tmp_path / "model", **{**SMALL, "trials": 1})
+    assert tuned.report.part == "test" and tuned.report.evaluation.n + tuned.images == 36
 
 
 def test_what_can_not_be_tuned_is_refused_in_words(parted, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ RegraftError            1
 │   └── UnknownName     2   a name that is in no list; the nearest one is suggested
 ├── DataError           3   the images or labels are not usable as given
 ├── RefusedFile         4   a model folder or a weights file is not what it should be
-├── WeightsMissing      5   weights are not on this machine and can't be had
+├── WeightsMissing      5   weights are not on this machine and can't be fetched
 ├── StoreError          6   disk or store: no room, no right to write, damaged
 └── Diverged            7   training diverged; the last good weights are kept
 
@@ -26,7 +26,7 @@ class RegraftError(Exception):
 
 
 class UsageError(RegraftError, ValueError):
-    """An option or an argument has a value that can't be meant."""
+    """An option or an argument has a value that is invalid."""
 
     exit_code = 2
 
@@ -59,7 +59,7 @@ class RefusedFile(RegraftError):
 
 
 class WeightsMissing(RegraftError):
-    """Weights are not on this machine and can't be had."""
+    """Weights are not on this machine and can't be fetched."""
 
     exit_code = 5
 

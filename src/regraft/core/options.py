@@ -103,23 +103,23 @@ def make(kind: type[T], values: Mapping[str, Any]) -> T:
     return _make(kind, values)
 
 
-def flat(given: Any) -> dict[str, Any]:
+def flat(made: Any) -> dict[str, Any]:
     """Return all values by name, those of the steps included."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(given):
-        value = getattr(given, field.name)
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
         values |= flat(value) if _is_step(field) else {field.name: value}
     return values
 
 
-def change(given: T, **values: Any) -> T:
+def change(made: T, **values: Any) -> T:
     """Return the options with some values changed, whichever step they belong to."""
-    return make(type(given), {**flat(given), **values})
+    return make(type(made), {**flat(made), **values})
 
 
-def select(kind: type[T], given: Any) -> T:
-    """Return the options of `kind` with the values that `given`, options of another kind, has for them."""
-    values, known = flat(given), fields(kind)
+def select(kind: type[T], made: Any) -> T:
+    """Return the options of `kind` with the values that options of another kind have for them."""
+    values, known = flat(made), fields(kind)
     return make(kind, {name: value for name, value in values.items() if name in known})
 
 

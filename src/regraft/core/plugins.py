@@ -14,7 +14,7 @@ from regraft.core.errors import UnknownName
 
 def names(package: ModuleType) -> list[str]:
     """Return the names of the plug-ins in a package's folder, sorted."""
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

@@ -1,11 +1,11 @@
 """The search of `regraft tune`: trials of heads on stored features, by cross-validation inside the training part.
 
 Training rows enter, trials leave. Optuna proposes (its tree-structured Parzen
-estimator), a trial is judged by its log loss, and one that falls behind the
+estimator), a trial is evaluated by its log loss, and one that falls behind the
 median on the first folds is given up.
 
 What a trial came to is kept in a file, a line each. As the same seed and the same
-results lead to the same proposals, a search that was stopped is begun anew and
+results lead to the same proposals, a search that was stopped is begun again and
 finds in that file what it has computed already: it goes on as if it had not been
 stopped, and two at once do each other no harm.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from regraft.training.examples import Examples
 
 STOPPING = 10  # a head that must know when to stop holds one of so many folds of its training rows out
-SURE = 5  # trials before one may be given up early
+BEFORE_PRUNING = 5  # trials before one may be given up early
 
 Parameters = dict[str, Any]
 
@@ -69,8 +69,8 @@ class Trial:
 
     def text(self) -> str:
         """Return how it did, and what it was."""
-        found = ", ".join(f"{name} {_shown(value)}" for name, value in self.parameters.items())
-        return f"log loss {self.loss:.4f}, accuracy {100 * self.accuracy:.1f} %: {found}"
+        parameters = ", ".join(f"{name} {_shown(value)}" for name, value in self.parameters.items())
+        return f"log loss {self.loss:.4f}, accuracy {100 * self.accuracy:.1f} %: {parameters}"
 
 
 def fit_choices(parameters: Parameters) -> dict[str, Any]:
@@ -103,7 +103,9 @@ class Search:
         optuna = load_optuna()
         with _quiet(optuna), progress("trials", trials) as advance:
             sampler = optuna.samplers.TPESampler(seed=derive(self.seed, "tune") % 2**32)
-            study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=SURE))
+            study = optuna.create_study(
+                sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=BEFORE_PRUNING)
+            )
             for usual in self._usual():
                 study.enqueue_trial(usual)
             done: list[Trial] = []
@@ -116,7 +118,7 @@ class Search:
 
     @cached_property
     def folds(self) -> int:
-        """How many folds a trial is judged on."""
+        """How many folds a trial is evaluated on."""
         return int(self._fold_of.max()) + 1
 
     def _usual(self) -> list[Parameters]:
@@ -148,7 +150,7 @@ class Search:
         key = self._key(parameters)
         known = self._known.get(key)
         losses, accuracies = [], []
-        for step, (loss, accuracy) in enumerate(_folds_of(known) if known else self._judged(parameters)):
+        for step, (loss, accuracy) in enumerate(_folds_of(known) if known else self._evaluated(parameters)):
             losses.append(loss)
             accuracies.append(accuracy)
             proposed.report(sum(losses) / len(losses), step)
@@ -169,7 +171,7 @@ class Search:
         else:
             study.tell(proposed, state=TrialState.PRUNED if trial.losses else TrialState.FAIL)
 
-    def _judged(self, parameters: Parameters) -> Iterator[tuple[float, float]]:
+    def _evaluated(self, parameters: Parameters) -> Iterator[tuple[float, float]]:
         """Yield log loss and accuracy on each fold, by a head trained on the others; no more once one diverges."""
         from regraft.training import cross_validation, loop
 
@@ -193,7 +195,7 @@ class Search:
 
     @cached_property
     def _fold_of(self) -> Any:
-        """The fold that judges each training row, (n,)."""
+        """The fold that evaluates each training row, (n,)."""
         from regraft.training import cross_validation
 
         return cross_validation.draw_folds(self._examples(self._usual()[0]), seed=self.seed)
@@ -248,9 +250,9 @@ def _read(path: Path) -> Iterator[tuple[str, Trial]]:
     lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            found: Mapping[str, Any] = json.loads(line)
-            losses, accuracies = tuple(found["losses"]), tuple(found["accuracies"])
-            yield found["key"], Trial(found["parameters"], losses, accuracies, found["seconds"])
+            values: Mapping[str, Any] = json.loads(line)
+            losses, accuracies = tuple(values["losses"]), tuple(values["accuracies"])
+            yield values["key"], Trial(values["parameters"], losses, accuracies, values["seconds"])
 
 
 def _append(path: Path, key: str, trial: Trial) -> None:
