@@ -1,6 +1,6 @@
 """An epoch of fine-tuning from a middle cut: frozen below, all above trained in batches of 32, with Adam.
 
-Ours reads what the frozen part said of each image, which was stored before ("stored in"); the peers run it in every
+Ours reads the maps of the frozen part, which were stored before ("stored in"); the peers run it in every
 step. Every contestant's photographs are in memory, decoded; the median of all epochs but its first counts. All weights
 are random, which changes no time. Keras has no EfficientNet-Lite. Of Keras's epochs the first batch is not timed but
 taken to be like the others: in some processes TensorFlow first waits for the last epoch's data set to end.

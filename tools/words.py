@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("src", "tests", "docs", "examples", "benchmarks", "README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")
+OWN = {"test_words.py"}  # its examples are private words
 TEXTS = {".md", ".html", ".toml", ".ipynb"}
 
 NAMES = {  # the word in a name: what to write
@@ -52,6 +53,8 @@ PHRASES = {  # a regular expression of text, spaces for any white space: what to
     r"\bof the same make\b": "same architecture",
     r"\bsays something else in\b": "differs from the float32 reference",
     r"\b(?:trunk|network|frozen part) says\b": "the features of",
+    r"\b(?:trunk|network|frozen part|tail|model|it) sa(?:ys|id) of\b": "the features of, the prediction for",
+    r"\b(?:tells?|told) of\b": "describes, reports",
     r"\bhalf the squared weights\b": "L2 penalty, 1/C",
     r"\bseveral tests at once\b": "Holm-Bonferroni correction",
     r"\bjudg(?:e|es|ed|ing)\b": "evaluate, validate",
@@ -163,7 +166,7 @@ def room(path: str) -> str:
 def files(paths: list[Path]) -> list[Path]:
     """Return the files to read: Python and text below the paths, generated ones apart."""
     below = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [file for file in below if file.is_file() and file.suffix in TEXTS | {".py"}]
+    return [file for file in below if file.is_file() and file.suffix in TEXTS | {".py"} and file.name not in OWN]
 
 
 def main() -> int:
