@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import re
 from typing import Any
 
@@ -22,18 +23,20 @@ KINDS = {kind: griffe.ParameterKind(kind.description) for kind in inspect._Param
 class Arguments(griffe.Extension):
     """Give each object its real signature, and its docstring in Google's form."""
 
-    def on_function_instance(self, *, func: griffe.Function, **_: Any) -> None:
-        """Take signature and docstring of a function with options from the function itself."""
-        if any(name in str(decorator.value) for decorator in func.decorators for name in DECORATORS):
-            function = imported(func.path)
-            func.parameters = parameters(function)
-            if func.docstring and function.__doc__:
-                func.docstring.value = inspect.cleandoc(function.__doc__)
-
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Rewrite the docstring of one function or class."""
+        """Complete one function or class."""
+        if isinstance(obj, griffe.Function) and takes_options(obj):
+            function = imported(obj.path)
+            obj.parameters = parameters(function)
+            if obj.docstring and function.__doc__:
+                obj.docstring.value = inspect.cleandoc(function.__doc__)
         if obj.docstring:
             obj.docstring.value = rewritten(obj.docstring.value, "Attributes" if obj.is_class else "Args")
+
+
+def takes_options(function: griffe.Function) -> bool:
+    """Say whether a function's options are written in options classes."""
+    return any(name in str(decorator.value) for decorator in function.decorators for name in DECORATORS)
 
 
 def imported(path: str) -> Any:
@@ -46,18 +49,16 @@ def imported(path: str) -> Any:
 
 
 def parameters(function: Any) -> griffe.Parameters:
-    """Return the parameters of a function's signature, without their types, which the help texts explain."""
+    """Return the parameters of a function's signature."""
     known = inspect.signature(function).parameters.values()
-    return griffe.Parameters(
-        *(
-            griffe.Parameter(
-                parameter.name,
-                kind=KINDS[parameter.kind],
-                default=None if parameter.default is parameter.empty else repr(parameter.default),
-            )
-            for parameter in known
-        )
-    )
+    return griffe.Parameters(*(_parameter(parameter) for parameter in known))
+
+
+def _parameter(parameter: inspect.Parameter) -> griffe.Parameter:
+    annotation = parameter.annotation
+    kind = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation).replace("pathlib.", "")
+    default = None if parameter.default is parameter.empty else repr(parameter.default)
+    return griffe.Parameter(parameter.name, kind=KINDS[parameter.kind], annotation=kind, default=default)
 
 
 def rewritten(text: str, section: str) -> str:
@@ -65,15 +66,15 @@ def rewritten(text: str, section: str) -> str:
 
     section: the section's name, such as Args.
     """
-    return "\n\n".join(_section(block, section) for block in text.split("\n\n"))
+    text, _, options = text.partition("\n\nOptions:\n\n")
+    blocks = [_section(block, f"{section}:") for block in text.split("\n\n")]
+    return "\n\n".join([*blocks, _section(options, "Keyword Args: Options")] if options else blocks)
 
 
-def _section(block: str, section: str) -> str:
-    """Return a block with its argument lines indented below the section's name; a last line that is none stays."""
+def _section(block: str, heading: str) -> str:
+    """Return a block with its argument lines indented below a heading; lines after them stay as they are."""
     lines = block.splitlines()
-    end = next(
-        (at for at, line in enumerate(lines) if not ARGUMENT.match(line) and not line.startswith(" ")), len(lines)
-    )
-    if not end or not ARGUMENT.match(lines[0]):
+    arguments = list(itertools.takewhile(lambda line: ARGUMENT.match(line) or line.startswith(" "), lines))
+    if not arguments or not ARGUMENT.match(arguments[0]):
         return block
-    return "\n".join([f"{section}:", *(f"    {line}" for line in lines[:end]), "", *lines[end:]])
+    return "\n".join([heading, *(f"    {line}" for line in arguments), "", *lines[len(arguments) :]])

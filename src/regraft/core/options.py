@@ -183,7 +183,8 @@ def parameters(kind: type) -> list[inspect.Parameter]:
 def describe(kind: type) -> str:
     """Return each option with its help text, one after the other, for a docstring."""
     return "\n".join(
-        textwrap.fill(f"{name}: {field.help}", 100, subsequent_indent="    ") for name, field in fields(kind).items()
+        textwrap.fill(f"{name}: {field.help}", 100, subsequent_indent="    ", break_on_hyphens=False)
+        for name, field in fields(kind).items()
     )
 
 
