@@ -79,3 +79,10 @@ def test_multilabel_rows_become_a_flag_for_each_class():
 def test_an_index_shows_its_counts_on_one_line():
     rows = (row("1", part="train"), row("2", "dog", part="test"), row("3", status="broken"), row("4", status="ignored"))
     assert repr(Index(rows, "photos")) == "<Index of photos: 2 used, 1 train, 1 test, 1 ignored, 1 broken, 2 classes>"
+
+
+def test_of_many_classes_an_error_names_a_few_and_their_number():
+    index = Index((Row(path="1", location=None, id="1", label="dog"),))
+    with pytest.raises(DataError) as caught:
+        index.label_codes([f"class {number}" for number in range(5000)])
+    assert "class 4 and 4,995 more" in str(caught.value) and len(str(caught.value)) < 200

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from regraft.core.errors import DataError
+from regraft.core.text import listed
 
 Status = Literal["used", "ignored", "broken"]
 
@@ -162,14 +163,14 @@ class Index:
         codes = {label: code for code, label in enumerate(classes)}
         for row in self.rows:
             if row.label not in codes:
-                raise DataError(f"{row.path} has the label {row.label!r}; expected one of {', '.join(classes)}.")
+                raise DataError(f"{row.path} has the label {row.label!r}; expected one of {listed(classes)}.")
         return [codes[row.label] for row in self.rows if row.label is not None]
 
     def label_flags(self, classes: Sequence[str]) -> list[list[bool]]:
         """Return for each row which of `classes` it has; raise DataError for a label that is not among them."""
         for row in self.rows:
             if unknown := set(row.names) - set(classes):
-                raise DataError(f"{row.path} has the label {min(unknown)!r}; expected some of {', '.join(classes)}.")
+                raise DataError(f"{row.path} has the label {min(unknown)!r}; expected some of {listed(classes)}.")
         return [[name in row.names for name in classes] for row in self.rows]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import change, fields, flag
+from regraft.core.text import listed
 from regraft.data.index import Index
 from regraft.pipeline.fit import plain
 from regraft.pipeline.options import TrainOptions
@@ -46,8 +47,8 @@ def parts(index: Index, model: Model) -> dict[str, str]:
     """
     if index.classes != model.classes:
         raise UsageError(
-            f"The classes of {index.name} are {', '.join(index.classes)}; the model to continue from has "
-            f"{', '.join(model.classes)}. Train a new model, without --continue."
+            f"The classes of {index.name} are {listed(index.classes)}; the model to continue from has "
+            f"{listed(model.classes)}. Train a new model, without --continue."
         )
     known = {id: part for id, (_, part) in model.images.items()}
     if set(known.values()) == {"train"}:
