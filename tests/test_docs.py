@@ -13,6 +13,7 @@ from regraft import cli
 from regraft.network import catalog
 from regraft.network.cut import list_cuts
 from tests.conftest import PLAIN, write_photo
+from tests.test_house import ROOMS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -100,6 +101,12 @@ def test_every_file_that_a_page_points_to_exists(page):
 
 def test_every_page_is_in_the_navigation_of_the_site():
     assert sorted(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)) == PAGES
+
+
+def test_the_map_of_the_code_has_every_room_in_its_order():
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "ARCHITECTURE.md").read_text("utf-8"), re.MULTILINE)
+    rooms = [name for row in rows for name in re.findall(r"`([a-z]+)", row)]
+    assert tuple(rooms) == ROOMS
 
 
 def test_each_term_is_explained_once():
