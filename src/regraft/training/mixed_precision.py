@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from regraft.training.kernels import depthwise, products
+from regraft.training import workaround_onednn_depthwise as depthwise
+from regraft.training import workaround_onednn_small_maps as small_maps
 
 
 def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
@@ -34,7 +35,7 @@ def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch
 
 
 class _Quick(TorchFunctionMode):
-    """Takes depthwise convolutions by `depthwise`, and those on small maps by `products`."""
+    """Takes depthwise convolutions by `depthwise`, and those on small maps as products of matrices."""
 
     def __torch_function__(
         self,
@@ -48,9 +49,9 @@ class _Quick(TorchFunctionMode):
             quick = None
             if depthwise.suits(weight, padding, dilation, groups):
                 quick = depthwise.convolve
-            elif products.suits(maps, weight, stride, padding, dilation, groups):
-                quick = products.convolve
+            elif small_maps.suits(maps, weight, stride, padding, dilation, groups):
+                quick = small_maps.convolve
             if quick:
-                found = quick(maps.bfloat16(), weight.bfloat16(), stride, padding)
-                return found if bias is None else found + bias.bfloat16()[:, None, None]
+                outputs = quick(maps.bfloat16(), weight.bfloat16(), stride, padding)
+                return outputs if bias is None else outputs + bias.bfloat16()[:, None, None]
         return func(*args, **(kwargs or {}))

@@ -9,7 +9,6 @@ from regraft.core.errors import Diverged, UsageError
 from regraft.training import loop
 from regraft.training.examples import Examples
 from regraft.training.heads import mlp
-from regraft.training.kernels import packed
 from regraft.training.losses import Loss
 from regraft.training.options import FitOptions
 
@@ -111,18 +110,6 @@ def test_with_one_output_it_learns_the_same():
     found = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
     assert loop.logits(module, fresh.inputs).shape == (300, 1)
     assert np.mean(found.argmax(1) == fresh.labels) > 0.95
-
-
-def test_all_rows_in_one_oversampled_step_are_other_rows_in_each(monkeypatch):
-    """The first layer must not take them for those of the step before."""
-    given, found = moons(0), []
-    train = Examples(given.inputs[100:], given.labels[100:])
-    options = FitOptions(head="mlp", epochs=40, learning_rate=0.05, balance="oversample", batch_size="all")
-    for limit in (packed.LIMIT, 0):
-        monkeypatch.setattr(packed, "LIMIT", limit)
-        module = mlp.fit(train, None, 2, mlp.Options(hidden=8, dropout=0), options).module
-        found.append(loop.probabilities(module, given.inputs))
-    np.testing.assert_allclose(*found, atol=1e-4)
 
 
 def test_what_is_prepared_is_what_is_trained():

@@ -102,8 +102,6 @@ def fit(
     except Diverged as error:
         error.kept = error.kept and Fitted.by_epochs(module.eval(), error.kept.history)
         raise
-    finally:
-        _settle(body)
     return Fitted.by_epochs(module.eval(), history)
 
 
@@ -120,6 +118,7 @@ def prepare(
     These are standardised as they are read, so that rows kept in memory are so once, not in every step.
     """
     import torch
+    from torch import nn
 
     from regraft.training import loop, losses, standardise
     from regraft.training.examples import check
@@ -134,35 +133,4 @@ def prepare(
         module.load_state_dict(start.state_dict())
     learnt = [module.get_buffer(name).numpy() for name in LEARNT]
     train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
-    train = train.in_memory()
-    return module, _body(module, train, fit_options, judged=validation is not None), train, validation
-
-
-def _body(module: nn.Sequential, train: Examples, fit_options: FitOptions, *, judged: bool) -> nn.Sequential:
-    """Return what is trained on standardised rows; where each step sees the same rows, its first layer makes use of it.
-
-    `_settle` gives the module what the body has learnt.
-    """
-    import numpy as np
-    import torch
-    from torch import nn
-
-    from regraft.training.kernels import dual
-    from regraft.training.kernels.packed import Packed
-
-    _, first, *others = module
-    whole = fit_options.rows_a_step(len(train)) >= len(train) and fit_options.balance != "oversample"
-    if not (isinstance(first, nn.Linear) and whole and not train.views and train.fresh is None):
-        return nn.Sequential(first, *others)
-    if isinstance(train.inputs, np.ndarray):
-        rows = torch.from_numpy(train.inputs)
-        if dual.pays(first, rows, fit_options, judged=judged):
-            return nn.Sequential(dual.Dual(first, rows), *others)
-    return nn.Sequential(Packed(first), *others)
-
-
-def _settle(body: nn.Sequential) -> None:
-    from regraft.training.kernels.dual import Dual
-
-    if isinstance(body[0], Dual):
-        body[0].settle()
+    return module, nn.Sequential(*list(module)[1:]), train, validation

@@ -1,10 +1,16 @@
-"""Depthwise convolutions in bfloat16 whose gradients take no longer than those of other convolutions.
+"""oneDNN has no fast kernels for two gradients of depthwise convolutions.
 
-oneDNN (3.x, through torch 2.13) has fast kernels for most, and falls back to
-plain loops, ten to two hundred times slower, for two: the gradient of the
-weights of kernels wider than 3 columns, and in bfloat16 the gradient of the
-maps where the stride is not 1. The first is put together from gradients of
-kernels of 3 columns, the second is computed in float32.
+The limit: https://github.com/uxlfoundation/oneDNN, in
+src/cpu/x64/jit_uni_dw_conv_kernel_utils.cpp, refuses the gradient of the
+weights of kernels wider than 3 columns ("kw > 3"); and in bfloat16 the gradient
+of the inputs goes past the depthwise kernel where the stride is not 1. General
+kernels take over, which pad each channel to a block of 16 and take ten to two
+hundred times as long. No issue is known; a depthwise convolution that is slow
+on a CPU is https://github.com/pytorch/pytorch/issues/13716.
+
+Here the first is put together from gradients of kernels of 3 columns, and the
+second is computed in float32. Needed up to oneDNN 3.12 (torch 2.13) at least;
+the tests fail when oneDNN takes its depthwise kernels for both.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from typing import Any
 import torch
 
 _Pair = tuple[int, int]
-_MAPS, _WEIGHT = 0, 1  # places among what torch returns
+_INPUTS, _WEIGHT = 0, 1  # positions in what convolution_backward returns
 
 
 def suits(weight: torch.Tensor, padding: Any, dilation: Any, groups: int) -> bool:
@@ -26,8 +32,8 @@ def suits(weight: torch.Tensor, padding: Any, dilation: Any, groups: int) -> boo
 
 def convolve(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair) -> torch.Tensor:
     """Return conv2d of maps (n, C, H, W) with weights (C, 1, k, k), all bfloat16."""
-    found: torch.Tensor = _Depthwise.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
-    return found
+    result: torch.Tensor = _Depthwise.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Depthwise(torch.autograd.Function):
@@ -39,17 +45,17 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        given = (*gradients, *ctx.saved_tensors, ctx.stride, ctx.padding)
-        maps, weight = ctx.needs_input_grad[:2]
-        return _of_maps(*given) if maps else None, _of_weight(*given) if weight else None, None, None
+        arguments = (*gradients, *ctx.saved_tensors, ctx.stride, ctx.padding)
+        inputs, weight = ctx.needs_input_grad[:2]
+        return _of_inputs(*arguments) if inputs else None, _of_weight(*arguments) if weight else None, None, None
 
 
-def _of_maps(
+def _of_inputs(
     gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair
 ) -> torch.Tensor:
-    if stride != (1, 1):  # of the maps only the shape counts
+    if stride != (1, 1):  # of the inputs only the shape counts
         gradient, maps, weight = gradient.float(), torch.empty_like(maps, dtype=torch.float32), weight.float()
-    return _gradient(_MAPS, gradient, maps, weight, stride, padding).bfloat16()
+    return _gradient(_INPUTS, gradient, maps, weight, stride, padding).bfloat16()
 
 
 def _of_weight(
@@ -61,17 +67,17 @@ def _of_weight(
         return _gradient(_WEIGHT, gradient, maps, weight, stride, padding)
     padded = torch.nn.functional.pad(maps, (padding[1], padding[1], padding[0], padding[0]))
     seen = (gradient.shape[-1] - 1) * stride[1] + 3
-    found, columns = torch.empty_like(weight), weight[..., :3].contiguous()
+    result, columns = torch.empty_like(weight), weight[..., :3].contiguous()
     for left in sorted({*range(0, width - 2, 3), width - 3}):
-        part = padded[..., left : left + seen].contiguous(memory_format=torch.channels_last)
-        found[..., left : left + 3] = _gradient(_WEIGHT, gradient, part, columns, stride, (0, 0))
-    return found
+        window = padded[..., left : left + seen].contiguous(memory_format=torch.channels_last)
+        result[..., left : left + 3] = _gradient(_WEIGHT, gradient, window, columns, stride, (0, 0))
+    return result
 
 
 def _gradient(
-    place: int, gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair
+    which: int, gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair
 ) -> torch.Tensor:
-    wanted = [place == _MAPS, place == _WEIGHT, False]
+    wanted = [which == _INPUTS, which == _WEIGHT, False]
     return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
         gradient, maps, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), wanted
-    )[place]
+    )[which]

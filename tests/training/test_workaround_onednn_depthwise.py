@@ -3,11 +3,32 @@
 import pytest
 import torch
 
-from regraft.training.kernels.depthwise import convolve, suits
+from regraft.core.machine import fast_bfloat16
+from regraft.training.workaround_onednn_depthwise import convolve, suits
 
 
 def numbers(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+
+
+@pytest.mark.skipif(not fast_bfloat16(), reason="this processor has no bfloat16 products, so that oneDNN has no kernel")
+@pytest.mark.parametrize(
+    ("width", "stride", "gradient", "depthwise"),
+    [
+        (3, 1, "backward_weights", True),
+        (5, 1, "backward_weights", False),
+        (3, 1, "backward_data", True),
+        (3, 2, "backward_data", False),
+    ],
+)
+def test_onednn_itself_has_no_depthwise_kernel_for_two_gradients(width, stride, gradient, depthwise, capfd):
+    """If this fails, oneDNN has one now: see which version brought it, and what is left to work around."""
+    maps, weight = numbers(4, 16, 14, 14), numbers(16, 1, width, width)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        torch.conv2d(maps, weight, None, stride, width // 2, 1, 16).sum().backward()
+    lines = [line.split(",") for line in capfd.readouterr().out.splitlines()]
+    (kernel,) = {line[6] for line in lines if "convolution" in line[5:6] and gradient in line}
+    assert ("_dw:" in kernel) is depthwise
 
 
 @pytest.mark.parametrize(

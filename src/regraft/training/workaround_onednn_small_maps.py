@@ -1,10 +1,16 @@
-"""Convolutions on small maps in bfloat16 as products of matrices.
+"""oneDNN's convolutions on small maps take longer in bfloat16 than the same products of matrices.
 
-oneDNN (3.x, through torch 2.13) takes up to nine times as long as a product
-for the gradient of the weights where maps are a few places wide, and longer
-for the values. Of maps this small the columns (for each new place all that
-its kernel sees) are quickly laid out. Of wider kernels the maps' gradient is
-oneDNN's own: to add columns up again takes longer.
+Up to nine times as long for the gradient of the weights where maps are a few
+positions wide, and longer for the values (oneDNN 3.12, torch 2.13). No issue is
+known at https://github.com/uxlfoundation/oneDNN/issues. oneDNN takes the kernels
+that it takes for large maps (`jit_bf16`, `brgconv`), no fallback, so that only a
+clock shows it, and no test here does: benchmarks/finetune.py is where to see
+whether a later version ends it.
+
+Here such a convolution is a product of matrices. Of maps this small the columns
+(for each output position all inputs that its kernel covers) are quickly laid
+out. Of wider kernels the gradient of the inputs is oneDNN's own: to add columns
+up again takes longer.
 """
 
 from __future__ import annotations
@@ -16,12 +22,12 @@ from torch.nn import functional
 
 _Pair = tuple[int, int]
 
-ALONE = 12  # places to a side of the new maps, up to which a product is sooner done, for kernels of width 1
-WIDE = 3  # the same for wider kernels, times the stride: more places are copied
+LARGEST_1X1 = 12  # positions to a side of the output, up to which a product is faster, for kernels of width 1
+LARGEST_WIDE = 3  # the same for wider kernels, times the stride: more is copied
 
 
 def suits(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: Any, dilation: Any, groups: int) -> bool:
-    """Whether `convolve` can do it, and sooner than torch: small maps, padding in numbers, neither groups nor gaps."""
+    """Whether `convolve` can do it, and faster than torch: small maps, padding in numbers, no groups, no dilation."""
     if groups > 1 or set(dilation) != {1} or not isinstance(padding, tuple):
         return False
     width = weight.shape[2:]
@@ -29,7 +35,7 @@ def suits(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: Any,
         (side + 2 * around - wide) // step + 1
         for side, around, wide, step in zip(maps.shape[2:], padding, width, stride, strict=True)
     ]
-    return max(sides) <= (ALONE if max(width) == 1 else WIDE * max(stride))
+    return max(sides) <= (LARGEST_1X1 if max(width) == 1 else LARGEST_WIDE * max(stride))
 
 
 def convolve(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair) -> torch.Tensor:
@@ -37,8 +43,8 @@ def convolve(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _
     if weight.shape[2:] == (1, 1) and padding == (0, 0):
         seen = maps[..., :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
         return functional.linear(seen, weight.flatten(1)).permute(0, 3, 1, 2)
-    found: torch.Tensor = _Products.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
-    return found
+    result: torch.Tensor = _Products.apply(maps, weight, stride, padding)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Products(torch.autograd.Function):
@@ -52,15 +58,15 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,), (maps, weight) = gradients, ctx.saved_tensors
-        of_maps = of_weight = None
+        of_inputs = of_weight = None
         if ctx.needs_input_grad[0]:
-            given = (gradient, maps, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1)
-            of_maps, *_ = torch.ops.aten.convolution_backward(*given, [True, False, False])
+            arguments = (gradient, maps, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1)
+            of_inputs, *_ = torch.ops.aten.convolution_backward(*arguments, [True, False, False])
         if ctx.needs_input_grad[1]:
             columns = _columns(maps, weight, ctx.stride, ctx.padding).flatten(0, 2)
             product = gradient.permute(0, 2, 3, 1).flatten(0, 2).t() @ columns
             of_weight = product.reshape(len(product), *weight.shape[2:], -1).permute(0, 3, 1, 2)
-        return of_maps, of_weight, None, None
+        return of_inputs, of_weight, None, None
 
 
 def _columns(maps: torch.Tensor, weight: torch.Tensor, stride: _Pair, padding: _Pair) -> torch.Tensor:

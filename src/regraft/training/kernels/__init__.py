@@ -1,1 +1,0 @@
-"""Faster ways to compute what PyTorch computes, where its own are slow."""
