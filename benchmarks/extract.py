@@ -36,16 +36,16 @@ def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     from regraft.features.extract import extract
     from regraft.features.options import FeatureOptions
     from regraft.features.store import Store
-    from regraft.pipeline.extract import build_trunk
+    from regraft.pipeline.extract import build_network
 
     started = time.perf_counter()
     index = regraft.read(arguments.data)
     reading = time.perf_counter() - started
-    built = build_trunk(make(FeatureOptions, dict(**MODELS[arguments.model], **options)))
+    runner = build_network(make(FeatureOptions, dict(**MODELS[arguments.model], **options))).runner
     store = Store(Path(tempfile.mkdtemp(dir=arguments.scratch)))
-    extract(index.with_rows(index.used.rows[:: len(index) // IMAGES][:IMAGES]), built, store)
+    extract(index.with_rows(index.used.rows[:: len(index) // IMAGES][:IMAGES]), runner, store)
     ready = time.perf_counter() - started - reading
-    features = extract(index, built, store)
+    features = extract(index, runner, store)
     seconds = (time.perf_counter() - started - reading - ready) * len(index) / (len(index) - IMAGES) + reading
     _keep(arguments, [row.path for row in features.rows], np.asarray(features))
     return {"seconds": seconds, "images/s": len(index) / seconds, "made ready in": ready}
@@ -56,19 +56,19 @@ def alone(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     from regraft.core.options import make
     from regraft.data.decode import decode
     from regraft.features.options import FeatureOptions
-    from regraft.pipeline.extract import build_trunk
+    from regraft.pipeline.extract import build_network
 
-    built = build_trunk(make(FeatureOptions, {**MODELS[arguments.model], **options}))
+    runner = build_network(make(FeatureOptions, {**MODELS[arguments.model], **options})).runner
     photographs = sorted(Path(arguments.data).rglob("*.jpg"))
     chosen = [photographs[number] for number in _chosen(photographs, IMAGES)]
-    images = np.stack([built.preprocess(decode(path.read_bytes())) for path in chosen])
-    built(images)
+    images = np.stack([runner.trunk.preprocess(decode(path.read_bytes())) for path in chosen])
+    runner(images)
     until = time.perf_counter() + SECONDS_ALONE
 
     def call(_: int) -> int:
         done = 0
         while time.perf_counter() < until:
-            built(images[:ALONE_BATCH])
+            runner(images[:ALONE_BATCH])
             done += ALONE_BATCH
         return done
 

@@ -68,7 +68,7 @@ def grow(count: int, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Return the seconds an image, the peaks in MB over the idle process, and the seconds of the fit."""
     import regraft
     from regraft.features import extract  # noqa: F401  what `regraft.extract` imports at its first call
-    from regraft.network import trunk  # noqa: F401  what `regraft.extract` imports at its first call
+    from regraft.network import build, frozen  # noqa: F401  what `regraft.extract` imports at its first call
 
     source = Path(arguments.data) / str(count)
     idle = memory("VmRSS")

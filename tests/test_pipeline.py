@@ -20,11 +20,12 @@ from regraft.core.errors import DataError, Diverged, UnknownName, UsageError
 from regraft.core.options import make
 from regraft.data import split as splitting
 from regraft.data.split import SplitOptions
-from regraft.features import extract as extraction
 from regraft.features.augmentation import POLICIES
 from regraft.features.store import Store
 from regraft.network import agreement
 from regraft.network.engines import openvino
+from regraft.network.runner import Runner
+from regraft.network.tensors import to_torch
 from regraft.pipeline import train as training
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import train
@@ -38,13 +39,13 @@ TRAIN = {**SMALL, "split": "0.8/0.1/0.1"}  # with few images `auto` would cross-
 def computed(monkeypatch):
     """Count the images that go through a trunk."""
     counts = []
-    through = extraction.Trunk.__call__
+    through = Runner.__call__
 
-    def counted(trunk, batch):
+    def counted(runner, batch):
         counts.append(int(batch.any(axis=(1, 2, 3)).sum()))  # without the black ones that fill a batch up
-        return through(trunk, batch)
+        return through(runner, batch)
 
-    monkeypatch.setattr(extraction.Trunk, "__call__", counted)
+    monkeypatch.setattr(Runner, "__call__", counted)
     return counts
 
 
@@ -102,7 +103,7 @@ def test_weights_written_to_a_file_give_equal_features_and_share_the_store(photo
     index = regraft.read(photos)
     features = regraft.extract(index, **SMALL, store=tmp_path / "store")
     write = torch.save if name.endswith("pth") else safetensors.torch.save_file
-    write(features.trunk.tensors(), tmp_path / name)
+    write(to_torch(features.trunk.tensors()), tmp_path / name)
     before = sum(computed)
     fresh = regraft.extract(index, **SMALL | {"weights": str(tmp_path / name)}, store=tmp_path / "other")
     assert sum(computed) == before + 36
@@ -176,7 +177,7 @@ def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp
     saved = []
     for seed in (0, 1):
         features = regraft.extract(regraft.read(photos), **SMALL, seed=seed, cut="input")
-        torch.save(features.trunk.tail.state_dict(), tmp_path / "weights.pth")
+        torch.save(features.tail.module.state_dict(), tmp_path / "weights.pth")
         train(photos, tmp_path / "model", options=options)
         saved.append((tmp_path / "model" / "SHA256SUMS").read_text())
     assert saved[0] != saved[1]
@@ -191,7 +192,7 @@ def test_an_empty_folder_as_output_gets_the_last_good_weights_too(photos, tmp_pa
 
 def test_a_model_names_no_folder_of_the_machine_it_was_made_on(photos, tmp_path):
     features = regraft.extract(regraft.read(photos), **SMALL)
-    torch.save(features.trunk.tensors(), tmp_path / "weights.pth")
+    torch.save(to_torch(features.trunk.tensors()), tmp_path / "weights.pth")
     options = make(TrainOptions, dict(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, store=tmp_path / "store"))
     train(photos, tmp_path / "model", options=options)
     assert str(tmp_path) not in (tmp_path / "model" / "model.json").read_text()
@@ -263,10 +264,10 @@ def test_the_network_above_a_cut_trains_while_what_is_below_stays_bit_equal(phot
     options = make(TrainOptions, {**TRAIN, "cut": cut, "tail": True, "epochs": 1})
     features = regraft.extract(regraft.split(regraft.read(photos)), **SMALL, cut=cut, tail=True)
     before = features.trunk.hash_tensors()
-    untrained = {name: tensor.clone() for name, tensor in features.trunk.tail.state_dict().items()}
+    untrained = {name: tensor.clone() for name, tensor in features.tail.module.state_dict().items()}
     model = regraft.fit(features, epochs=1)
     assert model.trunk.hash_tensors() == before
-    trained = model.trunk.tail.state_dict()
+    trained = model.tail.module.state_dict()
     assert any(not np.array_equal(untrained[name], trained[name]) for name in untrained)
     report = train(photos, tmp_path / "model", options=options)
     assert report.model.trunk.hash_tensors() == before
@@ -381,14 +382,14 @@ def test_a_tail_trains_on_views_while_what_is_below_stays_bit_equal(photos, tmp_
     model = regraft.fit(features, epochs=2)
     plain = regraft.fit(regraft.extract(features.index, **choices), epochs=2)
     assert model.trunk.hash_tensors() == before and model.trunk.digest == digest
-    trained, other = (fitted.trunk.tail.state_dict() for fitted in (model, plain))
+    trained, other = (fitted.tail.module.state_dict() for fitted in (model, plain))
     assert any(not torch.equal(trained[name], other[name]) for name in trained)
 
 
 def test_where_the_disk_has_no_room_a_tail_still_trains_to_the_same_end_but_for_rounding(photos, tmp_path, caplog):
     choices = {**SMALL, "cut": "blocks.2", "tail": True, "store": tmp_path / "store"}
     features = regraft.extract(regraft.split(regraft.read(photos)), **choices, store_limit=0)
-    assert not features.stored and "computed anew in every epoch" in caplog.text
+    assert not features.stored and "computed again in every epoch" in caplog.text
     stored = regraft.extract(features.index, **choices)
     first, second = (regraft.fit(each, epochs=1, patience=None) for each in (features, stored))
     np.testing.assert_allclose(first.probabilities(stored), second.probabilities(stored), atol=0.05)

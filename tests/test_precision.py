@@ -1,4 +1,4 @@
-"""A precision that "auto" chose and in which the network says something else: float32 takes its place, everywhere."""
+"""A precision that "auto" chose and in which the features differ from float32's: that takes its place, everywhere."""
 
 import copy
 import functools
@@ -14,20 +14,18 @@ from safetensors.torch import save_file
 import regraft
 from regraft import cli
 from regraft.core.errors import UsageError
-from regraft.core.options import make
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.features.extract import extract, stream
-from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
 from regraft.network import agreement as engine
 from regraft.network import catalog
 from regraft.network.agreement import Choice
+from regraft.network.build import build, build_with_tail
 from regraft.network.engines import openvino
-from regraft.network.options import EngineOptions
+from regraft.network.options import EngineOptions, NetworkOptions, TailOptions
+from regraft.network.runner import Runner
 from regraft.network.workaround_torchvision_nms import import_timm
-from regraft.pipeline.extract import build_trunk as build
-from tests.conftest import PLAIN
 from tests.features.memory import cut_short, pictures, row
 
 LOST = 1000.0  # between 512 and 1024 bfloat16 knows every fourth number, float32 every 16,384th part of one
@@ -50,7 +48,7 @@ def lossy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory):
-    """A folder of weights that say the same in bfloat16."""
+    """A folder of weights whose features in bfloat16 agree with those in float32."""
     return weights_folder(
         tmp_path_factory.mktemp("weights") / "sound", "test_resnet", catalog.build("test_resnet", seed=3)
     )
@@ -83,7 +81,7 @@ def checks(monkeypatch):
     monkeypatch.setattr(
         engine,
         "_check",
-        lambda engine, module, choice, *rest: made.append(choice[1]) or check(engine, module, choice, *rest),
+        lambda engine, trunk, *rest: made.append(trunk.choice.precision) or check(engine, trunk, *rest),
     )
     return made
 
@@ -96,26 +94,27 @@ def told(caplog):
 
 @functools.cache
 def built_once(weights):
-    return build(make(FeatureOptions, dict(weights=weights, size=SIZE, **PLAIN)))
+    return build(NetworkOptions(weights=weights, size=SIZE), FLOAT32)
 
 
-def trunk(weights, **choices):
-    """Return a trunk of its own, as if it were built with these choices."""
-    return built_once(weights).on(engine.choose(EngineOptions(**{"engine": "torch", **choices})))
+def runner(weights, **choices):
+    """Return a runner, as if its trunk were built with these choices."""
+    return Runner(built_once(weights).on(engine.choose(EngineOptions(**{"engine": "torch", **choices}))))
 
 
-def in_double_precision(built, rows):
-    """What the network says of the rows' images, normalised by hand, in double precision."""
-    squares = np.stack([built.preprocess(decode(each.location.read())) for each in rows])
-    mean, std = (np.array(values) for values in (built.preprocess.mean, built.preprocess.std))
-    images = torch.from_numpy(((squares / 255 - mean) / std).transpose(0, 3, 1, 2))
+def in_double_precision(trunk, rows):
+    """The features of the rows' images, normalised by hand, in double precision."""
+    preprocess, module = trunk.preprocess, trunk.module
+    pixels = np.stack([preprocess(decode(each.location.read())) for each in rows])
+    mean, std = (np.array(values) for values in (preprocess.mean, preprocess.std))
+    images = torch.from_numpy(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2))
     with torch.no_grad():
-        found = copy.deepcopy(built.module.body).double()(images)
-    return found.mean(built.module.axes).numpy() if built.module.axes else found.numpy()
+        features = copy.deepcopy(module.body).double()(images)
+    return features.mean(module.axes).numpy() if module.axes else features.numpy()
 
 
-def is_right(features, built, rows):
-    np.testing.assert_allclose(features, in_double_precision(built, rows), rtol=0.01, atol=0.01)
+def is_right(features, trunk, rows):
+    np.testing.assert_allclose(features, in_double_precision(trunk, rows), rtol=0.01, atol=0.01)
 
 
 def refusals(told):
@@ -134,7 +133,7 @@ def test_where_bfloat16_says_something_else_auto_computes_in_float32_and_says_so
     lossy, fast, checks, told, tmp_path
 ):
     store, rows = Store(tmp_path), pictures(20)
-    found = extract(Index(tuple(rows)), trunk(lossy), store)
+    found = extract(Index(tuple(rows)), runner(lossy), store)
     is_right(found[:], found.trunk, rows)
     assert found.trunk.choice == FLOAT32
     (line,) = refusals(told)
@@ -143,9 +142,9 @@ def test_where_bfloat16_says_something_else_auto_computes_in_float32_and_says_so
 
 
 def test_a_second_run_neither_checks_nor_computes_again(lossy, fast, checks, told, tmp_path):
-    first = extract(Index(tuple(pictures(20))), trunk(lossy), Store(tmp_path))
-    again = extract(Index(tuple(pictures(20))), trunk(lossy), Store(tmp_path))
-    more = extract(Index(tuple(pictures(22))), trunk(lossy), Store(tmp_path))
+    first = extract(Index(tuple(pictures(20))), runner(lossy), Store(tmp_path))
+    again = extract(Index(tuple(pictures(20))), runner(lossy), Store(tmp_path))
+    more = extract(Index(tuple(pictures(22))), runner(lossy), Store(tmp_path))
     np.testing.assert_array_equal(again, first)
     assert checks == ["bfloat16"] and computed(Store(tmp_path)) == [0, 22]
     assert more.trunk.choice == FLOAT32 and len(set(refusals(told))) == 1
@@ -155,13 +154,13 @@ def test_bfloat16_by_name_is_refused_before_and_after_auto_has_taken_float32(los
     index, store = Index(tuple(pictures(20))), Store(tmp_path)
     for _ in range(2):
         with pytest.raises(UsageError, match="--precision float32"):
-            extract(index, trunk(lossy, precision="bfloat16"), store)
-        extract(index, trunk(lossy), store)
+            extract(index, runner(lossy, precision="bfloat16"), store)
+        extract(index, runner(lossy), store)
 
 
 def test_where_bfloat16_says_the_same_auto_stays_with_it(sound, fast, checks, told, tmp_path):
     for precision in ("auto", "auto", "bfloat16"):
-        found = extract(Index(tuple(pictures(20))), trunk(sound, precision=precision), Store(tmp_path))
+        found = extract(Index(tuple(pictures(20))), runner(sound, precision=precision), Store(tmp_path))
         assert found.trunk.choice[:2] == ("torch", "bfloat16")
     assert checks == ["bfloat16"] and refusals(told) == [] and computed(Store(tmp_path)) == [20]
 
@@ -173,68 +172,66 @@ def test_openvino_converts_the_network_once_for_both_precisions(lossy, checks, t
     monkeypatch.setattr(openvino, "_convert", lambda *arguments: made.append(1) or convert(*arguments))
     rows = pictures(20)
     for _ in range(2):
-        found = extract(Index(tuple(rows)), trunk(lossy, engine="openvino"), Store(tmp_path))
+        found = extract(Index(tuple(rows)), runner(lossy, engine="openvino"), Store(tmp_path))
     is_right(found[:], found.trunk, rows)
     assert found.trunk.choice == Choice("openvino", "float32")
     assert made == [1] and checks == ["bfloat16", "float32"]
 
 
 def test_broken_images_alone_settle_nothing(lossy, fast, checks, tmp_path):
-    built, store = trunk(lossy), Store(tmp_path)
+    settling, store = runner(lossy), Store(tmp_path)
     broken, rows = [row(str(at), cut_short(at)) for at in range(3)], pictures(3)
-    list(stream(Index(tuple(broken)), built, store))
-    assert (built.precision, checks) == ("bfloat16", [])
-    ((_, features),) = stream(Index(tuple(rows)), built, store)
-    is_right(features, built, rows)
-    assert (built.precision, checks) == ("float32", ["bfloat16"])
+    list(stream(Index(tuple(broken)), settling, store))
+    assert (settling.trunk.choice.precision, checks) == ("bfloat16", [])
+    ((_, features),) = stream(Index(tuple(rows)), settling, store)
+    is_right(features, settling.trunk, rows)
+    assert (settling.trunk.choice.precision, checks) == ("float32", ["bfloat16"])
 
 
-def test_a_verdict_that_can_not_be_kept_is_found_again_by_each_process(lossy, fast, checks, tmp_path):
-    (tmp_path / trunk(lossy).digest / engine.PROOF).mkdir(parents=True)  # no file can take its place
+def test_an_outcome_that_can_not_be_kept_is_found_again_by_each_process(lossy, fast, checks, tmp_path):
+    (tmp_path / runner(lossy).trunk.digest / engine.PROOF).mkdir(parents=True)  # no file can take its place
     rows = pictures(20)
     for _ in range(2):
-        built = trunk(lossy)
+        one = runner(lossy)
         for _ in range(2):
-            is_right(extract(Index(tuple(rows)), built, Store(tmp_path))[:], built, rows)
+            is_right(extract(Index(tuple(rows)), one, Store(tmp_path))[:], one.trunk, rows)
     assert checks == ["bfloat16", "bfloat16"]
 
 
 def test_maps_that_have_no_room_are_settled_before_they_are_read(lossy, fast, tmp_path):
-    built = build(
-        make(FeatureOptions, {"weights": lossy, "size": SIZE, "engine": "torch", "cut": "blocks.4", "tail": True})
-    )
+    options = NetworkOptions(weights=lossy, size=SIZE, cut="blocks.4")
+    trunk, _ = build_with_tail(options, engine.choose(EngineOptions(engine="torch")), TailOptions(tail=True))
     rows = pictures(6)
-    found = extract(Index(tuple(rows)), built, Store(tmp_path), limit=0)
+    found = extract(Index(tuple(rows)), Runner(trunk), Store(tmp_path), limit=0)
     assert (found.stored, found.trunk.choice) == (False, FLOAT32)
-    is_right(found[:], built, rows)
+    is_right(found[:], trunk, rows)
 
 
 def test_several_threads_may_settle_at_once(lossy, fast, checks, tmp_path):
-    built, rows = trunk(lossy), pictures(8)
+    shared, rows = runner(lossy), pictures(8)
 
     def features(each):
-        return np.concatenate([found for _, found in stream(Index((each,)), built, Store(tmp_path))])
+        return np.concatenate([found for _, found in stream(Index((each,)), shared, Store(tmp_path))])
 
     with ThreadPoolExecutor(4) as pool:
-        is_right(np.concatenate(list(pool.map(features, rows))), built, rows)
+        is_right(np.concatenate(list(pool.map(features, rows))), shared.trunk, rows)
     assert checks == ["bfloat16"]
 
 
 # Models
 
 
-def test_a_head_that_names_images_otherwise_settles_it_too_and_judges_float32(sound, fast, told, tmp_path):
-    built, rows = trunk(sound), pictures(16)
-    exact = in_double_precision(built, rows)
+def test_a_model_that_gives_images_other_labels_settles_it_too(sound, fast, told, tmp_path):
+    rows = pictures(16)
+    exact = in_double_precision(runner(sound).trunk, rows)
 
-    def judge(features):
+    def probabilities_of(features):
         same = np.isclose(features, exact, rtol=1e-4, atol=1e-5).all(axis=1)
         return np.stack([same, ~same], axis=1).astype(float)
 
-    built.judge = judge
-    list(stream(Index(tuple(rows)), built, Store(tmp_path)))
-    assert built.precision == "float32" and "names 16 of 16 images otherwise" in refusals(told)[0]
-    assert built.settled(tmp_path, lambda count: None).judge is judge
+    settling = Runner(runner(sound).trunk, probabilities_of)
+    list(stream(Index(tuple(rows)), settling, Store(tmp_path)))
+    assert settling.trunk.choice == FLOAT32 and "gives 16 of 16 images another label" in refusals(told)[0]
 
 
 TRAIN = {"engine": "torch", "size": SIZE, "views": 0, "split": "0.8/0.1/0.1"}
@@ -254,7 +251,7 @@ def test_a_training_goes_the_whole_way_and_its_model_predicts_alike_on_other_mac
         fast(fast_here)
         loaded = regraft.load(tmp_path / "model", engine="torch")
         rows = regraft.predict(loaded, [photos / "red"], top=3, store=tmp_path / f"elsewhere {fast_here}")
-        assert loaded.trunk.precision == "float32"
+        assert loaded.runner.trunk.choice.precision == "float32"
         shares = [dict(each.ranked) for each in rows]
         assert (expected or shares) == shares
         expected = shares
@@ -285,7 +282,7 @@ def test_int8_says_in_which_precision_its_model_predicts(lossy, photos, tmp_path
 def test_of_several_backbones_one_takes_float32_and_the_others_do_not(lossy, sound, fast, photos, told, tmp_path):
     found = regraft.compare(photos, backbones=f"{lossy},{sound}", engine="torch", size=SIZE, store=tmp_path)
     assert len(found.candidates) == 2
-    assert {line.split()[0] for line in refusals(told)} == {"test_vit"}
+    assert {line.split()[3] for line in refusals(told)} == {"test_vit"}
     assert computed(Store(tmp_path)) == [0, 36, 36]
 
 

@@ -4,34 +4,28 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import PLAIN
 from tests.features.memory import Memory, cut_short, pictures, png, row
+from tests.features.runners import runner as runner_of
 
 from regraft.core.errors import DataError, RefusedFile, StoreError
 from regraft.core.machine import cores
-from regraft.core.options import make
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
 from regraft.features import environment, extract, worker
 from regraft.features.augmentation import POLICIES, View, squares
 from regraft.features.extract import stream
-from regraft.features.options import FeatureOptions
 from regraft.features.store import Store, bytes_needed
-from regraft.pipeline.extract import build_trunk as build
-
-OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
+from regraft.network.runner import Runner
 
 
 @pytest.fixture(scope="module")
-def trunk():
-    return build(make(FeatureOptions, OPTIONS))
+def runner():
+    return runner_of()
 
 
 @pytest.fixture
@@ -49,14 +43,15 @@ def reads():
     return Memory.read_names
 
 
-def expected(trunk, rows, view=None):
-    """What the trunk says of each image alone, or of a view of it."""
-    return np.concatenate([trunk(square(trunk, row, view)[None]) for row in rows])
+def expected(runner, rows, view=None):
+    """The features of each image alone, or of a view of it."""
+    return np.concatenate([runner(image(runner.trunk.preprocess, row, view)[None]) for row in rows])
 
 
-def square(trunk, row, view):
+def image(preprocess, row, view):
+    """What the network is to see of an image, or of a view of it."""
     pixels = decode(row.location.content)
-    return squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
+    return squares(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
 
 
 def close_to(features, answer):
@@ -64,8 +59,8 @@ def close_to(features, answer):
 
 
 def test_weights_that_give_no_numbers_are_refused_and_nothing_is_stored(store):
-    bad = build(make(FeatureOptions, OPTIONS))
-    for parameter in bad.module.parameters():
+    bad = runner_of()
+    for parameter in bad.trunk.module.parameters():
         parameter.fill_(np.nan)
     with pytest.raises(RefusedFile, match=r"test_resnet with the weights .* gives NaN or infinity for 0\.png"):
         extract.extract(Index(tuple(pictures(3))), bad, store)
@@ -75,15 +70,15 @@ def test_weights_that_give_no_numbers_are_refused_and_nothing_is_stored(store):
 # Without a store
 
 
-def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(trunk, store):
+def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(runner, store):
     rows = pictures(5)
     rows[1:1] = [row("cut", cut_short(1)), row("ignored", b"", status="ignored", reason="hidden")]
     rows[5:5] = [row("gone", b"", error=FileNotFoundError(2, "No such file or directory"))]
     seen, good = [], []
-    for found, features in stream(Index(tuple(rows)), trunk, store):
+    for found, features in stream(Index(tuple(rows)), runner, store):
         seen += found
         good += [found for found in found if found.status == "used"]
-        close_to(features, expected(trunk, [row for row in found if row.status == "used"]))
+        close_to(features, expected(runner, [row for row in found if row.status == "used"]))
     assert [row.path for row in seen] == [row.path for row in rows if row.path != "ignored"]
     assert [row.path for row in good] == [f"{seed}.png" for seed in range(5)]
     assert {row.path: row.reason for row in seen if row.status == "broken"}["gone"] == (
@@ -95,63 +90,63 @@ def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(t
 # With a store
 
 
-def test_stored_features_are_those_of_each_image_alone(trunk, store):
+def test_stored_features_are_those_of_each_image_alone(runner, store):
     rows = pictures(40)
-    features = extract.extract(Index(tuple(rows)), trunk, store)
-    close_to(np.asarray(features), expected(trunk, rows))
+    features = extract.extract(Index(tuple(rows)), runner, store)
+    close_to(np.asarray(features), expected(runner, rows))
     assert features.index.rows == tuple(rows)
 
 
-def test_a_second_run_reads_no_image(trunk, store, reads):
+def test_a_second_run_reads_no_image(runner, store, reads):
     index = Index((*pictures(5), row("cut", cut_short(1))))
-    first = extract.extract(index, trunk, store)
+    first = extract.extract(index, runner, store)
     reads.clear()
-    second = extract.extract(index, trunk, store)
+    second = extract.extract(index, runner, store)
     assert reads == []
     assert np.array_equal(first, second)
     assert first.index == second.index
 
 
-def test_one_more_image_costs_one_image(trunk, store, reads):
-    extract.extract(Index(tuple(pictures(5))), trunk, store)
+def test_one_more_image_costs_one_image(runner, store, reads):
+    extract.extract(Index(tuple(pictures(5))), runner, store)
     reads.clear()
-    features = extract.extract(Index(tuple(pictures(6))), trunk, store)
+    features = extract.extract(Index(tuple(pictures(6))), runner, store)
     assert reads == ["5.png"]
-    close_to(np.asarray(features), expected(trunk, pictures(6)))
+    close_to(np.asarray(features), expected(runner, pictures(6)))
 
 
-def test_equal_bytes_are_computed_once(trunk, store, reads):
+def test_equal_bytes_are_computed_once(runner, store, reads):
     rows = [*pictures(3), row("copy.png", png(1))]
-    features = extract.extract(Index(tuple(rows)), trunk, store)
+    features = extract.extract(Index(tuple(rows)), runner, store)
     assert reads == ["0.png", "1.png", "2.png"]
     assert np.array_equal(features[3], features[1])
 
 
-def test_a_renamed_folder_costs_nothing(trunk, store, tmp_path):
+def test_a_renamed_folder_costs_nothing(runner, store, tmp_path):
     for seed in range(4):
         file = tmp_path / "photos" / "ab"[seed % 2] / f"{seed}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(seed))
-    first = extract.extract(read(tmp_path / "photos"), trunk, store)
+    first = extract.extract(read(tmp_path / "photos"), runner, store)
     (tmp_path / "photos").rename(tmp_path / "renamed")
     index = read(tmp_path / "renamed")
     for file in tmp_path.rglob("renamed/*/*.png"):
         file.unlink()
-    assert np.array_equal(extract.extract(index, trunk, store), first)
+    assert np.array_equal(extract.extract(index, runner, store), first)
 
 
-def test_another_trunk_has_a_shelf_of_its_own(trunk, store, reads):
+def test_another_trunk_has_a_shelf_of_its_own(runner, store, reads):
     index = Index(tuple(pictures(3)))
-    extract.extract(index, trunk, store)
+    extract.extract(index, runner, store)
     reads.clear()
-    extract.extract(index, build(make(FeatureOptions, {**OPTIONS, "seed": 1})), store)
+    extract.extract(index, runner_of(seed=1), store)
     assert len(reads) == 3
     assert [info.images for info in store.info()] == [3, 3]
 
 
-def test_only_used_rows_are_computed(trunk, store, reads):
+def test_only_used_rows_are_computed(runner, store, reads):
     rows = [*pictures(2), row("left out", png(9), status="ignored", reason="a conflict")]
-    features = extract.extract(Index(tuple(rows)), trunk, store)
+    features = extract.extract(Index(tuple(rows)), runner, store)
     assert reads == ["0.png", "1.png"]
     assert (len(features), features.index.rows[2]) == (2, rows[2])
 
@@ -159,55 +154,55 @@ def test_only_used_rows_are_computed(trunk, store, reads):
 # What is broken
 
 
-def test_a_broken_image_is_marked_with_its_reason_and_remembered_by_its_bytes(trunk, store, reads):
+def test_a_broken_image_is_marked_with_its_reason_and_remembered_by_its_bytes(runner, store, reads):
     rows = [*pictures(2), row("cut", cut_short(1)), *pictures(1, first=2)]
-    features = extract.extract(Index(tuple(rows)), trunk, store)
+    features = extract.extract(Index(tuple(rows)), runner, store)
     (broken,) = features.index.broken
     assert (broken.path, len(features), bool(broken.reason)) == ("cut", 3, True)
-    close_to(np.asarray(features), expected(trunk, pictures(3)))
+    close_to(np.asarray(features), expected(runner, pictures(3)))
     reads.clear()
-    again = extract.extract(Index((row("renamed", cut_short(1)),)), trunk, store)
+    again = extract.extract(Index((row("renamed", cut_short(1)),)), runner, store)
     assert (again.index.rows[0].reason, reads) == (broken.reason, [])
 
 
-def test_a_file_that_cannot_be_read_is_broken_until_it_can(trunk, store):
+def test_a_file_that_cannot_be_read_is_broken_until_it_can(runner, store):
     gone = row("0.png", png(0), error=PermissionError(13, "Permission denied"))
-    features = extract.extract(Index((gone, *pictures(1, first=1))), trunk, store)
+    features = extract.extract(Index((gone, *pictures(1, first=1))), runner, store)
     assert [row.reason for row in features.index.broken] == ["can't be read: Permission denied"]
-    close_to(np.asarray(features), expected(trunk, pictures(1, first=1)))
-    back = extract.extract(Index(tuple(pictures(2))), trunk, store)
-    close_to(np.asarray(back), expected(trunk, pictures(2)))
+    close_to(np.asarray(features), expected(runner, pictures(1, first=1)))
+    back = extract.extract(Index(tuple(pictures(2))), runner, store)
+    close_to(np.asarray(back), expected(runner, pictures(2)))
 
 
-def test_a_copy_stands_in_for_a_file_that_cannot_be_read(trunk, store):
+def test_a_copy_stands_in_for_a_file_that_cannot_be_read(runner, store):
     gone = row("gone.png", png(0), error=OSError(5, "Input/output error"))
-    features = extract.extract(Index((gone, *pictures(1), gone)), trunk, store)
+    features = extract.extract(Index((gone, *pictures(1), gone)), runner, store)
     assert [row.path for row in features.index.broken] == ["gone.png", "gone.png"]
-    close_to(np.asarray(features), expected(trunk, pictures(1)))
+    close_to(np.asarray(features), expected(runner, pictures(1)))
 
 
-def test_a_file_that_was_changed_is_not_stored_under_the_old_bytes(trunk, store):
+def test_a_file_that_was_changed_is_not_stored_under_the_old_bytes(runner, store):
     changed = dataclasses.replace(row("0.png", png(7)), id=pictures(1)[0].id)
-    features = extract.extract(Index((changed,)), trunk, store)
+    features = extract.extract(Index((changed,)), runner, store)
     assert [row.reason for row in features.index.broken] == ["it was changed since it was listed"]
     assert store.info()[0].images == 0
-    close_to(np.asarray(extract.extract(Index(tuple(pictures(1))), trunk, store)), expected(trunk, pictures(1)))
+    close_to(np.asarray(extract.extract(Index(tuple(pictures(1))), runner, store)), expected(runner, pictures(1)))
 
 
 # Stopped in the middle
 
 
-def test_an_interruption_keeps_what_was_done(trunk, store, reads):
+def test_an_interruption_keeps_what_was_done(runner, store, reads):
     rows = pictures(100)
     stopped = [*rows[:70], row("70.png", png(70), error=KeyboardInterrupt()), *rows[71:]]
     with pytest.raises(KeyboardInterrupt):
-        extract.extract(Index(tuple(stopped)), trunk, store)
+        extract.extract(Index(tuple(stopped)), runner, store)
     kept = sum(info.images for info in store.info())
     assert 70 - (cores() + 2) * worker.CHUNK <= kept <= 70
     reads.clear()
-    features = extract.extract(Index(tuple(rows)), trunk, store)
+    features = extract.extract(Index(tuple(rows)), runner, store)
     assert reads == [f"{seed}.png" for seed in range(kept, 100)]
-    close_to(np.asarray(features), expected(trunk, rows))
+    close_to(np.asarray(features), expected(runner, rows))
 
 
 CHILD = """
@@ -216,15 +211,16 @@ from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, worker
-from regraft.features.options import FeatureOptions
 from regraft.features.store import Store
-from regraft.core.options import make
-from regraft.pipeline.extract import build_trunk as build
+from regraft.network.build import build
+from regraft.network.engines import Choice
+from regraft.network.options import NetworkOptions
+from regraft.network.runner import Runner
 
 index = read(sys.argv[1])
 worker.cores = lambda: 2  # how far ahead it reads, whatever the machine
-options = dict(backbone="test_resnet", weights="random", size=64, engine="torch", precision="float32")
-trunk = build(make(FeatureOptions, options))
+options = NetworkOptions(backbone="test_resnet", weights="random", size=64)
+runner = Runner(build(options, Choice("torch", "float32")))
 store = Store(Path(sys.argv[2]))
 """
 
@@ -244,12 +240,13 @@ def photos(tmp_path):
     return folder
 
 
-def answer(trunk, index):
-    return np.concatenate([trunk(trunk.preprocess(decode(row.location.read()))[None]) for row in index])
+def answer(runner, index):
+    preprocess = runner.trunk.preprocess
+    return np.concatenate([runner(preprocess(decode(row.location.read()))[None]) for row in index])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_a_run_that_was_killed_goes_on_where_it_was(trunk, store, photos):
+def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
     child = start(
         """
         extract.SAVE_SECONDS = 0
@@ -259,7 +256,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(trunk, store, photos):
                 os.kill(os.getpid(), signal.SIGKILL)
             return read_bytes(location)
         FileLocation.read = read_or_die
-        extract.extract(index, trunk, store)
+        extract.extract(index, runner, store)
         """,
         photos,
         store.folder,
@@ -269,39 +266,29 @@ def test_a_run_that_was_killed_goes_on_where_it_was(trunk, store, photos):
     kept = store.info()[0].images
     assert 32 <= kept < 100
     index = read(photos)
-    close_to(np.asarray(extract.extract(index, trunk, store)), answer(trunk, index))
+    close_to(np.asarray(extract.extract(index, runner, store)), answer(runner, index))
     assert store.info()[0].images == 100
 
 
-def test_two_extractions_at_once_both_end_with_all_features(trunk, store, photos):
-    code = "extract.SAVE_SECONDS = 0\nprint(len(extract.extract(index, trunk, store)))"
+def test_two_extractions_at_once_both_end_with_all_features(runner, store, photos):
+    code = "extract.SAVE_SECONDS = 0\nprint(len(extract.extract(index, runner, store)))"
     children = [start(code, photos, store.folder) for _ in range(2)]
     said = [child.communicate(timeout=120) for child in children]
     assert [child.returncode for child in children] == [0, 0], said
     assert [output for output, _ in said] == ["100\n", "100\n"]
     index = read(photos)
-    close_to(np.asarray(extract.extract(index, trunk, store)), answer(trunk, index))
+    close_to(np.asarray(extract.extract(index, runner, store)), answer(runner, index))
     assert store.info()[0].images == 100
 
 
-@dataclass
-class Wide:
-    """A trunk whose features are too large for any disk."""
-
-    digest: str = "f" * 64
-    output_shape: tuple[int, ...] = (10**15,)
-    stored: str = "float32"
-
-    def describe(self) -> dict[str, Any]:
-        return {}
-
-    def settled(self, *_: Any) -> Any:
-        return self
+def wide(runner):
+    """What runs a trunk whose features are too large for any disk."""
+    return Runner(dataclasses.replace(runner.trunk, output_shape=(10**15,)))
 
 
-def test_what_does_not_fit_on_the_disk_is_refused_before_anything_is_read(store, reads):
+def test_what_does_not_fit_on_the_disk_is_refused_before_anything_is_read(runner, store, reads):
     with pytest.raises(StoreError, match=r"features of 3 images take up to .*PB, and there are .*B for the store in "):
-        extract.extract(Index(tuple(pictures(3))), Wide(), store, [VIEWS[0]])
+        extract.extract(Index(tuple(pictures(3))), wide(runner), store, [VIEWS[0]])
     assert reads == []
 
 
@@ -325,38 +312,38 @@ def held(store):
     return info.images, info.views
 
 
-def test_the_training_images_have_their_views_and_the_others_none(trunk, store):
+def test_the_training_images_have_their_views_and_the_others_none(runner, store):
     rows = parted()
-    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    features = extract.extract(Index(tuple(rows)), runner, store, VIEWS[:3])
     assert held(store) == (11, 18)
-    close_to(np.asarray(features), expected(trunk, rows))
+    close_to(np.asarray(features), expected(runner, rows))
     train = features.part("train")
     assert len(train.views) == 3 and all(view.rows == train.rows for view in train.views)
     for number, view in enumerate(train.views):
-        close_to(np.asarray(view), expected(trunk, train.rows, VIEWS[number]))
+        close_to(np.asarray(view), expected(runner, train.rows, VIEWS[number]))
         assert view.views == () and not np.allclose(view, train)
     assert features.part("validation").views == features.part("test").views == ()
     assert features.part("test").fresh is None
-    close_to(np.asarray(features.part("test")), expected(trunk, rows[8:]))
+    close_to(np.asarray(features.part("test")), expected(runner, rows[8:]))
 
 
-def test_without_parts_every_image_has_views(trunk, store):
-    features = extract.extract(Index(tuple(pictures(4))), trunk, store, VIEWS[:2])
+def test_without_parts_every_image_has_views(runner, store):
+    features = extract.extract(Index(tuple(pictures(4))), runner, store, VIEWS[:2])
     assert held(store) == (4, 8)
-    close_to(np.asarray(features.views[1]), expected(trunk, pictures(4), VIEWS[1]))
+    close_to(np.asarray(features.views[1]), expected(runner, pictures(4), VIEWS[1]))
 
 
-def test_views_are_stored_once_and_one_more_costs_one(trunk, store, reads, decoded):
+def test_views_are_stored_once_and_one_more_costs_one(runner, store, reads, decoded):
     index = Index(tuple(parted()))
-    first = extract.extract(index, trunk, store, VIEWS[:3])
+    first = extract.extract(index, runner, store, VIEWS[:3])
     assert (len(reads), len(decoded)) == (11, 11)  # one reading and one decoding serve an image and its views
     reads.clear()
-    again = extract.extract(index, trunk, store, VIEWS[:3])
+    again = extract.extract(index, runner, store, VIEWS[:3])
     assert reads == [] and np.array_equal(again.part("train").views[2], first.part("train").views[2])
-    extract.extract(index, trunk, store, VIEWS[:2])
-    extract.extract(index, trunk, store)
+    extract.extract(index, runner, store, VIEWS[:2])
+    extract.extract(index, runner, store)
     assert reads == []
-    more = extract.extract(index, trunk, store, VIEWS[:4])
+    more = extract.extract(index, runner, store, VIEWS[:4])
     assert reads == [f"{seed}.png" for seed in range(6)] and held(store) == (11, 24)
     assert np.array_equal(more.part("train").views[0], first.part("train").views[0])
 
@@ -369,47 +356,47 @@ def decoded(monkeypatch):
     return counts
 
 
-def test_an_image_that_moves_into_the_training_part_gets_its_views_then(trunk, store, reads):
+def test_an_image_that_moves_into_the_training_part_gets_its_views_then(runner, store, reads):
     rows = parted()
-    extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2])
+    extract.extract(Index(tuple(rows)), runner, store, VIEWS[:2])
     reads.clear()
     rows[10] = dataclasses.replace(rows[10], part="train")
-    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2]).part("train")
+    features = extract.extract(Index(tuple(rows)), runner, store, VIEWS[:2]).part("train")
     assert reads == ["10.png"] and held(store) == (11, 14)
-    close_to(np.asarray(features.views[0]), expected(trunk, features.rows, VIEWS[0]))
+    close_to(np.asarray(features.views[0]), expected(runner, features.rows, VIEWS[0]))
 
 
-def test_a_copy_in_another_part_takes_no_view_from_the_training_part(trunk, store):
+def test_a_copy_in_another_part_takes_no_view_from_the_training_part(runner, store):
     rows = [dataclasses.replace(row("copy.png", png(2)), part="test", label="c"), *parted()]
-    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2]).part("train")
-    close_to(np.asarray(features.views[1]), expected(trunk, features.rows, VIEWS[1]))
+    features = extract.extract(Index(tuple(rows)), runner, store, VIEWS[:2]).part("train")
+    close_to(np.asarray(features.views[1]), expected(runner, features.rows, VIEWS[1]))
 
 
-def test_a_broken_training_image_has_no_views_and_is_read_once(trunk, store, reads):
+def test_a_broken_training_image_has_no_views_and_is_read_once(runner, store, reads):
     rows = [*parted(), row("cut", cut_short(1), part="train", label="c")]
-    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:2])
+    features = extract.extract(Index(tuple(rows)), runner, store, VIEWS[:2])
     assert [row.path for row in features.index.broken] == ["cut"]
     assert [len(view) for view in features.part("train").views] == [6, 6] and held(store) == (11, 12)
     reads.clear()
-    extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    extract.extract(Index(tuple(rows)), runner, store, VIEWS[:3])
     assert "cut" not in reads
 
 
-def test_an_interruption_keeps_the_views_that_were_done(trunk, store, reads):
+def test_an_interruption_keeps_the_views_that_were_done(runner, store, reads):
     rows = pictures(60)
     stopped = [*rows[:50], row("50.png", png(50), error=KeyboardInterrupt()), *rows[51:]]
     with pytest.raises(KeyboardInterrupt):
-        extract.extract(Index(tuple(stopped)), trunk, store, VIEWS[:3])
+        extract.extract(Index(tuple(stopped)), runner, store, VIEWS[:3])
     images, views = held(store)
     assert views == 3 * images and images >= 50 - (cores() + 2) * worker.CHUNK
     reads.clear()
-    features = extract.extract(Index(tuple(rows)), trunk, store, VIEWS[:3])
+    features = extract.extract(Index(tuple(rows)), runner, store, VIEWS[:3])
     assert reads == [f"{seed}.png" for seed in range(images, 60)] and held(store) == (60, 180)
-    close_to(np.asarray(features.views[2]), expected(trunk, rows, VIEWS[2]))
+    close_to(np.asarray(features.views[2]), expected(runner, rows, VIEWS[2]))
 
 
-def test_a_view_that_the_disk_damaged_is_computed_again_and_said(trunk, store, caplog, reads):
-    view = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2]).part("train").views[1]
+def test_a_view_that_the_disk_damaged_is_computed_again_and_said(runner, store, caplog, reads):
+    view = extract.extract(Index(tuple(parted())), runner, store, VIEWS[:2]).part("train").views[1]
     whole = np.asarray(view)
     damage(store, whole[3])
     reads.clear()
@@ -421,36 +408,36 @@ def test_a_view_that_the_disk_damaged_is_computed_again_and_said(trunk, store, c
 # Where the room is small
 
 
-def gigabytes(trunk, rows):
-    return bytes_needed(rows, trunk.output_shape, trunk.stored) / 1e9
+def gigabytes(runner, rows):
+    return bytes_needed(rows, runner.trunk.output_shape, runner.trunk.stored) / 1e9
 
 
-def test_there_are_as_many_views_as_the_limit_has_room_for_and_that_is_said(trunk, store, caplog):
+def test_there_are_as_many_views_as_the_limit_has_room_for_and_that_is_said(runner, store, caplog):
     index = Index(tuple(parted()))
-    features = extract.extract(index, trunk, store, VIEWS, limit=gigabytes(trunk, 11 + 3 * 6))
+    features = extract.extract(index, runner, store, VIEWS, limit=gigabytes(runner, 11 + 3 * 6))
     assert "enough for 3 of 5 views" in caplog.text and str(store.folder) in caplog.text
     assert len(features.part("train").views) == 3 and held(store) == (11, 18)
     caplog.clear()
-    again = extract.extract(index, trunk, store, VIEWS[:3], limit=0)  # all is there: nothing more is written
+    again = extract.extract(index, runner, store, VIEWS[:3], limit=0)  # all is there: nothing more is written
     assert len(again.part("train").views) == 3 and caplog.text == ""
 
 
-def test_without_room_for_one_view_there_is_none(trunk, store, caplog):
-    features = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2], limit=gigabytes(trunk, 11))
+def test_without_room_for_one_view_there_is_none(runner, store, caplog):
+    features = extract.extract(Index(tuple(parted())), runner, store, VIEWS[:2], limit=gigabytes(runner, 11))
     assert "enough for 0 of 2 views" in caplog.text
     assert features.part("train").views == () and held(store) == (11, 0)
 
 
-def test_pooled_features_without_room_are_refused_before_anything_is_read(trunk, store, reads):
+def test_pooled_features_without_room_are_refused_before_anything_is_read(runner, store, reads):
     with pytest.raises(StoreError, match=r"features of 11 images .*--store-limit.*--store"):
-        extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2], limit=gigabytes(trunk, 10))
+        extract.extract(Index(tuple(parted())), runner, store, VIEWS[:2], limit=gigabytes(runner, 10))
     assert reads == []
 
 
 @pytest.fixture(scope="module")
 def below():
-    """A trunk that gives maps for a tail."""
-    return build(make(FeatureOptions, {**OPTIONS, "cut": "layer2", "tail": True}))
+    """What runs a trunk that gives maps for a tail."""
+    return runner_of(cut="layer2", tail=True)
 
 
 def test_maps_for_a_tail_are_stored_as_bfloat16(below, store):
@@ -465,7 +452,7 @@ def test_maps_for_a_tail_are_stored_as_bfloat16(below, store):
 def test_maps_without_room_are_computed_whenever_they_are_read_and_that_is_said(below, store, caplog, reads):
     rows = [*parted(), row("cut", cut_short(1), part="train", label="c")]
     features = extract.extract(Index(tuple(rows)), below, store, VIEWS[:2], limit=gigabytes(below, 5))
-    assert "computed anew in every epoch" in caplog.text and "maps of 12 images" in caplog.text
+    assert "computed again in every epoch" in caplog.text and "maps of 12 images" in caplog.text
     assert not features.stored and features.views == ()
     assert [row.path for row in features.index.broken] == ["cut"]
     train = features.part("train")
@@ -475,7 +462,7 @@ def test_maps_without_room_are_computed_whenever_they_are_read_and_that_is_said(
         assert reads == ["4.png", "1.png"]
     close_to(np.asarray(features), expected(below, rows[:11]))
     assert sum(info.images for info in store.info()) == 0
-    assert train[[]].shape == (0, *below.output_shape)
+    assert train[[]].shape == (0, *below.trunk.output_shape)
 
 
 def test_an_image_that_is_gone_when_it_is_computed_again_is_named(below, store, tmp_path):
@@ -487,46 +474,46 @@ def test_an_image_that_is_gone_when_it_is_computed_again_is_named(below, store, 
     (folder / "1.png").unlink()
     with pytest.raises(StoreError, match=r"1\.png could be read before and can't be now"):
         np.asarray(features)
-    assert features[[0, 2]].shape == (2, *below.output_shape)
+    assert features[[0, 2]].shape == (2, *below.trunk.output_shape)
 
 
 # Views anew in every epoch
 
 
-def test_fresh_views_are_new_in_every_epoch_and_stored_nowhere(trunk, store, reads):
+def test_fresh_views_are_new_in_every_epoch_and_stored_nowhere(runner, store, reads):
     rows = parted()
-    features = extract.extract(Index(tuple(rows)), trunk, store).with_fresh(VIEWS[0])
+    features = extract.extract(Index(tuple(rows)), runner, store).with_fresh(VIEWS[0])
     train = features.part("train")
     assert train.fresh is not None and train.views == ()
     reads.clear()
     for number in (1, 2, 7):
         again = dataclasses.replace(VIEWS[0], number=number)
-        close_to(np.asarray(train.fresh(number)), expected(trunk, train.rows, again))
+        close_to(np.asarray(train.fresh(number)), expected(runner, train.rows, again))
     assert reads == 3 * [f"{seed}.png" for seed in range(6)]
     assert held(store) == (11, 0)
     np.testing.assert_array_equal(train.fresh(2), train.fresh(2))
     assert not np.allclose(train.fresh(1), train.fresh(2))
 
 
-def test_what_is_held_out_has_no_fresh_views_and_the_images_themselves_stay_as_they_are(trunk, store):
+def test_what_is_held_out_has_no_fresh_views_and_the_images_themselves_stay_as_they_are(runner, store):
     rows = parted()
-    features = extract.extract(Index(tuple(rows)), trunk, store).with_fresh(VIEWS[0])
+    features = extract.extract(Index(tuple(rows)), runner, store).with_fresh(VIEWS[0])
     assert features.part("validation").fresh is None and features.part("test").fresh is None
     assert features.without_views().fresh is None
-    close_to(np.asarray(features), expected(trunk, rows))
+    close_to(np.asarray(features), expected(runner, rows))
 
 
-def test_a_part_of_the_training_part_keeps_its_views(trunk, store):
-    train = extract.extract(Index(tuple(parted())), trunk, store, VIEWS[:2]).part("train")
+def test_a_part_of_the_training_part_keeps_its_views(runner, store):
+    train = extract.extract(Index(tuple(parted())), runner, store, VIEWS[:2]).part("train")
     some = train.with_index(train.index.with_rows(train.rows[2:5]))
-    close_to(np.asarray(some.views[1]), expected(trunk, train.rows[2:5], VIEWS[1]))
+    close_to(np.asarray(some.views[1]), expected(runner, train.rows[2:5], VIEWS[1]))
 
 
 # Features, as an array
 
 
 @pytest.fixture
-def features(trunk, store):
+def features(runner, store):
     parts = ["train", "train", "test", "validation", "train", "test"]
     labels = ["cat", "dog", "dog", "cat", "cat", "cat"]
     groups = [None, "x", "x", None, "y", None]
@@ -536,7 +523,7 @@ def features(trunk, store):
     ]
     rows.insert(2, row("cut", cut_short(1), part="train", label="dog"))
     rows.append(dataclasses.replace(row("copy.png", png(0)), part="train", label="cat", group="y"))
-    return extract.extract(Index(tuple(rows)), trunk, store)
+    return extract.extract(Index(tuple(rows)), runner, store)
 
 
 @pytest.mark.parametrize(
@@ -556,9 +543,9 @@ def features(trunk, store):
     ],
     ids=str,
 )
-def test_rows_are_taken_as_numpy_takes_them(features, trunk, rows):
+def test_rows_are_taken_as_numpy_takes_them(features, runner, rows):
     whole = np.asarray(features)
-    assert whole.shape == features.shape == (7, *trunk.output_shape)
+    assert whole.shape == features.shape == (7, *runner.trunk.output_shape)
     taken = features[rows]
     assert np.array_equal(taken, whole[rows])
     assert (taken.dtype, taken.shape) == (np.float32, whole[rows].shape)
@@ -607,7 +594,7 @@ def damage(store, row):
     (shelf / "data.mdb").write_bytes(content)
 
 
-def test_a_row_that_the_disk_damaged_is_computed_again_and_said(features, store, trunk, caplog, reads):
+def test_a_row_that_the_disk_damaged_is_computed_again_and_said(features, store, runner, caplog, reads):
     whole = np.asarray(features)
     damage(store, whole[3])
     reads.clear()

@@ -4,28 +4,24 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tests.conftest import PLAIN
 from tests.features.memory import Memory, cut_short, pictures, png, row
+from tests.features.runners import runner as runner_of
 
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
-from regraft.core.options import make
 from regraft.data.decode import BrokenImage, decode
 from regraft.features import worker as module
 from regraft.features.augmentation import POLICIES, View, squares
-from regraft.features.options import FeatureOptions
 from regraft.features.worker import CHUNK, Task, broken, compute
 from regraft.network import agreement as engine
 from regraft.network.engines import openvino
-from regraft.pipeline.extract import build_trunk as build
 
-OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in (1, 2, 3))
 
 
 @pytest.fixture(scope="module")
-def trunk():
-    return build(make(FeatureOptions, OPTIONS))
+def runner():
+    return runner_of()
 
 
 @pytest.fixture(autouse=True)
@@ -51,11 +47,12 @@ def tasks(rows, views=(None,)):
     return [Task(row, views) for row in rows]
 
 
-def alone(trunk, row, view=None):
-    """What the trunk says of one image alone, or of one view of it."""
-    pixels = decode(row.location.content, trunk.preprocess.least_side)
-    made = squares(pixels, trunk.preprocess, row.id, [view])[0] if view else trunk.preprocess(pixels)
-    return trunk(made[None])[0]
+def alone(runner, row, view=None):
+    """The features of one image alone, or of one view of it."""
+    preprocess = runner.trunk.preprocess
+    pixels = decode(row.location.content, preprocess.least_side)
+    image = squares(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
+    return runner(image[None])[0]
 
 
 def whole(batches):
@@ -67,32 +64,32 @@ def whole(batches):
 # In order, each as if alone
 
 
-def test_features_are_those_of_each_image_alone_in_the_tasks_order(trunk, tmp_path):
+def test_features_are_those_of_each_image_alone_in_the_tasks_order(runner, tmp_path):
     rows = pictures(30)
-    batches = list(compute(tasks(rows), trunk, tmp_path))
+    batches = list(compute(tasks(rows), runner, tmp_path))
     assert [row for batch in batches for row in batch.rows] == rows
     keys, features = whole(batches)
     assert keys == [row.id for row in rows]
     assert features.dtype == np.float32
-    close_to(features, [alone(trunk, row) for row in rows])
+    close_to(features, [alone(runner, row) for row in rows])
     assert not any(batch.failures for batch in batches)
 
 
-def test_one_decoding_serves_an_image_and_all_its_views(trunk, tmp_path, reads, decoded):
+def test_one_decoding_serves_an_image_and_all_its_views(runner, tmp_path, reads, decoded):
     rows = pictures(5)
-    keys, features = whole(compute(tasks(rows, (None, *VIEWS)), trunk, tmp_path))
+    keys, features = whole(compute(tasks(rows, (None, *VIEWS)), runner, tmp_path))
     assert keys == [key for row in rows for key in (row.id, *(row.id + view.key for view in VIEWS))]
-    close_to(features, [alone(trunk, row, view) for row in rows for view in (None, *VIEWS)])
+    close_to(features, [alone(runner, row, view) for row in rows for view in (None, *VIEWS)])
     assert (len(decoded), len(reads)) == (5, 5)
 
 
-def test_each_image_has_what_its_own_task_wants(trunk, tmp_path):
+def test_each_image_has_what_its_own_task_wants(runner, tmp_path):
     rows = pictures(3)
     wanted = [(None,), VIEWS[1:], (None, VIEWS[2])]
-    keys, features = whole(compute(map_tasks(rows, wanted), trunk, tmp_path))
+    keys, features = whole(compute(map_tasks(rows, wanted), runner, tmp_path))
     pairs = [(row, view) for row, views in zip(rows, wanted, strict=True) for view in views]
     assert keys == [row.id + (view.key if view else "") for row, view in pairs]
-    close_to(features, [alone(trunk, row, view) for row, view in pairs])
+    close_to(features, [alone(runner, row, view) for row, view in pairs])
 
 
 def map_tasks(rows, wanted):
@@ -103,20 +100,20 @@ def map_tasks(rows, wanted):
 def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it(engine, tmp_path):
     if engine == "openvino" and not openvino.precisions():
         pytest.skip("OpenVINO is not installed")
-    trunk = build(make(FeatureOptions, {**OPTIONS, "engine": engine}))
+    runner = runner_of(engine=engine)
     every = tasks(pictures(19), (None, VIEWS[0]))
-    known = dict(zip(*whole(compute(every, trunk, tmp_path)), strict=True))
+    known = dict(zip(*whole(compute(every, runner, tmp_path)), strict=True))
     for part in (every[:1], every[3:12], every[::-1], tasks([every[7].row]), [Task(every[9].row, (VIEWS[0],))]):
-        for key, features in zip(*whole(compute(part, trunk, tmp_path)), strict=True):
+        for key, features in zip(*whole(compute(part, runner, tmp_path)), strict=True):
             np.testing.assert_array_equal(features, known[key])
 
 
-def test_the_number_of_cores_changes_no_bit(trunk, tmp_path, monkeypatch):
+def test_the_number_of_cores_changes_no_bit(runner, tmp_path, monkeypatch):
     every = tasks(pictures(40), (None, VIEWS[0]))
     found = []
     for number in (1, 2, 5):
         monkeypatch.setattr(module, "cores", lambda number=number: number)
-        found.append(whole(compute(every, trunk, tmp_path)))
+        found.append(whole(compute(every, runner, tmp_path)))
     for keys, features in found[1:]:
         assert keys == found[0][0]
         np.testing.assert_array_equal(features, found[0][1])
@@ -124,32 +121,32 @@ def test_the_number_of_cores_changes_no_bit(trunk, tmp_path, monkeypatch):
 
 def test_no_tasks_give_nothing_and_start_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "start", None)
-    assert list(compute([], build(make(FeatureOptions, OPTIONS)), tmp_path)) == []
+    assert list(compute([], runner_of(), tmp_path)) == []
 
 
 # What is read, and when
 
 
-def test_one_thread_reads_in_the_tasks_order(trunk, tmp_path, reads):
-    list(compute(tasks(pictures(60)), trunk, tmp_path))
+def test_one_thread_reads_in_the_tasks_order(runner, tmp_path, reads):
+    list(compute(tasks(pictures(60)), runner, tmp_path))
     assert reads == [f"{seed}.png" for seed in range(60)]
     assert Memory.threads == {threading.get_ident()}
 
 
 @pytest.mark.parametrize(("views", "images"), [((None,), CHUNK), ((None, *VIEWS), CHUNK // 4)])
-def test_images_are_read_a_few_batches_ahead_and_not_further(trunk, tmp_path, reads, views, images):
-    batches = compute(tasks(pictures(60) * 5, views), trunk, tmp_path)
+def test_images_are_read_a_few_batches_ahead_and_not_further(runner, tmp_path, reads, views, images):
+    batches = compute(tasks(pictures(60) * 5, views), runner, tmp_path)
     first = next(batches)
     batches.close()
     assert len(first.rows) == images
     assert images <= len(reads) <= (cores() + 2) * images
 
 
-def test_only_broken_images_still_leave_in_bounded_stretches(trunk, tmp_path, reads):
-    batches = compute(tasks([row(str(at), cut_short(at)) for at in range(100)] * 5), trunk, tmp_path)
+def test_only_broken_images_still_leave_in_bounded_batches(runner, tmp_path, reads):
+    batches = compute(tasks([row(str(at), cut_short(at)) for at in range(100)] * 5), runner, tmp_path)
     first = next(batches)
     batches.close()
-    assert (len(first.rows), first.features.shape) == (CHUNK, (0, *trunk.output_shape))
+    assert (len(first.rows), first.features.shape) == (CHUNK, (0, *runner.trunk.output_shape))
     assert len(reads) <= (cores() + 2) * CHUNK
 
 
@@ -162,55 +159,55 @@ def three_threads():
     torch.set_num_threads(before)
 
 
-def test_no_thread_is_left_and_torch_has_the_threads_it_had_however_it_ends(trunk, tmp_path, three_threads):
+def test_no_thread_is_left_and_torch_has_the_threads_it_had_however_it_ends(runner, tmp_path, three_threads):
     for rows in (pictures(20), [*pictures(20), row("stop", b"", error=KeyboardInterrupt())]):
-        batches = compute(tasks(rows), trunk, tmp_path)
+        batches = compute(tasks(rows), runner, tmp_path)
         with pytest.raises((StopIteration, KeyboardInterrupt)):
             while True:
                 next(batches)
         assert torch.get_num_threads() == 3
-    batches = compute(tasks(pictures(40)), trunk, tmp_path)
+    batches = compute(tasks(pictures(40)), runner, tmp_path)
     next(batches)
     batches.close()
     assert torch.get_num_threads() == 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("extract")]
 
 
-def test_a_network_computes_with_one_thread_a_worker(trunk, tmp_path, monkeypatch):
+def test_a_network_computes_with_one_thread_a_worker(runner, tmp_path, monkeypatch):
     seen = set()
-    through = type(trunk).__call__
+    through = type(runner).__call__
 
-    def noted(trunk, images):
+    def noted(runner, images):
         seen.add((threading.current_thread().name.partition("_")[0], torch.get_num_threads()))
-        return through(trunk, images)
+        return through(runner, images)
 
-    monkeypatch.setattr(type(trunk), "__call__", noted)
-    list(compute(tasks(pictures(20)), trunk, tmp_path))
+    monkeypatch.setattr(type(runner), "__call__", noted)
+    list(compute(tasks(pictures(20)), runner, tmp_path))
     assert seen == {("extract", 1)}
 
 
-def test_an_error_in_a_worker_reaches_the_caller(trunk, tmp_path, monkeypatch):
-    def fail(trunk, images):
+def test_an_error_in_a_worker_reaches_the_caller(runner, tmp_path, monkeypatch):
+    def fail(runner, images):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(type(trunk), "__call__", fail)
+    monkeypatch.setattr(type(runner), "__call__", fail)
     with pytest.raises(ZeroDivisionError, match="a fault"):
-        list(compute(tasks(pictures(40)), trunk, tmp_path))
+        list(compute(tasks(pictures(40)), runner, tmp_path))
 
 
 # What fails
 
 
-def test_broken_images_leave_no_gap_and_have_their_reasons_in_order(trunk, tmp_path):
+def test_broken_images_leave_no_gap_and_have_their_reasons_in_order(runner, tmp_path):
     rows = pictures(20)
     for at in (0, 3, 4, 8, 24):
         rows.insert(at, row(f"broken{at}", cut_short(at)))
-    batches = list(compute(tasks(rows, (None, VIEWS[0])), trunk, tmp_path))
+    batches = list(compute(tasks(rows, (None, VIEWS[0])), runner, tmp_path))
     assert [row.path for batch in batches for row in batch.rows] == [row.path for row in rows]
     good = [row for row in rows if not row.path.startswith("broken")]
     keys, features = whole(batches)
     assert keys == [key for row in good for key in (row.id, row.id + VIEWS[0].key)]
-    close_to(features[::2], [alone(trunk, row) for row in good])
+    close_to(features[::2], [alone(runner, row) for row in good])
     failures = [failure for batch in batches for failure in batch.failures]
     assert [failure.row.path for failure in failures] == ["broken0", "broken3", "broken4", "broken8", "broken24"]
     assert all(failure.reason and failure.lasting for failure in failures)
@@ -229,16 +226,16 @@ def short_of_memory(*arguments):
     ],
     ids=["missing", "no words", "changed"],
 )
-def test_what_is_wrong_with_the_place_says_nothing_of_the_bytes(trunk, tmp_path, spoilt, reason):
-    (batch,) = compute(tasks([spoilt, *pictures(1, first=1)]), trunk, tmp_path)
+def test_what_is_wrong_with_the_place_says_nothing_of_the_bytes(runner, tmp_path, spoilt, reason):
+    (batch,) = compute(tasks([spoilt, *pictures(1, first=1)]), runner, tmp_path)
     (failure,) = batch.failures
     assert (failure.row, failure.reason, failure.lasting) == (spoilt, reason, False)
     assert len(batch.keys) == 1
 
 
-def test_a_want_of_memory_does_not_last(trunk, tmp_path, monkeypatch):
+def test_a_want_of_memory_does_not_last(runner, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "decode", short_of_memory)
-    (batch,) = compute(tasks(pictures(2)), trunk, tmp_path)
+    (batch,) = compute(tasks(pictures(2)), runner, tmp_path)
     assert [failure.lasting for failure in batch.failures] == [False, False]
 
 
@@ -250,8 +247,8 @@ def test_the_broken_ones_are_found_without_the_network(reads):
 
 
 def test_weights_that_give_no_numbers_are_refused_by_name(tmp_path):
-    bad = build(make(FeatureOptions, OPTIONS))
-    for parameter in bad.module.parameters():
+    bad = runner_of()
+    for parameter in bad.trunk.module.parameters():
         parameter.fill_(np.nan)
     with pytest.raises(RefusedFile, match=r"test_resnet with the weights .* gives NaN or infinity for 0\.png"):
         list(compute(tasks(pictures(3)), bad, tmp_path))
@@ -262,34 +259,33 @@ def test_weights_that_give_no_numbers_are_refused_by_name(tmp_path):
 
 @pytest.fixture
 def sampled(tmp_path, monkeypatch):
-    """Return the squares that an engine gets when it asks for so many of some rows."""
+    """Return the images that an engine gets when it asks for so many of some rows."""
 
     def ask(rows, count):
         found = []
         start = engine.start
-        trunk = build(make(FeatureOptions, OPTIONS))
 
-        def asking(frozen, size, choice, folder, sample, *rest):
+        def asking(trunk, folder, sample, *rest):
             found.append(sample(count))
-            return start(frozen, size, choice, folder, sample, *rest)
+            return start(trunk, folder, sample, *rest)
 
         monkeypatch.setattr(engine, "start", asking)
-        list(compute(tasks(rows), trunk, tmp_path))
+        list(compute(tasks(rows), runner_of(), tmp_path))
         return found[0]
 
     return ask
 
 
-def test_a_sample_is_spread_over_all_images(sampled, trunk):
+def test_a_sample_is_spread_over_all_images(sampled, runner):
     rows = pictures(40)
-    expected = [trunk.preprocess(decode(row.location.content)) for row in (rows[0], rows[19], rows[39])]
+    expected = [runner.trunk.preprocess(decode(row.location.content)) for row in (rows[0], rows[19], rows[39])]
     np.testing.assert_array_equal(sampled(rows, 3), expected)
 
 
-def test_a_sample_of_more_than_there_is_has_each_image_once_and_no_broken_one(sampled, trunk):
+def test_a_sample_of_more_than_there_is_has_each_image_once_and_no_broken_one(sampled, runner):
     rows = [*pictures(3), row("cut", cut_short(1))]
     found = sampled(rows, 16)
-    np.testing.assert_array_equal(found, [trunk.preprocess(decode(row.location.content)) for row in rows[:3]])
+    np.testing.assert_array_equal(found, [runner.trunk.preprocess(decode(row.location.content)) for row in rows[:3]])
 
 
 def test_a_sample_of_broken_images_is_empty(sampled):

@@ -1,7 +1,10 @@
-"""Which engine runs, and the proof that it says what PyTorch says in float32."""
+"""Which engine runs, and the check that its features agree with PyTorch's in float32."""
 
+import ctypes
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,20 +15,40 @@ from regraft.network import agreement, catalog, engines
 from regraft.network.agreement import Choice, choose
 from regraft.network.engines import openvino
 from regraft.network.engines import torch as plain
+from regraft.network.frozen import Frozen
+from regraft.network.lazy_module import LazyModule
 from regraft.network.options import EngineOptions
 from regraft.network.preprocess import Preprocess
-from regraft.network.trunk import Frozen
+from regraft.network.trunk import Recipe, Trunk
 
 SIZE = 32
-AT = "a network cut at 'layer3'"
+
+
+def trunk_of(body):
+    """A trunk on the engine and in the precision that the tests choose."""
+    frozen = Frozen(body, Preprocess(size=SIZE), ())
+    recipe = Recipe(
+        architecture="test_resnet",
+        model_args={},
+        cut="layer3",
+        pool="mean",
+        preprocess=Preprocess(size=SIZE),
+        weights={},
+    )
+    return Trunk(recipe=recipe, choice=None, output_shape=(96,), frozen=LazyModule.of(frozen, "body"))
 
 
 @pytest.fixture(scope="module")
-def module():
-    return Frozen(catalog.build("test_resnet", seed=3), Preprocess(size=SIZE), ())
+def trunk():
+    return trunk_of(catalog.build("test_resnet", seed=3))
 
 
-def squares(count=16, seed=0):
+@pytest.fixture(scope="module")
+def module(trunk):
+    return trunk.module
+
+
+def images(count=16, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
@@ -37,9 +60,9 @@ def machine(monkeypatch):
     """Set what the engines can do here, and whether there is a GPU."""
 
     def set_up(gpu=False, **able):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-        for name, found in able.items():
-            monkeypatch.setattr(getattr(engines, name), "precisions", lambda found=found: found)
+        monkeypatch.setattr(plain, "has_gpu", lambda: gpu)
+        for name, precisions in able.items():
+            monkeypatch.setattr(getattr(engines, name), "precisions", lambda precisions=precisions: precisions)
 
     return set_up
 
@@ -67,6 +90,24 @@ def test_only_what_auto_chose_is_tentative_and_float32_needs_no_substitute(machi
     machine(openvino=["bfloat16", "float32", "int8"], torch=["float32"])
     asked = [{}, *({"precision": precision} for precision in ("bfloat16", "float32", "int8")), {"engine": "torch"}]
     assert [choose(EngineOptions(**each)).tentative for each in asked] == [True, False, False, False, False]
+
+
+def test_without_a_driver_of_a_gpu_pytorch_is_not_imported_to_look_for_one():
+    if not openvino.precisions() or plain.has_gpu():
+        pytest.skip("needs OpenVINO, and no GPU")
+    script = (
+        "import sys; from regraft.network.agreement import choose; from regraft.network.options import EngineOptions;"
+        "print(choose(EngineOptions()).engine, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "openvino False\n"
+
+
+def test_where_there_is_a_driver_pytorch_says_whether_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    for answer in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda answer=answer: answer)
+        assert plain.has_gpu() is answer or sys.platform == "darwin"
 
 
 @pytest.mark.parametrize(
@@ -125,19 +166,20 @@ def off(monkeypatch):
     """Have the engine `torch` give wrong features."""
 
     def set_up(wrong):
-        monkeypatch.setattr(plain, "build", lambda module, *others: Wrong(module, wrong))
+        monkeypatch.setattr(plain, "build", lambda load, *others: Wrong(load(), wrong))
 
     return set_up
 
 
-def started(module, folder, precision="bfloat16", images=None, choice="torch"):
+def started(trunk, folder, precision="bfloat16", given=None, engine="torch"):
+    """Start the engine, and return how many images it asked for, each time."""
     asked = []
 
     def sample(count):
         asked.append(count)
-        return (squares() if images is None else images)[:count]
+        return (images() if given is None else given)[:count]
 
-    agreement.start(module, SIZE, Choice(choice, precision), folder, sample, AT)
+    agreement.start(trunk.on(Choice(engine, precision)), folder, sample)
     return asked
 
 
@@ -152,23 +194,23 @@ def not_numbers(features):
 
 
 @pytest.mark.parametrize("wrong", [lambda features: -features, np.zeros_like, one_is_off, not_numbers])
-def test_an_engine_that_disagrees_is_refused_by_the_cut_the_precision_and_the_way_out(module, tmp_path, off, wrong):
+def test_an_engine_that_disagrees_is_refused_by_the_cut_the_precision_and_the_way_out(trunk, tmp_path, off, wrong):
     off(wrong)
     with pytest.raises(UsageError, match=r"cut at 'layer3' .*bfloat16 on torch.*--precision float32") as refused:
-        started(module, tmp_path)
+        started(trunk, tmp_path)
     assert str(agreement.LEAST_COSINE["bfloat16"]) in str(refused.value)
     assert list(tmp_path.iterdir()) == []  # and is asked again the next time
     off(lambda features: features)
-    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
 
 
-def test_the_bound_of_each_precision_is_its_own(module, tmp_path, off, monkeypatch):
+def test_the_bound_of_each_precision_is_its_own(trunk, tmp_path, off, monkeypatch):
     noise = np.random.default_rng(0)
     off(lambda features: features + 0.1 * np.linalg.norm(features, axis=1, keepdims=True) * unit(noise, features.shape))
-    started(module, tmp_path)  # cosines about 0.995
+    started(trunk, tmp_path)  # cosines about 0.995
     monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 0.9999)
     with pytest.raises(UsageError, match=r"expected at least 0\.9999"):
-        started(module, tmp_path / "anew")
+        started(trunk, tmp_path / "anew")
 
 
 def unit(generator, shape):
@@ -176,41 +218,41 @@ def unit(generator, shape):
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def test_a_proof_is_asked_for_once_and_again_for_another_version(module, tmp_path, monkeypatch):
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert started(module, tmp_path) == []
+def test_a_proof_is_asked_for_once_and_again_for_another_version(trunk, tmp_path, monkeypatch):
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == []
     monkeypatch.setattr(plain, "version", lambda: "99")
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert started(module, tmp_path) == []
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"yes"', json.dumps({"precision": "bfloat16"}).encode()])
-def test_a_proof_that_is_damaged_proves_nothing(module, tmp_path, content):
+def test_a_proof_that_is_damaged_proves_nothing(trunk, tmp_path, content):
     (tmp_path / agreement.PROOF).write_bytes(content)
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert started(module, tmp_path) == []
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == []
 
 
-def test_what_pytorch_says_in_float32_needs_no_proof(module, tmp_path):
-    assert started(module, tmp_path, "float32") == []
+def test_what_pytorch_says_in_float32_needs_no_proof(trunk, tmp_path):
+    assert started(trunk, tmp_path, "float32") == []
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing refuses this user")
-def test_a_proof_that_can_not_be_kept_is_made_each_time(module, tmp_path):
+def test_a_proof_that_can_not_be_kept_is_made_each_time(trunk, tmp_path):
     tmp_path.chmod(0o500)
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert started(module, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
 
 
-def test_a_proof_on_few_images_is_not_kept(module, tmp_path):
-    assert started(module, tmp_path, images=squares(1)) == [agreement.CHECKED]
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert started(module, tmp_path) == []
+def test_a_proof_on_few_images_is_not_kept(trunk, tmp_path):
+    assert started(trunk, tmp_path, given=images(1)) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == []
 
 
-def test_no_image_proves_nothing_and_refuses_nothing_either(module, tmp_path):
-    assert started(module, tmp_path, images=squares(0)) == [agreement.CHECKED]
-    assert started(module, tmp_path) == [agreement.CHECKED]
+def test_no_image_proves_nothing_and_refuses_nothing_either(trunk, tmp_path):
+    assert started(trunk, tmp_path, given=images(0)) == [agreement.CHECKED]
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
 
 
 @pytest.mark.parametrize("name", ["openvino", "torch"])
@@ -219,27 +261,27 @@ def test_weights_that_give_no_numbers_are_refused_by_an_engine_that_hides_it_too
     body.get_parameter("layer2.0.conv1.weight").data.fill_(np.nan)
     if name == "openvino" and not openvino.precisions():
         pytest.skip("OpenVINO is not installed")
-    broken = Frozen(body, Preprocess(size=SIZE), ())
+    broken = trunk_of(body)
     with pytest.raises(RefusedFile, match="NaN or infinity"):
-        started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", choice=name)
+        started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", engine=name)
 
 
-def test_the_last_verdict_is_kept_for_this_engine_precision_version_and_bound_alone(module, tmp_path, monkeypatch):
+def test_the_last_verdict_is_kept_for_this_engine_precision_version_and_bound_alone(trunk, tmp_path, monkeypatch):
     choice = Choice("torch", "bfloat16", tentative=True)
-    assert agreement.verdict(tmp_path, choice) is None
+    assert agreement.outcome(tmp_path, choice) is None
     agreement.refuse(tmp_path, choice, "It says something else.")
-    assert agreement.verdict(tmp_path, choice) == "It says something else."
-    assert agreement.verdict(tmp_path, Choice("torch", "float32")) is None
+    assert agreement.outcome(tmp_path, choice) == "It says something else."
+    assert agreement.outcome(tmp_path, Choice("torch", "float32")) is None
     with monkeypatch.context() as patch:
         patch.setattr(plain, "version", lambda: "99")
-        assert agreement.verdict(tmp_path, choice) is None
+        assert agreement.outcome(tmp_path, choice) is None
     with monkeypatch.context() as patch:
         patch.setitem(agreement.LEAST_COSINE, "bfloat16", 0.9)
-        assert agreement.verdict(tmp_path, choice) is None
-    assert started(module, tmp_path) == [agreement.CHECKED]
-    assert agreement.verdict(tmp_path, choice) == ""
+        assert agreement.outcome(tmp_path, choice) is None
+    assert started(trunk, tmp_path) == [agreement.CHECKED]
+    assert agreement.outcome(tmp_path, choice) == ""
     (tmp_path / agreement.PROOF).write_bytes(b"[]")
-    assert agreement.verdict(tmp_path, choice) is None
+    assert agreement.outcome(tmp_path, choice) is None
 
 
 def test_a_network_is_handed_over_once_and_never_over_another(tmp_path):
@@ -254,53 +296,60 @@ def test_a_network_is_handed_over_once_and_never_over_another(tmp_path):
     assert (second / "network" / "network.xml").read_text() == "one"
 
 
-def test_a_head_must_name_the_images_alike_that_it_is_sure_of(module, tmp_path, off):
-    longest = np.linalg.norm(plain.run(module, torch.from_numpy(squares())), axis=1).max()
+def test_a_model_must_give_the_images_that_it_is_confident_of_the_same_labels(trunk, tmp_path, off):
+    longest = np.linalg.norm(plain.run(trunk.module, torch.from_numpy(images())), axis=1).max()
 
-    def start(sure):
-        def judge(features):
-            share = np.where(np.linalg.norm(features, axis=1) > 2 * longest, sure, 1 - sure)
-            return np.stack([share, 1 - share], axis=1)
+    def start(confidence):
+        def probabilities_of(features):
+            first = np.where(np.linalg.norm(features, axis=1) > 2 * longest, confidence, 1 - confidence)
+            return np.stack([first, 1 - first], axis=1)
 
         choice = Choice("torch", "bfloat16")
-        agreement.start(module, SIZE, choice, tmp_path, lambda count: squares()[:count], AT, judge)
+        agreement.start(trunk.on(choice), tmp_path, lambda count: images()[:count], probabilities_of)
 
     off(lambda features: 100 * features)  # every cosine is 1
-    with pytest.raises(UsageError, match=r"names 16 of 16 images otherwise in bfloat16 on torch.*--precision float32"):
-        start(sure=0.9)
-    start(sure=0.55)  # it is of two minds itself
+    with pytest.raises(
+        UsageError, match=r"gives 16 of 16 images another label in bfloat16 on torch.*--precision float32"
+    ):
+        start(confidence=0.9)
+    start(confidence=0.55)  # it is of two minds itself
 
 
-def test_a_kept_network_that_was_changed_is_proven_anew(module, tmp_path):
+def test_a_kept_network_that_was_changed_is_proven_anew(trunk, tmp_path):
     if not openvino.precisions():
         pytest.skip("OpenVINO is not installed")
-    assert started(module, tmp_path, "float32", choice="openvino") == [agreement.CHECKED]
-    assert started(module, tmp_path, "float32", choice="openvino") == []
+    assert started(trunk, tmp_path, "float32", engine="openvino") == [agreement.CHECKED]
+    assert started(trunk, tmp_path, "float32", engine="openvino") == []
     weights = tmp_path / "network" / "network.bin"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1  # a lower bit of some number's exponent
     weights.write_bytes(content)
-    assert started(module, tmp_path, "float32", choice="openvino") == [agreement.CHECKED]
+    assert started(trunk, tmp_path, "float32", engine="openvino") == [agreement.CHECKED]
 
 
-# Any number of squares
+# Any number of images
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 9])
-def test_any_number_of_squares_is_run_in_full_batches_in_order(module, count):
-    images = squares(9)[:count]
-    found = agreement.run(Wrong(module, lambda features: features), images, (96,))
-    assert (found.shape, found.dtype) == ((count, 96), np.float32)
+def test_any_number_of_images_is_run_in_full_batches_in_order(module, count):
+    inputs = images(9)[:count]
+    features = agreement.run(Wrong(module, lambda features: features), inputs, (96,))
+    assert (features.shape, features.dtype) == ((count, 96), np.float32)
     if count:
-        np.testing.assert_allclose(found, plain.run(module, torch.from_numpy(images)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(features, plain.run(module, torch.from_numpy(inputs)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it(module):
-    images = squares(9)
-    whole = agreement.run(Wrong(module, lambda features: features), images, (96,))
+    inputs = images(9)
+    whole = agreement.run(Wrong(module, lambda features: features), inputs, (96,))
     for rows in ([0], [5, 1], [8, 7, 6, 5], [2, 2, 2]):
-        again = agreement.run(Wrong(module, lambda features: features), images[rows], (96,))
+        again = agreement.run(Wrong(module, lambda features: features), inputs[rows], (96,))
         np.testing.assert_array_equal(again, whole[rows])
+
+
+def test_features_of_another_shape_than_expected_are_refused(module):
+    with pytest.raises(RefusedFile, match=r"shape \(96,\); expected \(95,\)"):
+        agreement.run(Wrong(module, lambda features: features), images(9), (95,))
 
 
 def test_cosines_are_those_of_the_angle():

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 
@@ -91,3 +92,12 @@ assert not {'torch', 'timm'} & set(sys.modules)
 def test_a_tag_of_other_weights_leaves_the_facts_of_the_usual_ones_out():
     assert catalog.find("resnet50.a1_in1k").facts is None
     assert catalog.find("resnet50").facts.licence == "apache-2.0"
+
+
+def test_the_arguments_that_a_file_must_not_set_are_known_without_timm():
+    timm = import_timm()
+    for function in (timm.create_model, timm.models.build_model_with_cfg):
+        for name in inspect.signature(function).parameters:
+            with pytest.raises(RefusedFile, match=f"have '{name}', which is not an argument of the network"):
+                catalog.check_arguments("resnet18", {name: "x"}, ask_timm=False)
+    catalog.check_arguments("resnet18", {"stem_width": 32, "keras": "notop"}, ask_timm=False)

@@ -16,7 +16,7 @@ from regraft.core.errors import DataError, UsageError
 from regraft.core.options import make
 from regraft.features.options import FeatureOptions
 from regraft.pipeline import tune_search
-from regraft.pipeline.extract import build_trunk
+from regraft.pipeline.extract import build_network
 from regraft.pipeline.options import TuneOptions
 from regraft.pipeline.tune import tune
 from regraft.training.options import FitOptions
@@ -118,7 +118,7 @@ def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, mon
 
     def looked_for():
         options = make(FeatureOptions, {name: SMALL[name] for name in ("backbone", "weights", "size", *PLAIN)})
-        return tune_search.Search(index, options, {"pooled": build_trunk(options)}, [0], folder)
+        return tune_search.Search(index, options, {"pooled": build_network(options)}, [0], folder)
 
     assert len(looked_for().run(10, minutes=1)) == 2
     assert len(looked_for().run(10, minutes=1)) == 2

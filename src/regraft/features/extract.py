@@ -1,6 +1,6 @@
-"""Extraction: what the trunk says of each image, computed once and kept in the store.
+"""Extraction: the features of each image, computed once and kept in the store.
 
-    index + trunk + store → what is missing is computed (see `compute`) → Features
+    index + trunk + store → what is missing is computed (see `worker`) → Features
 
 Comes after split, before fit. Views are augmentations: the training images
 have as many as are wanted and as the disk has room for, the others none.
@@ -28,51 +28,52 @@ from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
 from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
 from regraft.features.write import write
-from regraft.network import agreement
-from regraft.network.trunk import Trunk
+from regraft.network.runner import Runner
+from regraft.network.trunk import Tail, Trunk
 
 SAVE_BYTES = 8 << 20  # of features, and
 SAVE_SECONDS = 5.0  # at most, between two durable writes
 
 
-def stream(index: Index, trunk: Trunk, store: Store) -> Iterator[tuple[list[Row], np.ndarray]]:
-    """Yield the used rows in order, a stretch at a time, without storing anything of them: (rows, features).
+def stream(index: Index, runner: Runner, store: Store) -> Iterator[tuple[list[Row], np.ndarray]]:
+    """Yield the used rows in order, a few at a time, without storing their features: (rows, features).
 
     store:    where the trunk's converted network is kept.
     rows:     those that failed are marked broken.
     features: (n, *trunk.output_shape) float32, for the rows that are not.
     """
-    trunk, shelf = _settled(index, trunk, store)
-    for batch in compute([Task(row) for row in index.used], trunk, shelf.folder):
+    shelf = _settled_shelf(index, runner, store)
+    for batch in compute([Task(row) for row in index.used], runner, shelf.folder):
         rows = Index(tuple(batch.rows)).mark_broken(_reasons(batch.failures)).rows
         yield list(rows), batch.features
 
 
 def extract(
-    index: Index, trunk: Trunk, store: Store, views: Sequence[View] = (), *, limit: float | None = None
+    index: Index, runner: Runner, store: Store, views: Sequence[View] = (), *, limit: float | None = None
 ) -> Features:
     """Return the features of the used rows, computing only those that the store lacks.
 
-    views: wanted of each row of the training part, or of every row if there are no parts.
-    limit: GB that the store may take; None: what the disk has.
+    runner: of the trunk, whose precision is settled here.
+    views:  wanted of each row of the training part, or of every row if there are no parts.
+    limit:  GB that the store may take; None: what the disk has.
 
     If there is no room for all, there are fewer views. Maps for a tail that have no room even without views are not
-    stored but computed whenever they are read; pooled features, which are small, are refused. What is done is said.
+    stored but computed whenever they are read; pooled features, which are small, are refused. What is done is logged.
 
     Each few seconds' work is durable: a run that was stopped goes on from
     there. Rows found broken are marked so in the result's index.
     Raises StoreError if the disk has no room, before any feature is computed, or
-    refuses; RefusedFile if the trunk's weights give no numbers.
+    refuses; RefusedFile if the trunk's features are not finite.
     """
-    trunk, shelf = _settled(index, trunk, store)
-    fitting = _fitting(index, trunk, shelf, views, room(store.folder, limit))
+    shelf = _settled_shelf(index, runner, store)
+    fitting = _fitting(index, runner.trunk, shelf, views, room(store.folder, limit))
     if fitting is None:
-        return Features(index.mark_broken(_reasons(broken(index.used.rows))), trunk, shelf, stored=False)
+        return Features(index.mark_broken(_reasons(broken(index.used.rows))), runner, shelf, stored=False)
     unread: dict[str, str] = {}
     while todo := _lacking(index, shelf, fitting, unread):  # again only if a file couldn't be read: it may have a copy
-        unread |= _fill(shelf, todo, trunk)
+        unread |= _fill(shelf, todo, runner)
     reasons = shelf.errors([row.id for row in index.used]) | unread
-    return Features(index.mark_broken(reasons), trunk, shelf, views=fitting)
+    return Features(index.mark_broken(reasons), runner, shelf, views=fitting)
 
 
 class Features(Result):
@@ -80,8 +81,9 @@ class Features(Result):
 
     index:  the whole index, the rows that were found broken marked so.
     rows:   the used rows, in order; row number k here is features[k].
-    trunk:  what computed them.
+    runner: what computed them, and computes what is missing.
     stored: whether they are on the disk; otherwise each reading computes them.
+    tail:   the network above the cut, if one is to be trained on them.
 
     Reads as an array does, (len, *shape of one image) float32; a row that
     the disk has lost or damaged is computed again.
@@ -90,22 +92,24 @@ class Features(Result):
     def __init__(
         self,
         index: Index,
-        trunk: Trunk,
+        runner: Runner,
         shelf: Shelf,
         *,
+        tail: Tail | None = None,
         views: Sequence[View] = (),
         view: View | None = None,
-        anew: View | None = None,
+        fresh_view: View | None = None,
         stored: bool = True,
     ) -> None:
         self.index = index
         self.rows = index.used.rows
-        self.trunk = trunk
+        self.runner = runner
         self.stored = stored
+        self.tail = tail
         self._shelf = shelf
         self._views = tuple(views)
         self._view = view
-        self._anew = anew
+        self._fresh_view = fresh_view
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -113,23 +117,23 @@ class Features(Result):
 
     def text(self) -> str:
         """Return in a line how many there are, of what shape, and what computed them."""
-        about = self.trunk.describe()
+        recipe = self.trunk.recipe
         views = f" and {len(self._views)} augmented views of each training image" if self._views else ""
-        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {about['architecture']} cut at {about['cut']}"
+        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {recipe.architecture} cut at {recipe.cut}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what they are as JSON-able data, without the numbers."""
-        about = self.trunk.describe()
+        recipe = self.trunk.recipe
         return {
             "source": self.index.name,
             "images": len(self),
             "shape": list(self.shape[1:]),
             "views": len(self._views),
             "parts": {part: len(rows) for part in PARTS if (rows := self.index.part(part))},
-            "architecture": about["architecture"],
-            "cut": about["cut"],
-            "input": about["preprocess"]["size"],
-            "precision": self.trunk.precision,
+            "architecture": recipe.architecture,
+            "cut": recipe.cut,
+            "input": recipe.preprocess.size,
+            "precision": self.trunk.choice.precision,
             "stored": self.stored,
         }
 
@@ -145,6 +149,11 @@ class Features(Result):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk, in the precision in which it computed them."""
+        return self.runner.trunk
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -179,7 +188,11 @@ class Features(Result):
 
     def without_views(self) -> Features:
         """Return the same features of the images as they are, alone."""
-        return self._changed(views=(), view=None, anew=None)
+        return self._changed(views=(), view=None, fresh_view=None)
+
+    def with_tail(self, tail: Tail | None) -> Features:
+        """Return the same features, of maps, with the network above them, to be trained."""
+        return self._changed(tail=tail)
 
     @property
     def views(self) -> tuple[Features, ...]:
@@ -188,18 +201,20 @@ class Features(Result):
 
     def with_fresh(self, view: View) -> Features:
         """Return the same features, of which `fresh` gives new views like this one."""
-        return self._changed(anew=view)
+        return self._changed(fresh_view=view)
 
     @property
     def fresh(self) -> Callable[[int], Features] | None:
-        """What gives for an epoch's number the same rows, augmented anew, computed whenever they are read; or None."""
-        anew = self._anew
-        if anew is None:
+        """What gives for an epoch's number the same rows, augmented again, computed whenever they are read; or None."""
+        fresh = self._fresh_view
+        if fresh is None:
             return None
-        return lambda number: self._changed(view=dataclasses.replace(anew, number=number), anew=None, stored=False)
+        return lambda number: self._changed(
+            view=dataclasses.replace(fresh, number=number), fresh_view=None, stored=False
+        )
 
     def labels(self, classes: Sequence[str]) -> np.ndarray:
-        """Return each row's label as its place in `classes`, (n,) int64; raise DataError for another label.
+        """Return each row's label as its position in `classes`, (n,) int64; raise DataError for another label.
 
         Where an image may have several: 1 for each that it has, 0 for the others, (n, classes) float32.
         """
@@ -213,8 +228,17 @@ class Features(Result):
         return np.array(group_numbers(self.rows), np.int64)
 
     def _changed(self, **changes: Any) -> Features:
-        own = {"index": self.index, "trunk": self.trunk, "shelf": self._shelf, "stored": self.stored}
-        return Features(**{**own, "views": self._views, "view": self._view, "anew": self._anew, **changes})
+        own = {
+            "index": self.index,
+            "runner": self.runner,
+            "shelf": self._shelf,
+            "tail": self.tail,
+            "stored": self.stored,
+            "views": self._views,
+            "view": self._view,
+            "fresh_view": self._fresh_view,
+        }
+        return Features(**{**own, **changes})
 
     def _read(self, rows: Sequence[Row]) -> np.ndarray:
         keys = [key(row, self._view) for row in rows]
@@ -226,13 +250,13 @@ class Features(Result):
             log.warning("%s Computing them now.", lost)
             missing = {key(row, self._view): row for row in rows}
             tasks = [Task(missing[name], (self._view,)) for name in lost.ids]
-            _fill(self._shelf, tasks, self.trunk)
+            _fill(self._shelf, tasks, self.runner)
             return self._shelf.read(keys, self.trunk.output_shape)
 
     def _compute(self, rows: Sequence[Row]) -> np.ndarray:
         features = np.empty((len(rows), *self.trunk.output_shape), np.float32)
         done = 0
-        for batch in compute([Task(row, (self._view,)) for row in rows], self.trunk, self._shelf.folder):
+        for batch in compute([Task(row, (self._view,)) for row in rows], self.runner, self._shelf.folder):
             for failure in batch.failures:
                 raise StoreError(f"{failure.row.path} could be read before and can't be now: {failure.reason}")
             features[done : done + len(batch.features)] = batch.features
@@ -240,19 +264,16 @@ class Features(Result):
         return features
 
 
-def _settled(index: Index, trunk: Trunk, store: Store) -> tuple[Trunk, Shelf]:
-    """Return the trunk in the precision that it is computed in here, and the shelf of what it says."""
-    rows, shelf = index.used.rows, _shelf(trunk, store)
-    settled = trunk.settled(shelf.folder, functools.partial(sample, rows, trunk)) if rows else trunk
-    if settled is trunk:
-        return trunk, shelf
-    finer = _shelf(settled, store)
-    agreement.hand_over(shelf.folder, finer.folder)
-    return settled, finer
+def _settled_shelf(index: Index, runner: Runner, store: Store) -> Shelf:
+    """Settle in which precision the trunk runs here, and return the shelf of its features."""
 
+    def shelf(trunk: Trunk) -> Shelf:
+        return store.shelf(trunk.digest, trunk.describe(), trunk.stored)
 
-def _shelf(trunk: Trunk, store: Store) -> Shelf:
-    return store.shelf(trunk.digest, trunk.describe(), trunk.stored)
+    if rows := index.used.rows:
+        images = functools.partial(sample, rows, runner.trunk.preprocess)
+        runner.settle(lambda trunk: shelf(trunk).folder, images)
+    return shelf(runner.trunk)
 
 
 # What there is room for
@@ -265,17 +286,17 @@ def _fitting(index: Index, trunk: Trunk, shelf: Shelf, views: Sequence[View], fr
         missing = sum(len(task.views) for task in _lacking(index, shelf, fitting, {}))
         needed = bytes_needed(missing, trunk.output_shape, trunk.stored) if missing else 0
         if needed <= free:
-            _say(missing, needed, free, shelf.folder.parent, views, count)
+            _log_room(missing, needed, free, shelf.folder.parent, views, count)
             return fitting
     if trunk.stored == "float32":
         raise StoreError(
             f"The features of {missing:,} images take up to {decimal(needed)}, and there are {decimal(free)} for the "
-            f"store in {shelf.folder.parent}. Free some, raise --store-limit, choose another place with --store or "
+            f"store in {shelf.folder.parent}. Free some, raise --store-limit, choose another folder with --store or "
             "REGRAFT_CACHE, or another --cut."
         )
     log.warning(
         "The maps of %s images at the cut would take up to %s, and there are %s for the store in %s: "
-        "they are computed anew in every epoch, which is slow.",
+        "they are computed again in every epoch, which is slow.",
         f"{missing:,}",
         decimal(needed),
         decimal(free),
@@ -284,7 +305,7 @@ def _fitting(index: Index, trunk: Trunk, shelf: Shelf, views: Sequence[View], fr
     return None
 
 
-def _say(missing: int, needed: int, free: int, folder: Path, views: Sequence[View], count: int) -> None:
+def _log_room(missing: int, needed: int, free: int, folder: Path, views: Sequence[View], count: int) -> None:
     if count < len(views):
         log.warning(
             "There are %s for the store in %s, which is enough for %d of %d views.",
@@ -306,7 +327,7 @@ def _reasons(failures: Sequence[Failure]) -> dict[str, str]:
 
 
 def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str, str]) -> list[Task]:
-    """Return for each image what the shelf knows nothing of, in the index's order."""
+    """Return for each image what the shelf does not have, in the index's order."""
     first: dict[str, Row] = {}
     trained: set[str] = set()
     parts = any(row.part for row in index.used)
@@ -318,14 +339,14 @@ def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str
     wanted = {row: (None, *views) if row.id in trained else (None,) for row in first.values()}
     missing = set(shelf.missing([key(row, view) for row, all_views in wanted.items() for view in all_views]))
     lacking = {row: tuple(view for view in all_views if key(row, view) in missing) for row, all_views in wanted.items()}
-    return [Task(row, some) for row, some in lacking.items() if some]
+    return [Task(row, missing_views) for row, missing_views in lacking.items() if missing_views]
 
 
-def _fill(shelf: Shelf, tasks: Sequence[Task], trunk: Trunk) -> dict[str, str]:
+def _fill(shelf: Shelf, tasks: Sequence[Task], runner: Runner) -> dict[str, str]:
     """Compute the tasks into the shelf; return why some couldn't be read, which says nothing of their bytes."""
     unread: dict[str, str] = {}
     with progress("features", len(tasks)) as advance, _Saving(shelf) as saving:
-        for batch in compute(tasks, trunk, shelf.folder):
+        for batch in compute(tasks, runner, shelf.folder):
             saving.add(batch)
             unread |= _reasons([failure for failure in batch.failures if not failure.lasting])
             advance(len(batch.rows))
@@ -337,7 +358,7 @@ class _Saving:
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self._start_anew()
+        self._clear()
 
     def __enter__(self) -> _Saving:
         return self
@@ -360,9 +381,9 @@ class _Saving:
             failures = [failure for batch in self.batches for failure in batch.failures if failure.lasting]
             features = np.concatenate([batch.features for batch in self.batches])
             self.shelf.put(keys, features, {failure.row.id: failure.reason for failure in failures})
-        self._start_anew()
+        self._clear()
 
-    def _start_anew(self) -> None:
+    def _clear(self) -> None:
         self.batches: list[Batch] = []
         self.bytes = 0
         self.since = time.monotonic()

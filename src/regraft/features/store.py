@@ -32,7 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.filesize import decimal
@@ -41,9 +41,9 @@ from regraft.core.errors import StoreError
 from regraft.core.files import write_file
 from regraft.core.progress import log
 from regraft.features import environment
+from regraft.network.trunk import Stored
 
 T = TypeVar("T")
-Stored = Literal["float32", "bfloat16"]
 
 FORMAT = 2  # 1 had neither views nor bfloat16; it is read as it is
 WIDTH: dict[Stored, int] = {"float32": 4, "bfloat16": 2}  # bytes of a number

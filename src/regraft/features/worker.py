@@ -1,6 +1,6 @@
-"""The pure middle of extraction: images in, what the trunk says of them and of their views out, in order.
+"""The pure middle of extraction: images in, their features and those of their views out, in order.
 
-    bytes → decode, once → the image as it is, and its views, as squares → trunk
+    bytes → decoded once → the image as it is, and its views, as the network sees them → features
 
 The same tasks and trunk give the same keys, numbers and errors. The caller's
 thread reads, in the tasks' order, so that an archive is read forward. Workers,
@@ -12,29 +12,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
 from regraft.features.augmentation import View, squares
+from regraft.network.preprocess import Preprocess
+from regraft.network.runner import Runner
 from regraft.network.trunk import Trunk
 
 T = TypeVar("T")
 
-CHUNK = (
-    16  # squares that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
-)
-SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its stream
+CHUNK = 16  # inputs that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
+SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its engine
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Task:
 
     @property
     def keys(self) -> list[str]:
-        """What names the features of each of `views` (see `store`)."""
+        """The names of the features of each of `views` (see `store`)."""
         return [key(self.row, view) for view in self.views]
 
 
@@ -54,7 +54,7 @@ class Task:
 class Failure:
     """A row without features.
 
-    lasting: the bytes are at fault, wherever they lie; else only this place, or this moment, is.
+    lasting: the bytes are at fault, wherever they are; otherwise only this location, or this moment, is.
     """
 
     row: Row
@@ -64,7 +64,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of a stretch of tasks.
+    """What became of a few tasks.
 
     rows:     all of them, in order.
     keys:     of the features, in the order of the tasks and their views; those of failed rows are missing.
@@ -79,26 +79,26 @@ class Batch:
 
 
 def key(row: Row, view: View | None) -> str:
-    """Return what names the features of an image, or of a view of it."""
+    """Return the name of the features of an image, or of a view of it."""
     return row.id + (view.key if view else "")
 
 
-def compute(tasks: Sequence[Task], trunk: Trunk, folder: Path) -> Iterator[Batch]:
-    """Yield what the trunk says of the tasks' images, in order, a few at a time.
+def compute(tasks: Sequence[Task], runner: Runner, folder: Path) -> Iterator[Batch]:
+    """Yield the features of the tasks' images, in order, a few at a time.
 
     folder: where the trunk's converted network is kept.
     Raises RefusedFile if the trunk gives NaN or infinity: its weights are not usable.
     """
     if not tasks:
         return
-    trunk.start(folder, functools.partial(sample, [task.row for task in tasks], trunk))
-    yield from _in_workers(functools.partial(_work, trunk), _chunks(tasks, max(CHUNK, trunk.batch)))
+    runner.start(folder, functools.partial(sample, [task.row for task in tasks], runner.trunk.preprocess))
+    yield from _in_workers(functools.partial(_work, runner), _chunks(tasks, max(CHUNK, runner.batch)))
 
 
 def broken(rows: Sequence[Row]) -> list[Failure]:
     """Return the rows that can't be decoded; the network has no part in it."""
     chunks = ([Task(row)] for row in rows)
-    return [failure for found in _in_workers(_failures, chunks) for failure in found]
+    return [failure for failures in _in_workers(_failures, chunks) for failure in failures]
 
 
 # The workers
@@ -118,26 +118,29 @@ def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks:
 
 @contextlib.contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Yield the workers; in each torch computes with one core alone."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(cores() + SPARE, "extract", initializer=torch.set_num_threads, initargs=(1,))
+    """Yield the workers; where PyTorch is loaded, it computes with one core in each of them."""
+    torch: Any = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    one_thread = functools.partial(torch.set_num_threads, 1) if torch else None
+    pool = ThreadPoolExecutor(cores() + SPARE, "extract", initializer=one_thread)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what threads that start later compute with
+        if torch:
+            torch.set_num_threads(threads)  # for threads that start later
 
 
 def _chunks(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:
-    """Yield the tasks in stretches of at least `size` squares."""
+    """Yield the tasks in lists with at least `size` inputs of the network."""
     chunk: list[Task] = []
-    squares = 0
+    inputs = 0
     for task in tasks:
         chunk.append(task)
-        squares += len(task.views)
-        if squares >= size:
+        inputs += len(task.views)
+        if inputs >= size:
             yield chunk
-            chunk, squares = [], 0
+            chunk, inputs = [], 0
     if chunk:
         yield chunk
 
@@ -152,29 +155,30 @@ def _read(row: Row) -> bytes | Failure:
 # What a worker does
 
 
-def _work(trunk: Trunk, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
+def _work(runner: Runner, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
+    trunk = runner.trunk
     images: list[np.ndarray] = []
     keys: list[str] = []
     failures: list[Failure] = []
     for task, data in loaded:
-        made = _squares(task, data, trunk)
-        if isinstance(made, Failure):
-            failures.append(made)
+        inputs = _inputs(task, data, trunk.preprocess)
+        if isinstance(inputs, Failure):
+            failures.append(inputs)
         else:
-            images += made
+            images += inputs
             keys += task.keys
-    features = trunk(np.stack(images)) if images else np.empty((0, *trunk.output_shape), np.float32)
+    features = runner(np.stack(images)) if images else np.empty((0, *trunk.output_shape), np.float32)
     _check_finite(features, keys, loaded, trunk)
     return Batch([task.row for task, _ in loaded], keys, features, failures)
 
 
 def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
-    found = (_pixels(task.row, data, 0) for task, data in loaded)
-    return [failure for failure in found if isinstance(failure, Failure)]
+    results = (_pixels(task.row, data, 0) for task, data in loaded)
+    return [result for result in results if isinstance(result, Failure)]
 
 
-def _squares(task: Task, data: bytes | Failure, trunk: Trunk) -> list[np.ndarray] | Failure:
-    preprocess = trunk.preprocess
+def _inputs(task: Task, data: bytes | Failure, preprocess: Preprocess) -> list[np.ndarray] | Failure:
+    """Return what the network is to see of an image and of its views, (S, S, 3) uint8 each."""
     pixels = _pixels(task.row, data, preprocess.least_side)
     if isinstance(pixels, Failure):
         return pixels
@@ -198,19 +202,19 @@ def _check_finite(
 ) -> None:
     finite = np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
     if not finite.all():
-        about, bad = trunk.describe(), keys[int(np.argmin(finite))]
+        recipe, bad = trunk.recipe, keys[int(np.argmin(finite))]
         path = next(task.row.path for task, _ in loaded if bad in task.keys)
-        weights = about["weights"]["name"] or about["weights"]["source"]
+        weights = recipe.weights["name"] or recipe.weights["source"]
         raise RefusedFile(
-            f"{about['architecture']} with the weights {weights} gives NaN or infinity for {path}; "
+            f"{recipe.architecture} with the weights {weights} gives NaN or infinity for {path}; "
             "expected finite numbers. Choose other --weights."
         )
 
 
-def sample(rows: Sequence[Row], trunk: Trunk, count: int) -> np.ndarray:
-    """Return squares of up to `count` of the images, spread over all, (n, S, S, 3) uint8; broken ones are left out."""
+def sample(rows: Sequence[Row], preprocess: Preprocess, count: int) -> np.ndarray:
+    """Return up to `count` of the images, preprocessed, spread over all: (n, S, S, 3) uint8, without broken ones."""
     spread = [rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-    made = (_squares(Task(row), _read(row), trunk) for row in spread)
-    images = [square for found in made if not isinstance(found, Failure) for square in found]
-    size = trunk.preprocess.size
+    results = (_inputs(Task(row), _read(row), preprocess) for row in spread)
+    images = [image for inputs in results if not isinstance(inputs, Failure) for image in inputs]
+    size = preprocess.size
     return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)

@@ -16,17 +16,20 @@ edited, cut short, foreign or from a later format is refused.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 
@@ -34,10 +37,12 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, UsageError
 from regraft.core.version import __version__
 from regraft.data.index import PARTS
-from regraft.network.agreement import Choice
-from regraft.network.tensors import hash_tensors
-from regraft.network.trunk import Trunk
-from regraft.training import heads, tail
+from regraft.network import build
+from regraft.network.engines import Choice
+from regraft.network.runner import CutNetwork, Runner
+from regraft.network.tensors import TensorFile, hash_tensors
+from regraft.network.trunk import Tail, Trunk
+from regraft.training import heads
 from regraft.training.examples import Inputs
 from regraft.training.history import History
 from regraft.training.loop import probabilities
@@ -52,14 +57,16 @@ FORMAT = "regraft model"
 FORMAT_VERSION = 2  # 1 had softmax alone
 FILES = ("model.json", "network.safetensors", "head.safetensors", "images.csv")
 SUMS = "SHA256SUMS"
+TAIL = "tail."  # before the names of the tail's tensors in network.safetensors
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Model:
     """A trained classifier: photographs in, probabilities of its classes out.
 
-    trunk:    the frozen part, with the preprocessing that belongs to its weights, and the tail if one was trained.
+    trunk:    the frozen part, with the preprocessing that belongs to its weights.
     head:     what gives the logits, (n, outputs), from the features, or from what the tail makes of them.
+    tail:     the network above the cut, if it was trained.
     loss:     what the logits mean.
     thresholds: where an image may have several labels, from which probability on each is said to be there.
     images:   id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
@@ -81,6 +88,17 @@ class Model:
     measures: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     run: str = ""
+    tail: Tail | None = None
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What runs the trunk here; on every engine the labels that the model is confident of must be the same."""
+        return Runner(self.trunk, self.probabilities)
+
+    @property
+    def network(self) -> CutNetwork:
+        """What runs the trunk, and the tail, to continue training from."""
+        return CutNetwork(self.runner, self.tail)
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -102,7 +120,7 @@ class Model:
     @property
     def module(self) -> torch.nn.Sequential:
         """All that is above the frozen part: features (n, *trunk.output_shape) → logits."""
-        return torch.nn.Sequential(*filter(None, (self.trunk.tail, self.head)))
+        return torch.nn.Sequential(*([self.tail.module] if self.tail else []), self.head)
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -119,7 +137,7 @@ class Model:
         with files.replacing_folder(folder) as fresh:
             contents = {
                 "model.json": json.dumps(self._description(), indent=2, ensure_ascii=False).encode(),
-                "network.safetensors": safetensors.torch.save(self.trunk.tensors()),
+                "network.safetensors": safetensors.numpy.save(self._network_tensors()),
                 "head.safetensors": safetensors.torch.save(self.head.state_dict()),
                 "images.csv": _images_csv(self.images),
             }
@@ -128,12 +146,19 @@ class Model:
             sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES)
             files.write_file(fresh / SUMS, sums.encode())
 
+    def _network_tensors(self) -> dict[str, np.ndarray]:
+        tail = self.tail.network.tensors() if self.tail else {}
+        return {**self.trunk.tensors(), **{TAIL + name: tensor for name, tensor in tail.items()}}
+
     def _description(self) -> dict[str, Any]:
+        pool = self.tail.pool if self.tail else self.trunk.recipe.pool
+        end = self.tail.end if self.tail else None
+        shape = {"tail_output_shape": list(self.tail.output_shape)} if self.tail else {}
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "classes": list(self.classes),
-            "trunk": self.trunk.describe(),
+            "trunk": {**self.trunk.describe(), "pool": pool, "end": end, "tail": self.tail is not None, **shape},
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
             "thresholds": self.thresholds,
@@ -225,21 +250,22 @@ def _check_sums(folder: Path) -> None:
 
 
 def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
-    trunk = Trunk.restore(description["trunk"], safetensors.torch.load_file(folder / "network.safetensors"), choice)
+    trunk, tail = _network(folder / "network.safetensors", description["trunk"], choice)
     head_name, head_options = description["head"]["name"], description["head"]["options"]
     plugin = plugins.load(heads, head_name)
     classes = tuple(description["classes"])
     loss = _loss(**description.get("loss", {}))
     _check_classes(classes, least=1 if loss.multilabel else 2)
-    shape = trunk.output_shape if trunk.tail is None else tail.output_shape(trunk.tail, trunk.output_shape)
+    shape = tail.output_shape if tail else trunk.output_shape
     settings = read_options(plugin.Options, head_options, "option of the head")
     head = plugin.build(shape, loss.outputs(len(classes)), settings)
     weights = safetensors.torch.load_file(folder / "head.safetensors")
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise RefusedFile(f"{folder / 'head.safetensors'} holds NaN or infinity.")
     head.load_state_dict(weights)
-    model = Model(
+    return Model(
         trunk=trunk,
+        tail=tail,
         head=head.eval(),
         head_name=head_name,
         head_options=head_options,
@@ -254,8 +280,20 @@ def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
         versions=description["versions"],
         run=str(description.get("run", "")),
     )
-    trunk.judge = model.probabilities
-    return model
+
+
+def _network(path: Path, description: Mapping[str, Any], choice: Choice) -> tuple[Trunk, Tail | None]:
+    """Return the trunk, and the tail if one was trained."""
+    has_tail = bool(description["tail"])
+    trunk = build.restore(description, functools.partial(TensorFile, path, without=TAIL), choice, for_tail=has_tail)
+    above = TensorFile(path, TAIL)
+    if has_tail:
+        end, pool = description.get("end"), description["pool"]  # models made before there was an end have none
+        shape = description.get("tail_output_shape")
+        return trunk, build.restore_tail(trunk, end, pool, shape, functools.partial(TensorFile, path, TAIL))
+    if above:
+        raise RefusedFile(f"{path} holds a tail of {len(above)} tensors, and the model's description has none.")
+    return trunk, None
 
 
 def _loss(name: str = "softmax", several: bool = False) -> Loss:
@@ -306,7 +344,8 @@ def run_digest(features: Features, options: Mapping[str, Any], start: Model | No
     start: the model that it goes on from.
     """
     rows = sorted((row.id, row.label or "", row.part or "", row.group or "") for row in features.rows)
-    recipe, own = features.trunk.recipe, hash_tensors(features.trunk.tensors())
-    decides = [rows, features.trunk.digest, recipe.end, recipe.pool, own, dict(options), versions()]
+    tail = features.tail
+    decides: list[Any] = [rows, features.trunk.digest, dict(options), versions()]
+    decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []
     decides += [hash_tensors(start.head.state_dict())] if start else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

@@ -76,7 +76,7 @@ def predict(model: Model, index: Index, *, top: int = 3, store: Path | None = No
 
 
 def _predict_used(model: Model, index: Index, top: int, store: Path | None) -> Iterator[Prediction]:
-    for rows, features in stream(index, model.trunk, Store(store)):
+    for rows, features in stream(index, model.runner, Store(store)):
         shares = iter(model.probabilities(features) if len(features) else ())
         for row in rows:
             yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model, top)

@@ -1,8 +1,8 @@
-"""Which engine runs a trunk, in which precision, and the proof that it says what PyTorch says in float32.
+"""Which engine runs a trunk, in which precision, and the check that its features agree with PyTorch's in float32.
 
-The options and a frozen module enter, an `Engine` (see `engines/`) leaves. The
-proof, or its failure, is made once, on real images, and kept beside the
-converted network; a proof on fewer images than asked for holds for a process.
+The options and a trunk enter, an `Engine` (see `engines/`) leaves. The check is
+made once, on real images; that it succeeded, or why it failed, is kept beside
+the converted network. A check on fewer images than wanted holds for a process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,47 +20,32 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, StoreError, UsageError
 from regraft.core.progress import log
 from regraft.network import engines
+from regraft.network.engines import Choice, Engine, Sample
 from regraft.network.options import EngineOptions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from regraft.network.engines import Engine
+from regraft.network.trunk import Trunk
 
 CHECKED = 16  # images that an engine is checked on
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
-SURE = 0.2  # by how much a label must lead for the engine to have to name the same one
+CONFIDENT = 0.2  # by how much the most probable label must lead for the engine to have to name the same one
 PROOF, REFUSED = "agreement.json", "refused"
 NETWORK = "network"  # the folder in which an engine keeps what it converted
 
-Sample = Callable[[int], np.ndarray]  # gives up to so many squares of real images, (n, S, S, 3) uint8
-Judge = Callable[[np.ndarray], np.ndarray]  # a head: features (n, …) → probabilities (n, classes)
-
-
-class Choice(NamedTuple):
-    """An engine's name, and the precision that it runs in.
-
-    tentative: "auto" chose the precision: where it disagrees, float32 takes its place.
-    """
-
-    engine: str
-    precision: str
-    tentative: bool = False
+Probabilities = Callable[[np.ndarray], np.ndarray]  # a model's: features (n, …) → (n, classes)
 
 
 class Started(NamedTuple):
-    """An engine, and whether it is proven: not where no image could be read."""
+    """An engine, and whether it was checked: not where no image could be read."""
 
     engine: Engine
-    proven: bool
+    checked: bool
 
 
 class Disagreement(UsageError):
-    """An engine says something else than PyTorch in float32; `said` is the message without the way out."""
+    """The features of an engine differ from PyTorch's in float32; `reason` is the message without what to do."""
 
-    def __init__(self, said: str) -> None:
-        super().__init__(f"{said} Use --precision float32, or --engine torch.")
-        self.said = said
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason} Use --precision float32, or --engine torch.")
+        self.reason = reason
 
 
 def choose(options: EngineOptions) -> Choice:
@@ -80,58 +65,57 @@ def choose(options: EngineOptions) -> Choice:
 
 
 def _candidates(engine: str) -> list[str]:
+    from regraft.network.engines import torch
+
     if engine != "auto":
         return [engine]
-    import torch
-
-    return ["torch", "openvino"] if torch.cuda.is_available() else ["openvino", "torch"]
+    return ["torch", "openvino"] if torch.has_gpu() else ["openvino", "torch"]
 
 
 def _possible() -> str:
-    found = {name: plugins.load(engines, name).precisions() for name in plugins.names(engines)}
-    return " ".join(f"{name}: {', '.join(known) or 'not installed'}." for name, known in found.items())
+    precisions = {name: plugins.load(engines, name).precisions() for name in plugins.names(engines)}
+    return " ".join(f"{name}: {', '.join(known) or 'not installed'}." for name, known in precisions.items())
 
 
-def start(
-    module: nn.Module, size: int, choice: Choice, folder: Path, sample: Sample, at: str, judge: Judge | None = None
-) -> Started:
-    """Return the engine for a frozen module, checked.
+def start(trunk: Trunk, folder: Path, sample: Sample, probabilities_of: Probabilities | None = None) -> Started:
+    """Return the engine that a trunk has chosen, checked.
 
-    module: (n, S, S, 3) uint8 → (n, …), in eval mode.
-    folder: where what was converted and proven is kept.
-    at:     what the module is, for messages.
-    judge:  the head on top of it, if there is one: what it is sure of must stay the same.
+    folder:           where what was converted, and the outcome of the check, is kept: this trunk's own.
+    sample:           gives up to so many of the images that it is about to see.
+    probabilities_of: a model's, if there is one: its confident labels must be those that it has on PyTorch.
 
-    Raises Disagreement if what it says of real images is too far from what PyTorch says in float32, RefusedFile if
-    that is no number.
+    Raises Disagreement if the features of real images are too far from PyTorch's in float32, RefusedFile if those are
+    not finite.
     """
-    engine: Engine = plugins.load(engines, choice.engine).build(module, size, choice.precision, folder, sample)
+    choice = trunk.choice
+    engine: Engine = plugins.load(engines, choice.engine).build(
+        lambda: trunk.module, trunk.preprocess.size, choice.precision, folder, sample
+    )
     if (choice.engine, choice.precision) == ("torch", "float32"):
-        return Started(engine, proven=True)
-    about = _about(choice)
-    proof = {**about, "network": _fingerprint(folder)}
+        return Started(engine, checked=True)
+    proof = {**_about(choice), "network": _fingerprint(folder)}
     if _read(folder / PROOF) == proof:
-        return Started(engine, proven=True)
-    squares = sample(CHECKED)
-    if not len(squares):
-        return Started(engine, proven=False)
-    _check(engine, module, choice, squares, at, judge)
-    if len(squares) == CHECKED:  # fewer prove it for this process alone
+        return Started(engine, checked=True)
+    images = sample(CHECKED)
+    if not len(images):
+        return Started(engine, checked=False)
+    _check(engine, trunk, images, probabilities_of)
+    if len(images) == CHECKED:  # fewer count for this process alone
         _write(folder / PROOF, proof)
-    return Started(engine, proven=True)
+    return Started(engine, checked=True)
 
 
-def verdict(folder: Path, choice: Choice) -> str | None:
-    """Return what is kept in `folder` of a choice: why it was refused, "" if it was proven, None if neither."""
+def outcome(folder: Path, choice: Choice) -> str | None:
+    """Return what is kept in `folder` of a choice: why it was refused, "" if it was accepted, None if neither."""
     kept = _read(folder / PROOF)
     if isinstance(kept, dict) and _about(choice).items() <= kept.items():
         return str(kept.get(REFUSED, ""))
     return None
 
 
-def refuse(folder: Path, choice: Choice, said: str) -> None:
+def refuse(folder: Path, choice: Choice, reason: str) -> None:
     """Keep in `folder` why a choice was refused."""
-    _write(folder / PROOF, {**_about(choice), REFUSED: said})
+    _write(folder / PROOF, {**_about(choice), REFUSED: reason})
 
 
 def hand_over(folder: Path, other: Path) -> None:
@@ -146,64 +130,64 @@ def hand_over(folder: Path, other: Path) -> None:
 
 
 def _about(choice: Choice) -> dict[str, Any]:
-    """Return what a proof, or a refusal, holds for."""
+    """Return what the outcome of a check holds for."""
     version = plugins.load(engines, choice.engine).version()
     least = LEAST_COSINE[choice.precision]
     return {"precision": choice.precision, "engine": choice.engine, "version": version, "least": least}
 
 
 def _fingerprint(folder: Path) -> str:
-    """Return the sha256 of the converted network's files, so that a damaged one is not taken for proven."""
+    """Return the sha256 of the converted network's files, so that a damaged one does not count as checked."""
     kept = sorted(path for path in (folder / NETWORK).glob("*") if path.is_file())
     return hashlib.sha256("".join(map(files.sha256_file, kept)).encode()).hexdigest()
 
 
-def run(engine: Engine, squares: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the features of any number of squares, (n, *shape) float32; the last batch is filled up with black."""
-    features = np.empty((len(squares), *shape), np.float32)
-    for start in range(0, len(squares), engine.batch):
-        part = squares[start : start + engine.batch]
-        black = np.zeros((engine.batch - len(part), *squares.shape[1:]), np.uint8)
-        full = np.concatenate([part, black]) if len(black) else part
-        features[start : start + engine.batch] = engine(full)[: len(part)]
+def run(engine: Engine, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the features of any number of images, (n, *shape) float32; the last batch is filled up with black ones."""
+    features = np.empty((len(images), *shape), np.float32)
+    for start in range(0, len(images), engine.batch):
+        part = images[start : start + engine.batch]
+        black = np.zeros((engine.batch - len(part), *images.shape[1:]), np.uint8)
+        batch = engine(np.concatenate([part, black]) if len(black) else part)
+        if batch.shape[1:] != shape:
+            raise RefusedFile(f"The network's features have the shape {batch.shape[1:]}; expected {shape}.")
+        features[start : start + engine.batch] = batch[: len(part)]
     return features
 
 
-def _check(
-    engine: Engine, module: nn.Module, choice: Choice, squares: np.ndarray, at: str, judge: Judge | None
-) -> None:
+def _check(engine: Engine, trunk: Trunk, images: np.ndarray, probabilities_of: Probabilities | None) -> None:
     import torch
 
     from regraft.network.engines import torch as reference
 
-    expected = reference.run(module, torch.from_numpy(squares))
+    expected = reference.run(trunk.module, torch.from_numpy(images))
     if not np.isfinite(expected).all():  # an engine may hide it: OpenVINO's ReLU makes 0 of NaN
-        raise RefusedFile(f"{at} gives NaN or infinity; expected finite numbers. Choose other --weights.")
-    found = run(engine, squares, expected.shape[1:])
-    least = float(np.min(cosines(found, expected)))
-    log.debug("%s in %s on %s: least cosine with float32 %.5f", at, choice.precision, choice.engine, least)
-    if not least >= LEAST_COSINE[choice.precision]:
+        raise RefusedFile(f"{trunk.name} gives NaN or infinity; expected finite numbers. Choose other --weights.")
+    features = run(engine, images, expected.shape[1:])
+    least, precision = float(np.min(cosines(features, expected))), trunk.choice.precision
+    where = f"in {precision} on {trunk.choice.engine}"
+    log.debug("%s %s: least cosine with float32 %.5f", trunk.name, where, least)
+    if not least >= LEAST_COSINE[precision]:
         raise Disagreement(
-            f"{at} says something else in {choice.precision} on {choice.engine} than in float32 on torch: of the "
-            f"features of {len(squares)} images the least cosine is {least:.4f}; expected at least "
-            f"{LEAST_COSINE[choice.precision]}."
+            f"The features of {trunk.name} {where} differ from those in float32 on torch: of {len(images)} images the "
+            f"least cosine is {least:.4f}; expected at least {LEAST_COSINE[precision]}."
         )
-    if judge and (others := _named_otherwise(judge(found), judge(expected))):
+    if probabilities_of and (others := _other_labels(probabilities_of(features), probabilities_of(expected))):
         raise Disagreement(
-            f"The model on {at} names {others} of {len(squares)} images otherwise in {choice.precision} on "
-            f"{choice.engine} than in float32 on torch, though it is sure of them."
+            f"The model on {trunk.name} gives {others} of {len(images)} images another label {where} than in float32 "
+            "on torch, though it is confident of them."
         )
 
 
-def _named_otherwise(found: np.ndarray, expected: np.ndarray) -> int:
-    """Return how many images get another label than expected, of those whose expected one leads by SURE."""
+def _other_labels(probabilities: np.ndarray, expected: np.ndarray) -> int:
+    """Return how many images get another label than expected, of those whose expected one leads by CONFIDENT."""
     ordered = np.sort(expected, axis=1)
-    sure = ordered[:, -1] - ordered[:, -2] >= SURE
-    return int(np.sum(sure & (found.argmax(axis=1) != expected.argmax(axis=1))))
+    confident = ordered[:, -1] - ordered[:, -2] >= CONFIDENT
+    return int(np.sum(confident & (probabilities.argmax(axis=1) != expected.argmax(axis=1))))
 
 
 def cosines(features: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the cosine of each image's features with those expected, (n,) float64; 1 where both are nothing."""
+    """Return the cosine of each image's features with those expected, (n,) float64; 1 where both are 0."""
     first, second = (values.reshape(len(values), -1).astype(np.float64) for values in (features, expected))
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     same = np.all(first == second, axis=1)
@@ -222,4 +206,4 @@ def _write(path: Path, proof: dict[str, Any]) -> None:
     try:
         files.write_file(path, json.dumps(proof).encode())
     except StoreError as error:
-        log.debug("The check is made anew the next time: %s", error)
+        log.debug("The check is made again the next time: %s", error)

@@ -101,23 +101,45 @@ def _keras(architecture: str) -> Keras:
     return keras
 
 
-def check_arguments(architecture: str, arguments: Mapping[str, Any]) -> None:
-    """Raise RefusedFile if model arguments from a file would do more than shape the network."""
+def check_arguments(architecture: str, arguments: Mapping[str, Any], *, ask_timm: bool = True) -> None:
+    """Raise RefusedFile if model arguments from a file would do more than shape the network.
+
+    ask_timm: also refuse what the installed timm has beyond the names that are known here, for which it is imported.
+    """
     top = arguments.get(adapt.ARGUMENT, "top")
     if top not in adapt.TOPS:
         raise RefusedFile(f"The model argument {adapt.ARGUMENT!r} is {top!r}; expected 'top' or 'notop'.")
     for name in arguments:
-        if name in _timm_arguments():
+        if name in _TIMM_ARGUMENTS or (ask_timm and name in _timm_arguments()):
             raise RefusedFile(
                 f"The model arguments of {architecture} have {name!r}, which is not an argument of the network. "
                 "Take it out of the model_args in config.json."
             )
 
 
+# The arguments by which timm fetches, adapts or wraps a network: a file must not set them.
+_TIMM_ARGUMENTS = frozenset(
+    {
+        *(
+            "cache_dir",
+            "checkpoint_path",
+            "device",
+            "dtype",
+            "exportable",
+            "feature_cfg",
+            "feature_cls",
+            "features_only",
+        ),
+        *("kwargs", "kwargs_filter", "model_cfg", "model_cls", "model_name", "no_jit", "out_indices", "pretrained"),
+        *("pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_model_args"),
+        *("pretrained_strict", "pruned", "scriptable", "variant"),
+    }
+)
+
+
 @functools.cache
 def _timm_arguments() -> frozenset[str]:
-    """Return the arguments by which timm fetches, adapts or wraps a network: a file must not set them."""
+    """Return the same of the installed timm, from its own functions."""
     timm = import_timm()
     functions = (timm.create_model, timm.models.build_model_with_cfg)
-    names = {name for function in functions for name in inspect.signature(function).parameters}
-    return frozenset(names | {"features_only", "out_indices", "feature_cls", "pruned", "device", "dtype"})
+    return frozenset(name for function in functions for name in inspect.signature(function).parameters)

@@ -14,7 +14,7 @@ from regraft.core.errors import UsageError
 from regraft.core.options import change, select
 from regraft.data import read as reading
 from regraft.features.options import FeatureOptions
-from regraft.pipeline.extract import build_trunk, compute
+from regraft.pipeline.extract import build_network, compute
 from regraft.pipeline.options import AuditOptions
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def audit(source: Any, options: AuditOptions) -> Audit:
     if options.network.cut == "input":
         raise UsageError("--deep compares features; expected a --cut above the input.")
     features = select(FeatureOptions, options)
-    trunk = build_trunk(features)
+    network = build_network(features)
     conflicts = "error" if options.source.conflicts == "error" else "keep"
     index = reading.read(source, options=change(options.source, conflicts=conflicts))
-    return examine(compute(index, features, trunk=trunk), options.network.seed)
+    return examine(compute(index, features, network=network), options.network.seed)
 
 
 def examine(features: Features, seed: int = 0) -> Audit:

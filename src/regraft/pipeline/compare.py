@@ -22,7 +22,7 @@ from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.features.options import FeatureOptions
-from regraft.pipeline.extract import build_trunk, compute
+from regraft.pipeline.extract import build_network, compute
 from regraft.pipeline.options import CompareOptions, names
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.comparison import Candidate, Comparison
     from regraft.evaluation.learning_curve import LearningCurve
     from regraft.features.extract import Features
-    from regraft.network.trunk import Trunk
+    from regraft.network.runner import CutNetwork
     from regraft.training.examples import Examples
 
 TIMED, PASSES = 64, 3  # photographs, and how often: the first time starts the engine
@@ -50,10 +50,10 @@ def compare(source: Any, *, options: CompareOptions) -> Comparison:
     from regraft.training import cross_validation
 
     choices = dict(_choices(options))
-    trunks = {name: build_trunk(choice) for name, choice in choices.items()}
+    networks = {name: build_network(choice) for name, choice in choices.items()}
     index, notes = _index(source, options)
     candidates: list[Candidate] = []
-    for name, features in _each(index, trunks, options):
+    for name, features in _each(index, networks, options):
         if not candidates:
             examples = labelled(features)
             folds = cross_validation.assign_folds(examples, repeats=_repeats(len(examples)), seed=options.split.seed)
@@ -144,15 +144,15 @@ def _network(backbone: str, weights: str) -> dict[str, Any]:
 
 
 def _each(
-    index: Index, trunks: dict[tuple[str, str], Trunk], options: CompareOptions
+    index: Index, networks: dict[tuple[str, str], CutNetwork], options: CompareOptions
 ) -> Iterator[tuple[tuple[str, str], Features]]:
-    """Yield the features of the same images by each trunk; each trunk is let go afterwards."""
+    """Yield the features of the same images by each network; each network is released afterwards."""
     from regraft.features.extract import extract
     from regraft.features.store import Store
 
     used = None
-    for name in list(trunks):
-        features = extract(index, trunks.pop(name), Store(options.store.store))
+    for name in list(networks):
+        features = extract(index, networks.pop(name).runner, Store(options.store.store))
         reading.check_broken(features.index, options.broken.max_broken)
         index, used = features.index, used or len(features)
         if len(features) < used:
@@ -192,7 +192,7 @@ def _milliseconds(features: Features, options: CompareOptions) -> float:
     seconds = []
     for _ in range(PASSES):
         began = time.perf_counter()
-        for _ in stream(some, features.trunk, Store(options.store.store)):
+        for _ in stream(some, features.runner, Store(options.store.store)):
             pass
         seconds.append(time.perf_counter() - began)
     return 1000 * min(seconds) / len(some)

@@ -8,7 +8,7 @@ from regraft.core.options import select, takes_options
 from regraft.data import read as reading
 from regraft.features.options import FeatureOptions
 from regraft.network.options import NetworkOptions
-from regraft.pipeline.extract import build_trunk
+from regraft.pipeline.extract import build_network
 
 if TYPE_CHECKING:
     from regraft.features.dataset import ImageDataset
@@ -32,5 +32,5 @@ def dataset(
     from regraft.features.dataset import ImageDataset
 
     rows = reading.read(index)
-    trunk = model.trunk if model else build_trunk(select(FeatureOptions, options))
+    trunk = model.trunk if model else build_network(select(FeatureOptions, options)).runner.trunk
     return ImageDataset(rows.part(part) if part else rows, model.classes if model else rows.classes, trunk.preprocess)

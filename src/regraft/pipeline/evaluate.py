@@ -34,7 +34,7 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
 
     index = reading.read(data, options=options.source)
     part, chosen, notes = report.choose_part(model, index, options.part.part)
-    features = extract(chosen, model.trunk, Store(options.store.store))
+    features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})
     reading.check_broken(source, options.broken.max_broken)
     if not features.rows:
@@ -47,7 +47,7 @@ def probabilities(model: Model, index: Index, *, store: Path | None = None) -> n
     from regraft.features.extract import extract
     from regraft.features.store import Store
 
-    features = extract(index, model.trunk, Store(store))
+    features = extract(index, model.runner, Store(store))
     if broken := features.index.broken:
         listed = "; ".join(f"{row.path}: {row.reason}" for row in broken.rows[: reading.SHOWN_FILES])
         raise DataError(f"{len(broken)} of {len(index)} images can't be read: {listed}")

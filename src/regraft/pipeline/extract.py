@@ -1,4 +1,4 @@
-"""`regraft.extract`: from an index to features, by way of the trunk, the augmented views and the store."""
+"""`regraft.extract`: from an index to features, by way of the network, the augmented views and the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
-    from regraft.network.trunk import Trunk
+    from regraft.network.runner import CutNetwork
 
 
 @takes_options(TrainingFeatureOptions)
@@ -31,35 +31,41 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
 
 
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
-    """Return the features of all images of a source, once its trunk is known to work."""
-    trunk = build_trunk(options.features)
+    """Return the features of all images of a source, once its network is known to work."""
+    network = build_network(options.features)
     index = reading.read(source, options=options.source)
-    return check_broken(compute(index, options.features, trunk=trunk), options.broken)
+    return check_broken(compute(index, options.features, network=network), options.broken)
 
 
-def build_trunk(options: FeatureOptions) -> Trunk:
-    """Return the trunk that the options ask for; raises what is wrong with their words."""
-    from regraft.network import trunk
+def build_network(options: FeatureOptions) -> CutNetwork:
+    """Return the network that the options ask for; raises what is wrong with their words."""
+    from regraft.network import agreement
+    from regraft.network.build import build, build_with_tail
+    from regraft.network.runner import CutNetwork, Runner
 
-    return trunk.build(options.network, options.tail, options.engine, tail=options.trains_tail)
+    choice = agreement.choose(options.engine)
+    if not options.trains_tail:
+        return CutNetwork(Runner(build(options.network, choice, options.tail.pool)))
+    trunk, tail = build_with_tail(options.network, choice, options.tail)
+    return CutNetwork(Runner(trunk), tail)
 
 
 def compute(
     index: Index,
     options: FeatureOptions,
     augmentation: AugmentationOptions | None = None,
-    trunk: Trunk | None = None,
+    network: CutNetwork | None = None,
 ) -> Features:
     """Return the features of the used rows of an index.
 
     augmentation: which views of the training images are added; None: none.
-    trunk:        the trunk, if it is built already.
+    network:      the network, if it is built already.
     """
     from regraft.features import augmentation as augmenting
     from regraft.features import extract as extraction
     from regraft.features.store import Store
 
-    trunk = trunk or build_trunk(options)
+    runner, tail = network or build_network(options)
     views, stored = [], []
     if augmentation:
         counts = (index.train if index.train else index).class_counts
@@ -71,7 +77,7 @@ def compute(
                 "A class has few images: %d augmented views of each are trained on too; --views 0: none.", len(views)
             )
     store = Store(options.store.store)
-    features = extraction.extract(index, trunk, store, stored, limit=options.limit.store_limit)
+    features = extraction.extract(index, runner, store, stored, limit=options.limit.store_limit).with_tail(tail)
     _log_left_out(features.index)
     fresh = views and (not stored or not features.stored)
     return features.with_fresh(views[0]) if fresh else features

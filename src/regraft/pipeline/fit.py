@@ -21,7 +21,7 @@ from regraft.training.options import FitOptions
 if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.model.model import Model
-    from regraft.network.trunk import Trunk
+    from regraft.network.trunk import Tail, Trunk
     from regraft.training.examples import Examples
     from regraft.training.history import Fitted
 
@@ -57,18 +57,18 @@ def fit_model(
     train, choosing = fitting_parts(features, options)
     _check_classes(train, classes)
     held = examples(choosing, classes) if choosing else None
-    trunk = features.trunk.with_own_tail()
+    tail = features.tail and features.tail.copy()
     try:
-        fitted = _train(trunk, examples(train, classes), held, len(classes), options, checkpoint, start)
+        fitted = _train(features.trunk, tail, examples(train, classes), held, len(classes), options, checkpoint, start)
     except Diverged as error:
-        error.kept = _model(features, trunk, choosing, error.kept, options, start, command)
+        error.kept = _model(features, tail, choosing, error.kept, options, start, command)
         raise
-    return _model(features, trunk, choosing, fitted, options, start, command)
+    return _model(features, tail, choosing, fitted, options, start, command)
 
 
 def _model(
     features: Features,
-    trunk: Trunk,
+    tail: Tail | None,
     choosing: Features | None,
     fitted: Fitted,
     options: FitOptions,
@@ -83,8 +83,9 @@ def _model(
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
     made = model.Model(
-        trunk=trunk,
-        head=fitted.module if trunk.tail is None else fitted.module.get_submodule("1"),
+        trunk=features.trunk,
+        tail=tail,
+        head=fitted.module if tail is None else fitted.module.get_submodule("1"),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
         loss=losses.of(options, features.labels(features.index.classes)).plain,
@@ -119,6 +120,7 @@ def _verdict(fitted: Fitted) -> dict[str, str]:
 
 def _train(
     trunk: Trunk,
+    tail: Tail | None,
     train: Examples,
     choosing: Examples | None,
     n_classes: int,
@@ -126,16 +128,16 @@ def _train(
     checkpoint: Path | None,
     start: Model | None,
 ) -> Fitted:
-    """Fit the head on the features, or the trunk's tail with a head on top."""
+    """Fit the head on the features, or the tail with a head on top."""
     from regraft.training import finetune
 
-    if trunk.tail is None:
+    if tail is None:
         _check_epochs(train, options, start)
         head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
         begin = {"start": start.head} if start else {}
         return head(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint, **begin)
     return finetune.fit(
-        trunk.tail,
+        tail.module,
         trunk.output_shape,
         train,
         choosing,
@@ -177,7 +179,7 @@ def fitting_parts(features: Features, options: FitOptions) -> tuple[Features, Fe
         train, validation, test = (features.part(name) for name in PARTS)
     if test and validation:
         return train, validation
-    if features.trunk.tail is None and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
+    if features.tail is None and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
         return train, None
     log.info("A tenth of the training part is held out to say when to stop.")
     index = train.index.with_rows(dataclasses.replace(row, part=None) for row in train.rows)

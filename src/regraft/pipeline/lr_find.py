@@ -68,7 +68,7 @@ def lr_find(source: Any, *, options: TrainOptions) -> Sweep:
     """
     features = source if hasattr(source, "trunk") else features_of(source, options)
     sweep = _sweep(features, options.fit)
-    flag = "--learning-rate" if features.trunk.tail is None else "--tail-learning-rate"
+    flag = "--learning-rate" if features.tail is None else "--tail-learning-rate"
     return Sweep(sweep.rates, sweep.losses, sweep.suggestion, flag)
 
 
@@ -80,7 +80,7 @@ def _sweep(features: Features, options: FitOptions) -> Measured:
     train, choosing = fitting.fitting_parts(features, options)
     examples = fitting.examples(train, classes)
     head, trunk = plugins.load(heads, options.head), features.trunk
-    if trunk.tail is not None:
+    if features.tail is not None:
         module = fitting.fit_model(features, change(options, phases="head")).module
         return tail.sweep(module, examples, options, **fitting.about_tail(trunk))
     if not head.NEEDS_HELD_OUT:

@@ -17,7 +17,7 @@ from regraft.data.index import Index
 from regraft.network.options import EngineOptions
 from regraft.pipeline import continue_training
 from regraft.pipeline.evaluate import evaluate
-from regraft.pipeline.extract import build_trunk, check_broken, compute
+from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import fit_model, plain
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
 
@@ -76,17 +76,17 @@ def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
 def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:
     """Return the features of a source, split into parts, or whole where cross-validation is the rule.
 
-    The trunk is built first: what is wrong with the words is said before any image is read.
-    start: the model to continue from, whose trunk and parts are taken over.
+    The network is built first: what is wrong with the words is said before any image is read.
+    start: the model to continue from, whose network and parts are taken over.
     """
     _check_phases(options, start)
-    trunk = start.trunk if start else build_trunk(options.features)
+    network = start.network if start else build_network(options.features)
     index = reading.read(source, options=options.source)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
         _check_held_out(index)
-    features = compute(index, options.features, options.augmentation, trunk)
+    features = compute(index, options.features, options.augmentation, network)
     return check_broken(features, options.broken)
 
 
@@ -123,7 +123,7 @@ def _earlier(features: Features, options: TrainOptions, output: Path, start: Mod
 def _report(model: Model, features: Features, options: TrainOptions) -> Report:
     """Evaluate a model; where classes were balanced for a head alone, say what that did to each class."""
     report = _evaluated(model, features, options)
-    if options.fit.balance == "none" or features.trunk.tail is not None:
+    if options.fit.balance == "none" or features.tail is not None:
         return report
     unbalanced = change(options, balance="none")
     other = _evaluated(fit_model(features, unbalanced.fit, command=unbalanced), features, unbalanced)
@@ -158,8 +158,9 @@ def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choi
     coarse = evaluate(model, features.index, options=choices)
     choice = agreement.choose(EngineOptions(engine=options.features.engine.engine))
     fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, options=choices)
+    precision = fine.model.runner.trunk.choice.precision
     note = (
-        f"The head was trained on int8 features, and the model predicts in {fine.model.trunk.precision}, as measured "
+        f"The head was trained on int8 features, and the model predicts in {precision}, as measured "
         f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
     )
     return dataclasses.replace(fine, notes=(*fine.notes, note))

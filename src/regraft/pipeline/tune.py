@@ -19,7 +19,7 @@ from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.pipeline.compare import reported
-from regraft.pipeline.extract import build_trunk, check_broken, compute
+from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.options import SearchOptions, TrainOptions, TuneOptions, names
 from regraft.pipeline.train import train
 from regraft.pipeline.tune_search import Search, Trial, fit_choices, load_optuna
@@ -96,12 +96,12 @@ def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
     if features.trains_tail:
         raise UsageError("tune searches on stored features; leave --tail out, and cut above the input.")
     cuts = names(options.search.cuts) if options.search.cuts else [features.network.cut]
-    trunks = {cut: build_trunk(change(features, cut=cut)) for cut in cuts}
+    networks = {cut: build_network(change(features, cut=cut)) for cut in cuts}
     options, index = _split(source, options)
-    train_features = check_broken(compute(index.train, features, trunk=trunks[cuts[0]]), options.broken)
+    train_features = check_broken(compute(index.train, features, network=networks[cuts[0]]), options.broken)
     trials_file = output.with_name(f"{output.name}.trials.jsonl")
     views = _numbers_of_views(train_features.index, options.search.views)
-    search = Search(train_features.index, features, trunks, views, trials_file)
+    search = Search(train_features.index, features, networks, views, trials_file)
     trials = search.run(options.search.trials, options.search.minutes)
     best = min((trial for trial in trials if len(trial.losses) == search.folds), key=lambda trial: trial.loss)
     log.info("Best of %d: %s", len(trials), best.text())

@@ -39,7 +39,7 @@ from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
-    from regraft.network.trunk import Trunk
+    from regraft.network.runner import CutNetwork
     from regraft.training.examples import Examples
 
 STOPPING = 10  # a head that must know when to stop holds one of so many folds of its training rows out
@@ -83,17 +83,22 @@ def fit_choices(parameters: Parameters) -> dict[str, Any]:
 class Search:
     """Trials on the training rows of an index.
 
-    options: of the features, all but their cut.
-    trunks:  by the names of the cuts that are tried.
-    views:   numbers of stored views that are tried.
-    path:    the file that keeps the trials.
+    options:  of the features, all but their cut.
+    networks: by the names of the cuts that are tried.
+    views:    numbers of stored views that are tried.
+    path:     the file that keeps the trials.
     """
 
     def __init__(
-        self, index: Index, options: FeatureOptions, trunks: Mapping[str, Trunk], views: Sequence[int], path: Path
+        self,
+        index: Index,
+        options: FeatureOptions,
+        networks: Mapping[str, CutNetwork],
+        views: Sequence[int],
+        path: Path,
     ) -> None:
         self.index, self.options, self.path = index, options, path
-        self.trunks, self.cuts, self.views = trunks, list(trunks), list(views)
+        self.networks, self.cuts, self.views = networks, list(networks), list(views)
         self.seed = options.network.seed
         self._features: dict[tuple[str, int], Features] = {}
         self._known = dict(_read(path))
@@ -203,7 +208,7 @@ class Search:
     def _extracted(self, cut: str, views: int) -> Features:
         if (cut, views) not in self._features:
             augmentation = AugmentationOptions(views=views)
-            self._features[cut, views] = compute(self.index, self.options, augmentation, self.trunks[cut])
+            self._features[cut, views] = compute(self.index, self.options, augmentation, self.networks[cut])
         return self._features[cut, views]
 
     def _key(self, parameters: Parameters) -> str:

@@ -26,6 +26,7 @@ from regraft.evaluation.multiclass import Evaluation, confident_mistakes, most_c
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features import augmentation
 from regraft.model.model import Model
+from regraft.network.trunk import Tail
 from regraft.report import grids, plots
 from regraft.report.grids import Tile
 from regraft.report.pages import page, picture, thumbnail
@@ -228,7 +229,7 @@ def _recipe(model: Model) -> dict[str, str]:
     return {
         "backbone": recipe["architecture"],
         "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
-        "cut": recipe["cut"] + (f", the network above it {_up_to(recipe)}trained as well" if model.trunk.tail else ""),
+        "cut": recipe["cut"] + (f", the network above it {_up_to(model.tail)}trained as well" if model.tail else ""),
         "input": f"{model.trunk.preprocess.size} pixels, {model.trunk.preprocess.resize}",
         "head": model.head_name,
         **{CHOSEN.get(name, name.replace("_", " ")): value for name, value in chosen.items()},
@@ -237,8 +238,8 @@ def _recipe(model: Model) -> dict[str, str]:
     }
 
 
-def _up_to(recipe: Mapping[str, Any]) -> str:
-    return f"up to {recipe['end']} " if recipe["end"] else ""
+def _up_to(tail: Tail) -> str:
+    return f"up to {tail.end} " if tail.end else ""
 
 
 def _phases(model: Model) -> list[Phase]:

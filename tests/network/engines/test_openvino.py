@@ -12,8 +12,8 @@ import pytest
 from regraft.core.errors import StoreError, UsageError
 from regraft.network import catalog
 from regraft.network.engines import openvino as plugin
+from regraft.network.frozen import Frozen
 from regraft.network.preprocess import Preprocess
-from regraft.network.trunk import Frozen
 
 pytest.importorskip("openvino")
 
@@ -24,19 +24,19 @@ def module(seed=3):
     return Frozen(catalog.build("test_resnet", seed=seed), Preprocess(size=SIZE), ())
 
 
-def squares(count, seed=0):
+def images(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
-def build(folder, precision="float32", calibration=squares, seed=3):
-    return plugin.build(module(seed), SIZE, precision, folder, calibration)
+def build(folder, precision="float32", calibration=images, seed=3):
+    return plugin.build(lambda: module(seed), SIZE, precision, folder, calibration)
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A folder with the network, converted once, and what it said then of some squares."""
+    """A folder with the network, converted once, and the features that it gave then."""
     folder = tmp_path_factory.mktemp("first")
-    return folder, build(folder)(squares(plugin.BATCH))
+    return folder, build(folder)(images(plugin.BATCH))
 
 
 @pytest.fixture
@@ -48,16 +48,17 @@ def conversions(monkeypatch):
     return made
 
 
-def test_a_second_start_converts_nothing_and_says_the_same(first, conversions):
-    folder, said = first
-    np.testing.assert_array_equal(build(folder)(squares(plugin.BATCH)), said)
+def test_a_second_start_converts_nothing_builds_nothing_and_gives_the_same(first, conversions, monkeypatch):
+    folder, features = first
+    monkeypatch.setitem(globals(), "module", None)
+    np.testing.assert_array_equal(build(folder)(images(plugin.BATCH)), features)
     assert conversions == []
 
 
 @pytest.mark.parametrize("name", ["network.xml", "network.bin"])
 @pytest.mark.parametrize("how", ["cut short", "empty", "missing"])
-def test_a_kept_network_that_is_damaged_is_converted_anew_and_kept_again(first, tmp_path, conversions, name, how):
-    folder, said = first
+def test_a_kept_network_that_is_damaged_is_converted_and_kept_again(first, tmp_path, conversions, name, how):
+    folder, features = first
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     path = tmp_path / plugin.CONVERTED / name
     whole = path.read_bytes()
@@ -65,8 +66,8 @@ def test_a_kept_network_that_is_damaged_is_converted_anew_and_kept_again(first, 
         path.unlink()
     else:
         path.write_bytes(b"" if how == "empty" else whole[: len(whole) // 2])
-    np.testing.assert_array_equal(build(tmp_path)(squares(plugin.BATCH)), said)
-    np.testing.assert_array_equal(build(tmp_path)(squares(plugin.BATCH)), said)
+    np.testing.assert_array_equal(build(tmp_path)(images(plugin.BATCH)), features)
+    np.testing.assert_array_equal(build(tmp_path)(images(plugin.BATCH)), features)
     assert len(conversions) == 1
 
 
@@ -81,7 +82,7 @@ def full_disk(monkeypatch):
 
 
 def test_a_network_that_can_not_be_kept_is_used_all_the_same(tmp_path, full_disk, conversions):
-    assert np.isfinite(build(tmp_path)(squares(plugin.BATCH))).all()
+    assert np.isfinite(build(tmp_path)(images(plugin.BATCH))).all()
     assert list(tmp_path.iterdir()) == []  # nothing half written
     assert len(conversions) == 1
 
@@ -96,6 +97,35 @@ def test_a_network_that_can_not_be_converted_is_refused_with_what_works(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+FIRST_INFERENCE = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from pathlib import Path
+import numpy as np
+from regraft.network.engines import openvino as plugin
+
+engine = plugin.build(None, 64, "float32", Path(sys.argv[1]), None)
+together = threading.Barrier(3)
+
+def infer():
+    together.wait()
+    engine(np.ones((plugin.BATCH, 64, 64, 3), np.uint8))
+
+threads = [threading.Thread(target=infer, daemon=True) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done", "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_threads_that_infer_first_at_the_same_time_do_not_wait_for_each_other_for_ever(first, attempt):
+    command = [sys.executable, "-c", FIRST_INFERENCE, str(first[0])]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60).stdout == "done False\n"
+
+
 # int8
 
 
@@ -105,10 +135,10 @@ def test_int8_is_calibrated_once_on_the_images_given_and_is_the_same_ever_after(
 
     def calibration(count):
         asked.append(count)
-        return squares(12)
+        return images(12)
 
-    first = build(tmp_path, "int8", calibration)(squares(plugin.BATCH))
-    again = build(tmp_path, "int8", calibration)(squares(plugin.BATCH))
+    first = build(tmp_path, "int8", calibration)(images(plugin.BATCH))
+    again = build(tmp_path, "int8", calibration)(images(plugin.BATCH))
     assert asked == [plugin.CALIBRATION] and plugin.CALIBRATION >= 100
     np.testing.assert_array_equal(again, first)
 
@@ -116,13 +146,13 @@ def test_int8_is_calibrated_once_on_the_images_given_and_is_the_same_ever_after(
 def test_int8_must_be_kept_as_another_calibration_would_give_other_features(tmp_path, full_disk):
     pytest.importorskip("nncf")
     with pytest.raises(StoreError, match="No space left on device"):
-        build(tmp_path, "int8", lambda count: squares(12))
+        build(tmp_path, "int8", lambda count: images(12))
 
 
 def test_int8_without_images_to_calibrate_on_is_refused(tmp_path):
     pytest.importorskip("nncf")
     with pytest.raises(UsageError, match="real images"):
-        build(tmp_path, "int8", lambda count: squares(0))
+        build(tmp_path, "int8", lambda count: images(0))
 
 
 def test_int8_without_nncf_says_what_to_install(tmp_path, monkeypatch):
@@ -150,19 +180,16 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 from pathlib import Path
 import numpy as np
-from regraft.network.agreement import choose
-from regraft.network.options import EngineOptions
-from regraft.features.options import FeatureOptions
-from regraft.core.options import make
-from regraft.pipeline.extract import build_trunk as build
+from regraft.network.build import build
+from regraft.network.engines import Choice
+from regraft.network.options import NetworkOptions
+from regraft.network.runner import Runner
 
-options = make(FeatureOptions, dict(
-    backbone="test_resnet", weights="random", size=64, engine="openvino", precision=sys.argv[2]
-))
-squares = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
-trunk = build(options)
-trunk.start(Path(sys.argv[1]), lambda count: squares[:count])
-trunk(squares)
+options = NetworkOptions(backbone="test_resnet", weights="random", size=64)
+images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
+runner = Runner(build(options, Choice("openvino", sys.argv[2])))
+runner.start(Path(sys.argv[1]), lambda count: images[:count])
+runner(images)
 assert sys.modules.get("openvino") is not None
 assert (sys.modules.get("nncf") is not None) == (sys.argv[2] == "int8")
 found = [name for name in sys.modules if "telemetry" in name and name.partition(".")[0] == "openvino_telemetry"]

@@ -4,19 +4,36 @@ An engine's file has
 
     precisions()    those that it can run in on this machine, best first and int8 last; none if it can't run at all
     version()       of the library that computes
-    build(module, size, precision, folder, calibration)
-                    an Engine for `module` ((n, S, S, 3) uint8 → (n, …)); what it had to convert it may keep in
-                    `folder`; `calibration` gives real images where the precision wants them
+    build(load, size, precision, folder, calibration)
+                    an Engine for the torch module that `load()` returns, (n, S, S, 3) uint8 → (n, …), in eval mode;
+                    a network that it had to convert it may keep in `folder`, so that the next time neither the module
+                    nor PyTorch is needed; `calibration` gives real images where the precision needs them
 
 and imports nothing heavy until it is called: `regraft --help` reads the folder's listing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
+
+LoadModule = Callable[[], "nn.Module"]
+Sample = Callable[[int], "np.ndarray"]  # gives up to so many real images, preprocessed: (n, S, S, 3) uint8
+
+
+class Choice(NamedTuple):
+    """An engine's name, and the precision that it runs in.
+
+    tentative: "auto" chose the precision: where the features differ from those in float32, float32 takes its place.
+    """
+
+    engine: str
+    precision: str
+    tentative: bool = False
 
 
 class Engine(Protocol):
@@ -27,6 +44,6 @@ class Engine(Protocol):
         """How many images go through at once."""
         ...
 
-    def __call__(self, squares: np.ndarray) -> np.ndarray:
-        """Return the features of exactly `batch` squares, (batch, S, S, 3) uint8 → (batch, …) float32."""
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the features of exactly `batch` preprocessed images, (batch, S, S, 3) uint8 → (batch, …) float32."""
         ...

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.errors import StoreError, UsageError
 from regraft.core.files import replacing_folder
 from regraft.core.machine import cores
+from regraft.network.workaround_openvino_deadlock import make_table_of_types
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from regraft.network.engines import Engine
+    from regraft.network.engines import Engine, LoadModule, Sample
 
 BATCH = 4  # images; with one stream a core, 8 and 16 were slower for small networks and no faster for large ones
 CALIBRATION = 100  # images that int8 takes its ranges from
@@ -39,8 +40,8 @@ def precisions() -> list[str]:
     """Return float32 and int8, after bfloat16 where the processor multiplies it faster; none without OpenVINO."""
     if importlib.util.find_spec("openvino") is None:
         return []
-    found = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return [*(["bfloat16"] if "BF16" in found else []), "float32", "int8"]
+    capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [*(["bfloat16"] if "BF16" in capabilities else []), "float32", "int8"]
 
 
 def version() -> str:
@@ -48,17 +49,15 @@ def version() -> str:
     return metadata.version("openvino")
 
 
-def build(
-    module: nn.Module, size: int, precision: str, folder: Path, calibration: Callable[[int], np.ndarray]
-) -> Engine:
-    """Return the engine, from the network kept in `folder` or converted now.
+def build(load: LoadModule, size: int, precision: str, folder: Path, calibration: Sample) -> Engine:
+    """Return the engine, from the network kept in `folder`, or converted now from the module that `load()` returns.
 
-    calibration: gives up to so many squares of real images, (n, S, S, 3) uint8; asked only for a new int8 network.
+    calibration: gives up to so many real images, (n, S, S, 3) uint8; asked only for a new int8 network.
     Raises UsageError if int8 is wanted and NNCF is not installed.
     """
     network = _kept(folder / CONVERTED)
     if network is None:
-        network = _convert(module, size)
+        network = _convert(load(), size)
         if precision == "int8":
             network = _quantise(network, calibration(CALIBRATION))
         _keep(network, folder / CONVERTED, must=precision == "int8")
@@ -70,16 +69,17 @@ class _OpenVino:
         settings = {"NUM_STREAMS": str(cores()), "INFERENCE_NUM_THREADS": str(cores())}
         if hint := _HINTS[precision]:
             settings["INFERENCE_PRECISION_HINT"] = hint
+        make_table_of_types(_openvino())
         self._compiled = _openvino().Core().compile_model(network, "CPU", settings)
         self._own = threading.local()  # a request serves one thread at a time
         self.batch = BATCH
 
-    def __call__(self, squares: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         import numpy as np
 
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        return np.array(self._own.request.infer([squares], share_inputs=True, share_outputs=True)[0])
+        return np.array(self._own.request.infer([images], share_inputs=True, share_outputs=True)[0])
 
 
 def _openvino() -> ModuleType:
@@ -93,12 +93,12 @@ def _openvino() -> ModuleType:
 def _convert(module: nn.Module, size: int) -> Any:
     import torch
 
-    openvino, squares = _openvino(), torch.zeros(BATCH, size, size, 3, dtype=torch.uint8)
+    openvino, images = _openvino(), torch.zeros(BATCH, size, size, 3, dtype=torch.uint8)
     with torch.no_grad(), _quiet():
         with contextlib.suppress(Exception):  # some vision transformers of timm do more when they are exported
-            return openvino.convert_model(torch.export.export(module, (squares,)))
+            return openvino.convert_model(torch.export.export(module, (images,)))
         try:
-            return openvino.convert_model(module, example_input=squares, input=list(squares.shape))
+            return openvino.convert_model(module, example_input=images, input=list(images.shape))
         except Exception as error:  # two libraries follow the network, each with its own ways to fail
             raise UsageError(f"OpenVINO can't convert this network ({_line(error)}). Use --engine torch.") from error
 
@@ -118,14 +118,14 @@ def _quiet() -> Iterator[None]:
         root.filters[:] = filters
 
 
-def _quantise(network: Any, squares: np.ndarray) -> Any:
+def _quantise(network: Any, images: np.ndarray) -> Any:
     """Return the network in int8, its ranges taken from real images."""
     _openvino()
     try:
         import nncf
     except ImportError as error:
         raise UsageError("--precision int8 needs NNCF. Install it with: pip install 'regraft[int8]'") from error
-    batches = [squares[start : start + BATCH] for start in range(0, len(squares) - BATCH + 1, BATCH)]
+    batches = [images[start : start + BATCH] for start in range(0, len(images) - BATCH + 1, BATCH)]
     if not batches:
         raise UsageError(
             f"--precision int8 takes its ranges from real images; expected {BATCH} or more that can be read."
@@ -138,7 +138,7 @@ def _kept(folder: Path) -> Any:
     """Return the network in `folder`, None if there is none that can be read."""
     try:
         return _openvino().Core().read_model(folder / "network.xml")
-    except RuntimeError:  # whatever is wrong with it, it is converted anew
+    except RuntimeError:  # whatever is wrong with it, it is converted again
         return None
 
 
@@ -152,5 +152,5 @@ def _keep(network: Any, folder: Path, *, must: bool) -> None:
 
 
 def _line(error: Exception) -> str:
-    """Return the last line of what a library says, where OpenVINO puts the reason."""
+    """Return the last line of a library's message, where OpenVINO puts the reason."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]

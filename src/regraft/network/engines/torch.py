@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
-from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from regraft.network.engines import Engine
+    from regraft.network.engines import Engine, LoadModule, Sample
 
 BATCH, GPU_BATCH = 4, 64  # images; on a processor each core has its own batch, and more were no faster
 
@@ -28,24 +30,39 @@ def precisions() -> list[str]:
     return ["bfloat16", "float32"] if fast else ["float32"]
 
 
-def version() -> str:
-    """Return PyTorch's."""
+def has_gpu() -> bool:
+    """Whether PyTorch has a CUDA GPU here; where there is no driver of one, PyTorch is not asked, nor imported."""
+    if sys.platform == "darwin" or not _has_driver():
+        return False
     import torch
 
-    return str(torch.__version__)
+    return torch.cuda.is_available()
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def version() -> str:
+    """Return PyTorch's."""
+    return metadata.version("torch")
 
 
 def build(
-    module: nn.Module,
+    load: LoadModule,
     size: int,  # noqa: ARG001 (all engines alike)
     precision: str,
     folder: Path,  # noqa: ARG001
-    calibration: Callable[[int], np.ndarray],  # noqa: ARG001
+    calibration: Sample,  # noqa: ARG001
 ) -> Engine:
     """Return the engine; nothing has to be converted."""
     import torch
 
-    return _Torch(module, torch.bfloat16 if precision == "bfloat16" else None)
+    return _Torch(load(), torch.bfloat16 if precision == "bfloat16" else None)
 
 
 class _Torch:
@@ -60,23 +77,23 @@ class _Torch:
         self._lock = threading.Lock()  # a GPU takes one batch after another
         self.batch = GPU_BATCH if self._gpu else BATCH
 
-    def __call__(self, squares: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         import torch
 
         if not self._gpu:
-            return run(self._module, torch.from_numpy(squares), self._lower)
+            return run(self._module, torch.from_numpy(images), self._lower)
         with self._lock:
-            return run(self._module, torch.from_numpy(squares).pin_memory().cuda(non_blocking=True), self._lower)
+            return run(self._module, torch.from_numpy(images).pin_memory().cuda(non_blocking=True), self._lower)
 
 
-def run(module: nn.Module, squares: torch.Tensor, lower: torch.dtype | None = None) -> np.ndarray:
-    """Return what a module in eval mode makes of squares, (n, S, S, 3) uint8 → (n, …) float32, its own memory.
+def run(module: nn.Module, images: torch.Tensor, lower: torch.dtype | None = None) -> np.ndarray:
+    """Return the features of images by a module in eval mode: (n, S, S, 3) uint8 → (n, …) float32, its own memory.
 
-    lower: the type that products are computed in, where autocast holds it safe; none: float32.
+    lower: the type that products are computed in, where autocast considers it safe; None: float32.
     """
     import numpy as np
     import torch
 
-    with torch.no_grad(), torch.autocast(squares.device.type, lower, enabled=lower is not None):
-        features: torch.Tensor = module(squares)
+    with torch.no_grad(), torch.autocast(images.device.type, lower, enabled=lower is not None):
+        features: torch.Tensor = module(images)
     return np.array(features.float().cpu().numpy(), np.float32, order="C")
