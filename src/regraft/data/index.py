@@ -25,6 +25,10 @@ PARTS = ("train", "validation", "test")
 class Location(Protocol):
     """Where the bytes of one image are: a file, a member of an archive."""
 
+    def head(self) -> bytes:
+        """Return the first bytes, `formats.HEAD` of them or more; raise OSError if they are not available."""
+        ...
+
     def read(self) -> bytes:
         """Return the image's bytes; raise OSError if they are not available."""
         ...

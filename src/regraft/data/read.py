@@ -11,7 +11,6 @@ folder or an archive is ignored.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import time
@@ -204,16 +203,22 @@ def _read_files(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
 
 
 def _read_file(row: Row, is_named: bool) -> Row:
-    """Return the row with what its file's bytes say, or marked as ignored or broken."""
+    """Return the row with what its file's bytes say, or marked as ignored or broken.
+
+    Of a file that is not named like an image, or packed like zeros, no more is read than tells that it is no image.
+    """
     if row.status != "used":
         return row
     stamp = row.location.stamp()
     try:
+        if not formats.has_image_name(row.path) or archive.is_packed(row.location):
+            head = row.location.head()
+            entry = formats.recognise(head)
+            if entry is None or not entry.reader:
+                return _unreadable(row, head, formats.refusal(head), is_named)
         data = row.location.read()
     except OSError as error:
-        reason = error.strerror or str(error)
-        is_other = error.errno == errno.EFBIG and not _is_meant_as_image(row, b"", is_named)
-        return row.marked("ignored", f"not an image ({reason})") if is_other else row.marked("broken", reason)
+        return row.marked("broken", error.strerror or str(error))
     return _with_header(replace(row, id=hashlib.sha256(data).hexdigest(), stamp=stamp), data, is_named)
 
 
@@ -223,16 +228,17 @@ def _with_header(row: Row, data: bytes, is_named: bool) -> Row:
     try:
         kind, size = read_header(data)
     except BrokenImage as error:
-        if not data or _is_meant_as_image(row, data, is_named):
-            return row.marked("broken", str(error))
-        return row.marked("ignored", "not an image")
+        return _unreadable(row, data, str(error), is_named)
     return replace(row, format=kind, size=size)
 
 
-def _is_meant_as_image(row: Row, data: bytes, is_named: bool) -> bool:
-    """Whether a file is meant to be an image, readable or not."""
+def _unreadable(row: Row, data: bytes, reason: str, is_named: bool) -> Row:
+    """Return the row of a file that can't be read as an image: broken if it is meant to be one, else ignored."""
     entry = formats.recognise(data)
-    return is_named or formats.has_image_name(row.path) or (entry is not None and entry.kind == "image")
+    has_begun = not data or (entry is not None and entry.kind == "image")
+    if is_named or has_begun or formats.has_image_name(row.path):
+        return row.marked("broken", reason)
+    return row.marked("ignored", entry.refusal if entry and not entry.reader else "not an image")
 
 
 def _resolve_conflicts(index: Index, rule: str) -> Index:

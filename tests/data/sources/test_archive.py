@@ -14,6 +14,7 @@ import zlib
 import pytest
 
 from regraft.core.errors import DataError
+from regraft.data.read import read_inputs
 from regraft.data.sources import archive, folder
 
 NOISE = random.Random(0)
@@ -207,6 +208,83 @@ def test_a_tar_header_that_declares_a_huge_size_is_not_read_into_memory(tmp_path
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2**33
     (tmp_path / "a.tar").write_bytes(long_name.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
     assert "a header of 8,589,934,592 bytes" in refusal(tmp_path / "a.tar")
+
+
+def write_tar_with_headers(path, **headers):
+    """Write a tar of three members, the second of which has these PAX headers."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as file:
+        for name, records in (("cat/1.jpg", {}), ("cat/2.jpg", headers), ("dog/3.jpg", {})):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = 4, records
+            file.addfile(info, io.BytesIO(name[4:8].encode()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, "a sparse file, which is not read from an archive"),
+        ({"GNU.sparse.map": "1,x"}, "a sparse file, which is not read from an archive"),
+        ({"size": "many"}, "its header in the archive is damaged"),
+    ],
+)
+def test_a_member_of_a_tar_with_a_header_that_can_not_be_used_is_broken_and_the_others_are_read(
+    tmp_path, headers, reason
+):
+    write_tar_with_headers(tmp_path / "a.tar", **headers)
+    first, second, third = archive.rows(tmp_path / "a.tar")
+    assert (second.path, second.status, second.reason) == ("cat/2.jpg", "broken", reason)
+    assert (first.location.read(), third.location.read()) == (b"1.jp", b"3.jp")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_more_empty_members_than_a_limit_refuse_the_archive(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archive, "MAX_EMPTY", 3)
+    write = {"deflated": write_zip, "stored": write_zip}.get(kind, write_tar)
+    write(tmp_path / "a", {f"cat/{number}.jpg": b"" for number in range(3)})
+    assert len(list(archive.rows(tmp_path / "a"))) == 3
+    write(tmp_path / "a", {f"cat/{number}.jpg": b"" for number in range(4)})
+    assert "it holds more than 3 empty files" in refusal(tmp_path / "a")
+
+
+@pytest.mark.parametrize("write", [write_zip, lambda *a: write_tar(*a, "w:gz")])
+def test_the_headers_of_members_count_towards_what_an_archive_unpacks_to(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(archive, "TOTAL_BYTES", 100 * archive.ROW_BYTES)
+    monkeypatch.setattr(archive, "MAX_RATIO", 1)
+    write(tmp_path / "a", {f"cat/{number}.jpg": b"1" for number in range(99)})
+    assert len(list(archive.rows(tmp_path / "a"))) == 99
+    write(tmp_path / "a", {f"cat/{number}.jpg": b"1" for number in range(101)})
+    assert "it unpacks from " in refusal(tmp_path / "a")
+
+
+@pytest.mark.parametrize("count", [20, 70_000])  # as it always was, and with the records of zip64
+def test_a_zip_that_holds_hardly_more_than_names_is_refused(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(archive, "MAX_DIRECTORY", 1000)
+    write_zip(tmp_path / "a.zip", {f"cat/{'long' * 20}{number}.jpg": b"1" for number in range(count)})
+    assert "it holds the names of members and hardly anything else" in refusal(tmp_path / "a.zip")
+
+
+def test_a_head_is_the_beginning_of_the_content(tmp_path):
+    for kind, write in WRITERS.items():
+        write(tmp_path / kind)
+        for row in archive.files(tmp_path / kind):
+            head = row.location.head()
+            assert CONTENT[row.path].startswith(head) and len(head) >= min(1024, len(CONTENT[row.path]))
+
+
+def test_zeros_that_are_named_like_images_are_not_unpacked(tmp_path, monkeypatch):
+    write_zip(tmp_path / "a.zip", {"cat/1.jpg": bytes(2**20), "dog/2": bytes(2**20)})
+    monkeypatch.setattr(archive.ZipLocation, "read", lambda location: pytest.fail("unpacked"))
+    cat, dog = archive.files(tmp_path / "a.zip")
+    assert archive.is_packed(cat.location) and archive.is_packed(dog.location)
+    assert [row.status for row in read_inputs(tmp_path / "a.zip")] == ["broken", "ignored"]
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_a_folder_without_a_file_is_an_ignored_row(tmp_path, write):
+    members = {"cat/": b"", "cat/1.jpg": b"1", "dog/": b"", "cow/": b"", "cow/.hidden": b"", ".git/": b""}
+    write(tmp_path / "a", members)
+    rows = {row.path: row.reason for row in archive.files(tmp_path / "a") if row.path.endswith("/")}
+    assert rows == {"dog/": "an empty folder", "cow/": "an empty folder"}
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):

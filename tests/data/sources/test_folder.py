@@ -51,8 +51,66 @@ def test_links_in_a_circle_end_as_ignored_rows(tmp_path):
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
-    ignored = [row.path for row in folder.files(tmp_path) if row.reason == "a link to a folder that it is in"]
-    assert sorted(ignored) == ["a/self", "a/to_b/to_a", "b/to_a/self", "b/to_a/to_b"]
+    rows = [(row.path, row.status, row.reason) for row in folder.files(tmp_path)]
+    assert rows == [
+        ("a/1.jpg", "used", ""),
+        ("a/self/", "ignored", "a link to a/, where it is read"),
+        ("a/to_b/", "ignored", "a link to b/, where it is read"),
+        ("b/1.jpg", "used", ""),
+        ("b/to_a/", "ignored", "a link to a/, where it is read"),
+    ]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_folders_that_are_all_linked_to_each_other_are_read_once_each(tmp_path, inside):
+    source, real = tmp_path / "source", tmp_path / ("source" if inside else "elsewhere")
+    names = [f"folder{number}" for number in range(9)]
+    for name in names:
+        (real / name).mkdir(parents=True)
+        (real / name / "1.jpg").write_bytes(name.encode())
+    for name in names:
+        for other in names:
+            (real / name / f"to_{other}").symlink_to(real / other)
+    if not inside:
+        source.mkdir()
+        for name in names:
+            (source / f"link_{name}").symlink_to(real / name)
+    rows = list(folder.files(source))
+    used = [row for row in rows if row.status == "used"]
+    assert sorted(row.location.read().decode() for row in used) == names
+    assert len(rows) == 9 + 81
+    if inside:
+        assert [row.path for row in used] == [f"{name}/1.jpg" for name in names]
+
+
+def test_a_folder_is_read_where_it_lies_and_not_at_a_link_that_comes_before(tmp_path):
+    for name in ("b", "deep/c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.jpg").write_bytes(name.encode())
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "back").symlink_to(tmp_path)
+    rows = {row.path: (row.status, row.reason) for row in folder.files(tmp_path)}
+    assert rows == {
+        "a/": ("ignored", "a link to b/, where it is read"),
+        "b/1.jpg": ("used", ""),
+        "back/": ("ignored", "a link to the folder that was given, where it is read"),
+        "deep/c/1.jpg": ("used", ""),
+    }
+
+
+def test_a_folder_that_holds_nothing_is_an_ignored_row(tmp_path):
+    for name in ("full", "empty", "hidden/.git", "deep/er"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "full" / "1.jpg").write_bytes(b"1")
+    (tmp_path / "hidden" / ".DS_Store").write_bytes(b"1")
+    rows = [(row.path, row.reason) for row in folder.files(tmp_path)]
+    assert rows == [
+        ("deep/er/", "an empty folder"),
+        ("empty/", "an empty folder"),
+        ("full/1.jpg", ""),
+        ("hidden/.DS_Store", "hidden or system file"),
+        ("hidden/", "an empty folder"),
+    ]
 
 
 def test_a_link_to_nothing_stays_a_row_and_fails_when_read(photos):
@@ -95,7 +153,7 @@ def test_a_name_that_is_no_text_gives_a_path_that_can_be_written(tmp_path):
 def test_a_folder_that_can_not_be_listed_is_a_broken_row(photos):
     (photos / "dog").chmod(0)
     try:
-        [row] = [row for row in folder.files(photos) if row.path == "dog"]
+        [row] = [row for row in folder.files(photos) if row.path == "dog/"]
     finally:
         (photos / "dog").chmod(0o755)
     assert (row.status, row.reason) == ("broken", "can't be listed: Permission denied")

@@ -51,16 +51,23 @@ class _State:
         while True:
             file.seek(self.read)
             chunk = file.read(_CHUNK)
+            if data := self._next(chunk, limit):
+                return data
+            if not chunk:
+                raise EOFError("the gzip file ends early")
+
+    def _next(self, chunk: bytes, limit: int) -> bytes:
+        """Return the content that `chunk` begins with, if it gives any; it may hold many empty members."""
+        while True:
             if self.decompressor.eof and chunk:
                 self.decompressor = _decompressor()  # a gzip file may have several members, one after another
             data = self.decompressor.decompress(chunk, limit)
             unused = self.decompressor.unused_data if self.decompressor.eof else self.decompressor.unconsumed_tail
             self.read += len(chunk) - len(unused)
             self.offset += len(data)
-            if data:
+            if data or not unused:
                 return data
-            if not chunk:
-                raise EOFError("the gzip file ends early")
+            chunk = unused
 
 
 class GzipReader:

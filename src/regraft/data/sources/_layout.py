@@ -27,6 +27,7 @@ WORKING_LAYOUTS = (
 )
 
 HIDDEN = "hidden or system file"
+EMPTY_FOLDER = "an empty folder"
 
 _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"])
 

@@ -7,40 +7,48 @@ only. A member's bytes are read by offset when its row's location is read, from
 any thread or process; how much they may unpack to is limited before.
 
 An archive is refused as a whole if a member points outside it (`..`, an
-absolute name, a link, a device), or if it unpacks to far more than its size.
+absolute name, a link, a device), if it unpacks to far more than its size, or
+if it holds little but names. One member that can't be used breaks that one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import re
 import stat
 import struct
-import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from errno import EFBIG, EIO
 from pathlib import Path
 
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, first_line
 from regraft.core.text import printable
 from regraft.data import formats
-from regraft.data.index import Row
-from regraft.data.sources import _gzip
-from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
+from regraft.data.index import Location, Row
+from regraft.data.sources import _gzip, _tar
+from regraft.data.sources._layout import EMPTY_FOLDER, HIDDEN, is_hidden, label_rows
 from regraft.data.sources.folder import MAX_BYTES, file_stamp
 
 # Against decompression bombs: deflate reaches 1:1032, photographs stay near 1:1, plain drawings near 1:100.
 MAX_RATIO = 100
 MEMBER_BYTES = 64 * 2**20  # smaller members may have any ratio
 TOTAL_BYTES = 1024 * 2**20  # archives with less content may have any ratio
+PACKED_RATIO = 20  # of few images; zeros have 1000
+ROW_BYTES = 2048  # a member counts as so many more: its header, and what its row takes in memory
+MAX_EMPTY = 100_000  # members without content
+MAX_DIRECTORY = 16 * 2**20  # bytes of a zip's central directory; a larger one must not be most of the archive
 
-MAX_HEADER = 2**20  # bytes; a tar's header holds names
+_UNREADABLE = {
+    "sparse": "a sparse file, which is not read from an archive",
+    "damaged": "its header in the archive is damaged",
+}
 
+_END = struct.Struct("<4s8xI6x")  # signature, bytes of the central directory; APPNOTE.TXT 4.3.16
+_END_64 = struct.Struct("<40xQ28x")  # the same, and what follows it, where the archive is large; 4.3.14, 4.3.15
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra; APPNOTE.TXT 4.3.7
 
 
@@ -55,10 +63,15 @@ class ZipLocation:
     checksum: int  # CRC-32 of the unpacked bytes
     deflated: bool
 
+    def head(self) -> bytes:
+        """Return the first bytes, as many as tell the format; raise OSError as `read` does."""
+        compressed = self._read_compressed(min(self.compressed_size, 2 * formats.HEAD))
+        return _inflate(compressed, formats.HEAD) if self.deflated else compressed
+
     def read(self) -> bytes:
         """Return the member's bytes; raise OSError if they are damaged, or not as long as declared."""
         _check_size(self.size)
-        compressed = self._read_compressed()
+        compressed = self._read_compressed(self.compressed_size)
         data = _inflate(compressed, self.size) if self.deflated else compressed
         if len(data) != self.size or zlib.crc32(data) != self.checksum:
             raise OSError(EIO, "damaged in the archive: its length or checksum is not the declared one")
@@ -68,15 +81,16 @@ class ZipLocation:
         """Return the checksum, which `read` compares."""
         return self.checksum
 
-    def _read_compressed(self) -> bytes:
+    def _read_compressed(self, size: int) -> bytes:
         with self.archive.open("rb") as file:
-            file.seek(self.offset)
+            is_possible = 0 <= self.offset < 2**63
+            file.seek(self.offset if is_possible else 0)
             header = file.read(_LOCAL_HEADER.size)
-            if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
+            if not is_possible or len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\3\4"):
                 raise OSError(EIO, "damaged in the archive: no member where one is declared")
             _, name, extra = _LOCAL_HEADER.unpack(header)
             file.seek(name + extra, 1)
-            return file.read(self.compressed_size)
+            return file.read(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +102,37 @@ class TarLocation:
     size: int
     gzipped: bool
 
+    def head(self) -> bytes:
+        """Return the first bytes, as many as tell the format; raise OSError as `read` does."""
+        return self._read(min(self.size, formats.HEAD))
+
     def read(self) -> bytes:
         """Return the member's bytes; raise OSError if they are damaged or cut short."""
         _check_size(self.size)
-        try:
-            data = self._read()
-        except (EOFError, zlib.error) as error:
-            raise OSError(EIO, f"damaged in the archive: {error}") from error
-        if len(data) != self.size:
-            raise OSError(EIO, "cut short in the archive")
-        return data
+        return self._read(self.size)
 
     def stamp(self) -> int:
         """Return a number of the archive's size, times and inode, as a tar has no checksums."""
         return file_stamp(self.archive)
 
-    def _read(self) -> bytes:
-        if self.gzipped:
-            return _gzip.reader(self.archive).read(self.offset, self.size)
+    def _read(self, size: int) -> bytes:
+        try:
+            data = _gzip.reader(self.archive).read(self.offset, size) if self.gzipped else self._read_plain(size)
+        except (EOFError, zlib.error) as error:
+            raise OSError(EIO, f"damaged in the archive: {error}") from error
+        if len(data) != size:
+            raise OSError(EIO, "cut short in the archive")
+        return data
+
+    def _read_plain(self, size: int) -> bytes:
         with self.archive.open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            return file.read(size)
+
+
+def is_packed(location: Location) -> bool:
+    """Whether it takes long to unpack for what it is: look at its head before."""
+    return isinstance(location, ZipLocation) and location.size > PACKED_RATIO * location.compressed_size
 
 
 def is_archive(path: Path) -> bool:
@@ -125,7 +149,10 @@ def rows(path: Path) -> Iterator[Row]:
 
 
 def files(path: Path) -> Iterator[Row]:
-    """Yield every member that is a file, without labels; of members with the same name all but the last are ignored."""
+    """Yield every member that is a file, without labels, and at the end the folders that hold none.
+
+    Of members with the same name all but the last are ignored.
+    """
     kind = _kind(path)
     if kind is None:
         raise DataError(f"{path} is not a zip, tar or tar.gz archive, whatever its name; expected one of these.")
@@ -136,26 +163,36 @@ def files(path: Path) -> Iterator[Row]:
         raise DataError(
             f"{path} is damaged or cut short ({printable(reason)}). Download it or create it again."
         ) from error
-    last = {row.path: number for number, row in enumerate(members)}
+    replaced, filled = _replaced(members), _filled_folders(members)
     for number, row in enumerate(members):
-        if last[row.path] != number:
-            yield row.marked("ignored", "a later member has the same name")
-        else:
-            yield row.marked("ignored", HIDDEN) if is_hidden(row.path) else row
+        is_folder = row.path.endswith("/")
+        if is_folder and (is_hidden(row.path) or row.path in filled or number in replaced):
+            continue
+        if not is_folder and is_hidden(row.path):
+            row = row.marked("ignored", HIDDEN)
+        yield row.marked("ignored", "a later member has the same name") if number in replaced else row
 
 
-# What zipfile, tarfile, gzip and zlib raise for damaged archives; DataError is none of these.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    struct.error,
-    UnicodeDecodeError,
-    OverflowError,
-)
+def _replaced(members: Sequence[Row]) -> frozenset[int]:
+    """Return the numbers of the members after which another one has the same name."""
+    names: set[str] = set()
+    earlier = []
+    for number in range(len(members) - 1, -1, -1):
+        if members[number].path in names:
+            earlier.append(number)
+        names.add(members[number].path)
+    return frozenset(earlier)
+
+
+def _filled_folders(members: Sequence[Row]) -> frozenset[str]:
+    """Return the folders that a file is in which is not hidden, at any depth, with a slash at the end."""
+    parents = {row.path.rpartition("/")[0] for row in members if not row.path.endswith("/") and not is_hidden(row.path)}
+    steps = (parent.split("/") for parent in parents if parent)
+    return frozenset("/".join(names[:end]) + "/" for names in steps for end in range(1, len(names) + 1))
+
+
+# What gzip, zlib and the operating system raise for damaged archives; DataError is none of these.
+_DAMAGE = (_tar.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
 
 def _kind(path: Path) -> str | None:
@@ -163,38 +200,57 @@ def _kind(path: Path) -> str | None:
     if not path.is_file():  # opening a pipe would wait for ever
         return None
     with path.open("rb") as file:
-        head = file.read(tarfile.BLOCKSIZE)
+        head = file.read(_tar.BLOCK)
     known = formats.recognise(head)
     if known is formats.ZIP:
         return "zip"
     if known is not formats.GZIP:
-        return "tar" if _is_tar_header(head) else None
+        return "tar" if _tar.is_header(head) else None
     with contextlib.suppress(EOFError, zlib.error):
-        return "gzip" if _is_tar_header(_gzip.reader(path).read(0, tarfile.BLOCKSIZE)) else None
+        return "gzip" if _tar.is_header(_gzip.reader(path).read(0, _tar.BLOCK)) else None
     return None
 
 
-def _is_tar_header(head: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
 def _zip_members(path: Path) -> Iterator[Row]:
-    with zipfile.ZipFile(path) as archive:
-        members = [info for info in archive.infolist() if not info.is_dir()]
     archive_size = path.stat().st_size
+    _check_directory(path, archive_size)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # zipfile raises nearly every type for damaged files
+        raise zipfile.BadZipFile(first_line(error)) from error
     if sum(info.compress_size for info in members) > archive_size:
         raise zipfile.BadZipFile("its members are declared larger than the file")
-    _check_ratio(path, "it", sum(info.file_size for info in members), archive_size, TOTAL_BYTES)
+    _check_ratio(path, "it", sum(info.file_size + ROW_BYTES for info in members), archive_size, TOTAL_BYTES)
+    _check_empty(path, sum(info.file_size == 0 and not info.is_dir() for info in members))
     for info in members:
-        name = _safe_name(path, _zip_name(info))
-        _check_zip_member(path, name, info)
-        deflated = info.compress_type == zipfile.ZIP_DEFLATED
-        location = ZipLocation(path, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
-        yield Row(path=name, location=location)
+        stored = _zip_name(info)
+        name = _safe_name(path, stored)
+        if stored.endswith("/"):
+            yield from _folder_row(name, path)
+        else:
+            _check_zip_member(path, name, info)
+            yield Row(path=name, location=_zip_location(path, info))
+
+
+def _check_directory(path: Path, archive_size: int) -> None:
+    """Refuse a zip whose list of members is most of it, before the list is read into memory."""
+    with path.open("rb") as file:
+        file.seek(max(0, archive_size - _END.size - 2**16))  # a comment may follow, of 64 KiB at most
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        return  # zipfile will say so
+    _, size = _END.unpack_from(tail, at)
+    if size == 2**32 - 1 and at >= _END_64.size and tail[at - _END_64.size :].startswith(b"PK\6\6"):
+        (size,) = _END_64.unpack_from(tail, at - _END_64.size)
+    if max(MAX_DIRECTORY, archive_size / 3) < size <= archive_size:
+        raise DataError(f"{path} is refused: it holds the names of members and hardly anything else. Create it again.")
+
+
+def _zip_location(path: Path, info: zipfile.ZipInfo) -> ZipLocation:
+    deflated = info.compress_type == zipfile.ZIP_DEFLATED
+    return ZipLocation(path, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -222,48 +278,33 @@ def _check_zip_member(path: Path, name: str, info: zipfile.ZipInfo) -> None:
 
 
 def _tar_members(path: Path, gzipped: bool) -> Iterator[Row]:
-    archive_size, total = path.stat().st_size, 0
-    with gzip.open(path) if gzipped else path.open("rb") as file, _listing(file) as archive:
-        for info in archive:
-            total += info.size
-            _check_ratio(path, f"its member {printable(info.name)}", info.size, archive_size, MEMBER_BYTES)
+    archive_size, total, empty = path.stat().st_size, 0, 0
+    with gzip.open(path) if gzipped else path.open("rb") as file:
+        for member in _tar.members(file):
+            total += member.size + ROW_BYTES
+            empty += member.size == 0 and member.kind == "file"
+            _check_ratio(path, f"its member {printable(member.name)}", member.size, archive_size, MEMBER_BYTES)
             _check_ratio(path, "it", total, archive_size, TOTAL_BYTES)
-            if not info.isdir():
-                name = _safe_name(path, info.name)
-                _check_tar_member(path, name, info)
-                yield Row(path=name, location=TarLocation(path, info.offset_data, info.size, gzipped))
-        _check_end(file, archive.offset)
+            _check_empty(path, empty)
+            if member.kind == "folder":
+                yield from _folder_row(_safe_name(path, member.name), path)
+            else:
+                yield _tar_row(path, member, gzipped)
 
 
-def _listing(file: io.BufferedIOBase) -> tarfile.TarFile:
-    return tarfile.TarFile(fileobj=_Headers(file), errors="surrogateescape")  # type: ignore[arg-type]
+def _tar_row(path: Path, member: _tar.Member, gzipped: bool) -> Row:
+    name = _safe_name(path, member.name)
+    if member.kind in ("link", "device"):
+        raise _refusal(path, name, "is a link" if member.kind == "link" else "is a device or a pipe")
+    row = Row(path=name, location=TarLocation(path, member.offset, member.size, gzipped))
+    return row.marked("broken", _UNREADABLE[member.kind]) if member.kind in _UNREADABLE else row
 
 
-def _check_tar_member(path: Path, name: str, info: tarfile.TarInfo) -> None:
-    if info.issym() or info.islnk():
-        raise _refusal(path, name, "is a link")
-    if info.issparse() or not info.isreg():
-        raise _refusal(path, name, "is a device, a pipe or a sparse file")
-
-
-class _Headers:
-    """The file that tarfile lists, of which it reads only headers: refuse one that would fill the memory."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        if size > MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return self._file.read(size)
-
-
-def _check_end(file: io.BufferedIOBase, offset: int) -> None:
-    """Raise ReadError unless zeros or the end of the file follow the members: tarfile stops silently at damage."""
-    file.seek(offset)
-    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"no member's header at byte {offset}")
+def _folder_row(name: str, path: Path) -> Iterator[Row]:
+    """Yield the row of a folder, unless it is the archive's own; `files` leaves out those that hold a file."""
+    if name:
+        row = Row(path=name + "/", location=TarLocation(path, 0, 0, False))
+        yield row.marked("ignored", EMPTY_FOLDER)
 
 
 def _safe_name(path: Path, name: str) -> str:
@@ -287,6 +328,13 @@ def _check_ratio(path: Path, what: str, size: int, compressed_size: int, harmles
         raise DataError(
             f"{path} is refused: {what} unpacks from {compressed_size:,} bytes to {size:,}, more than "
             f"{MAX_RATIO} times as many. Create the archive again without such files."
+        )
+
+
+def _check_empty(path: Path, count: int) -> None:
+    if count > MAX_EMPTY:
+        raise DataError(
+            f"{path} is refused: it holds more than {MAX_EMPTY:,} empty files. Create the archive again without them."
         )
 
 

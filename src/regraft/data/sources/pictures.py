@@ -24,6 +24,10 @@ class BytesLocation:
 
     data: bytes = field(repr=False)
 
+    def head(self) -> bytes:
+        """Return the bytes; they are in memory all the same."""
+        return self.data
+
     def read(self) -> bytes:
         """Return the bytes."""
         return self.data
