@@ -40,7 +40,7 @@ def test_each_metric_of_classes_is_that_of_scikit_learn(probabilities, labels):
     assert metrics.log_loss(probabilities, labels) == pytest.approx(
         sklearn.log_loss(labels, probabilities, labels=every)
     )
-    if len({*labels, *predicted}) > 1:
+    if len(set(labels)) > 1:
         assert metrics.cohen_kappa(counts) == pytest.approx(sklearn.cohen_kappa_score(labels, predicted))
         assert metrics.matthews_correlation(counts) == pytest.approx(sklearn.matthews_corrcoef(labels, predicted))
     for k in (1, 2, 5):
@@ -60,15 +60,16 @@ def test_precision_recall_and_f1_are_those_of_scikit_learn(probabilities, labels
         assert (scores["precision"], scores["recall"], scores["f1"]) == pytest.approx((precision, recall, f1))
 
 
-@pytest.mark.parametrize("one", [0, 2])
-def test_where_all_images_are_and_are_predicted_one_class_agreement_is_not_defined(one):
-    counts = confusion([one] * 4, [one] * 4, 3)
+@pytest.mark.parametrize("predicted", [[0, 0, 0], [0, 1, 1], [1, 1, 1]])
+def test_where_all_images_are_of_one_class_agreement_beyond_chance_is_not_defined(predicted):
+    counts = confusion([0, 0, 0], predicted, 3)
     assert metrics.cohen_kappa(counts) is None
     assert metrics.matthews_correlation(counts) is None
 
 
-@pytest.mark.parametrize(("labels", "predicted"), [([0, 0, 0], [0, 1, 1]), ([0, 1, 1], [1, 1, 1]), ([0, 0], [1, 1])])
-def test_where_labels_or_predictions_are_one_class_agreement_is_that_of_chance(labels, predicted):
+@pytest.mark.parametrize("labels", [[0, 1, 1], [0, 0, 1]])
+def test_where_all_predictions_are_one_class_agreement_is_that_of_chance(labels):
+    predicted = [1, 1, 1]
     counts = confusion(labels, predicted, 2)
     assert metrics.cohen_kappa(counts) == pytest.approx(sklearn.cohen_kappa_score(labels, predicted)) == 0
     assert metrics.matthews_correlation(counts) == sklearn.matthews_corrcoef(labels, predicted) == 0
@@ -167,8 +168,25 @@ def test_a_label_that_no_image_has_has_no_average_precision():
         assert metrics.average_precision(np.array([0.3, 0.9]), np.array([False, False])) is None
 
 
-def test_means_are_plain_or_weighted_and_zero_of_nothing():
-    rows = [metrics.scores(4, 4, 4), metrics.scores(4, 2, 0)]
-    assert metrics.means(rows) == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
-    assert metrics.means(rows, [3, 1])["recall"] == 0.75
-    assert metrics.means([]) == {"precision": 0, "recall": 0, "f1": 0}
+def counted(n, n_predicted, n_correct):
+    return {**metrics.scores(n, n_predicted, n_correct), "n": n, "n_predicted": n_predicted}
+
+
+def test_means_are_plain_or_weighted_over_the_classes_that_have_images():
+    rows = [counted(6, 6, 6), counted(2, 4, 0), counted(0, 3, 0), counted(0, 0, 0)]
+    assert metrics.means(rows) == {
+        "precision": 0.5, "recall": 0.5, "f1": 0.5, "classes": 2, "precision_classes": 2,
+    }  # fmt: skip
+    assert metrics.means(rows, weighted=True)["recall"] == 0.75
+
+
+def test_precision_is_a_mean_over_the_classes_that_were_predicted():
+    means = metrics.means([counted(4, 8, 4), counted(4, 0, 0)])
+    assert (means["precision"], means["recall"], means["f1"]) == pytest.approx((0.5, 0.5, 1 / 3))
+    assert (means["classes"], means["precision_classes"]) == (2, 1)
+
+
+def test_means_of_no_class_are_none():
+    assert metrics.means([counted(0, 3, 0)]) == {
+        "precision": None, "recall": None, "f1": None, "classes": 0, "precision_classes": 0,
+    }  # fmt: skip

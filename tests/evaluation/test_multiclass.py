@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
 from regraft.core.errors import DataError
 from regraft.evaluation.multiclass import Evaluation, confident_mistakes, evaluate, most_confused
@@ -53,22 +54,57 @@ def test_every_measure_is_what_counting_by_hand_gives(n_classes, n):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 30])
-def test_macro_means_are_those_of_scikit_learn(n_classes):
-    probabilities, labels = random_predictions(n_classes, 60)  # with 30 classes some occur nowhere
-    macro = evaluate(probabilities, labels, names(n_classes)).macro
-    assert macro["f1"] == pytest.approx(f1_score(labels, probabilities.argmax(axis=1), average="macro"))
+def test_macro_means_are_those_of_scikit_learn_over_the_classes_with_images(n_classes):
+    probabilities, labels = random_predictions(n_classes, 60)  # with 30 classes some have none
+    evaluation, predicted = evaluate(probabilities, labels, names(n_classes)), probabilities.argmax(axis=1)
+    present = np.unique(labels)
+    options = {"average": "macro", "labels": present, "zero_division": np.nan}
+    expected = precision_recall_fscore_support(labels, predicted, **options)[:3]
+    macro = evaluation.macro
+    assert (macro["precision"], macro["recall"], macro["f1"]) == pytest.approx(expected)
+    assert macro["classes"] == len(present)
+    assert macro["precision_classes"] == len(set(present) & set(predicted))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        assert evaluation.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
-def test_macro_recall_is_the_balanced_accuracy_where_every_class_has_images():
-    probabilities, labels = random_predictions(4, 200)
-    macro = evaluate(probabilities, labels, names(4)).macro
-    assert macro["recall"] == pytest.approx(balanced_accuracy_score(labels, probabilities.argmax(axis=1)))
+def ants_alone():
+    """22 of 23 ants right, by a classifier of ants and bees."""
+    return evaluate(one_hot([0] * 22 + [1], 2), [0] * 23, ["ants", "bees"])
 
 
-def test_a_class_that_occurs_nowhere_does_not_pull_the_macro_mean_down():
-    evaluation = evaluate(one_hot([0, 1, 1], 3), [0, 1, 1], ["a", "b", "nowhere"])
-    assert evaluation.macro == {"precision": 1, "recall": 1, "f1": 1}
-    assert evaluation.per_class["nowhere"]["recall_interval"] == (0, 1)
+def test_a_class_without_images_is_in_no_mean():
+    evaluation = ants_alone()
+    assert evaluation.macro == pytest.approx(
+        {"precision": 1, "recall": 22 / 23, "f1": 44 / 45, "classes": 1, "precision_classes": 1}
+    )
+    assert evaluation.weighted == pytest.approx(evaluation.macro)
+    assert evaluation.balanced_accuracy == pytest.approx(22 / 23)
+    assert (evaluation.cohen_kappa, evaluation.matthews, evaluation.roc_auc) == (None, None, None)
+    assert evaluation.per_class["bees"]["recall_interval"] == (0, 1)
+
+
+def test_it_is_said_over_how_many_classes_the_means_are():
+    assert "          means over 1 of 2 classes, those with images here" in ants_alone().text().splitlines()
+    assert "means over the 2 classes\n" in evaluate(one_hot([0, 1], 2), [0, 1], ["a", "b"]).text()
+    never = evaluate(one_hot([0, 0, 0], 4), [0, 1, 1], ["a", "b", "c", "d"])
+    assert never.means() == (
+        "means over 2 of 4 classes, those with images here; precision over 1 of 2, those predicted at all"
+    )
+
+
+def test_where_no_class_with_images_was_predicted_precision_is_a_dash():
+    evaluation = evaluate(one_hot([1, 1], 2), [0, 0], ["ants", "bees"])
+    assert evaluation.macro["precision"] is None
+    assert "macro     precision \N{EN DASH}, recall 0.0 %, F1 0.0 %" in evaluation.text().splitlines()
+    json.dumps(evaluation.to_dict(), allow_nan=False)
+
+
+def test_the_means_of_earlier_evaluations_are_taken_again_over_the_classes_with_images():
+    values = ants_alone().to_dict()
+    earlier = {**values, "macro": {"precision": 0.5, "recall": 11 / 23, "f1": 22 / 45}}
+    assert Evaluation.from_dict(earlier).macro == pytest.approx(values["macro"])
 
 
 def test_a_model_that_always_predicts_the_same_has_zeros_not_warnings():
@@ -77,7 +113,8 @@ def test_a_model_that_always_predicts_the_same_has_zeros_not_warnings():
     assert evaluation.per_class["b"] == {
         "n": 2, "n_predicted": 0, "precision": 0, "recall": 0, "f1": 0, "recall_interval": wilson(0, 2),
     }  # fmt: skip
-    assert evaluation.macro["precision"] == pytest.approx(0.5 / 3)
+    assert (evaluation.macro["precision"], evaluation.macro["precision_classes"]) == (0.5, 1)
+    assert evaluation.macro["recall"] == pytest.approx(1 / 3)
 
 
 def test_measures_that_are_not_defined_are_none():
@@ -102,7 +139,7 @@ def test_the_text_has_the_further_measures_with_their_meaning():
     lines = evaluation.text().splitlines()
     further = lines[(first := [line[:4] for line in lines].index("also")) : first + 5]
     assert further == [
-        f"also      balanced accuracy {100 * evaluation.balanced_accuracy:.1f} %; mean recall of the classes",
+        f"also      balanced accuracy {100 * evaluation.balanced_accuracy:.1f} %; mean recall, classes with images",
         f"          top-5 {100 * evaluation.top_5_accuracy:.1f} %; the true class is among the five most probable",
         f"          kappa {evaluation.cohen_kappa:.3f}, Matthews {evaluation.matthews:.3f}; 1 is perfect, 0 is chance",
         f"          calibration error {100 * evaluation.calibration_error:.1f} %; "

@@ -94,12 +94,19 @@ def test_a_label_that_no_image_has_is_left_out_of_the_means():
         metrics.average_precision_score(truth[:, others], probabilities[:, others], average="macro")
     )
     assert evaluation.macro["f1"] == pytest.approx(np.mean([evaluation.per_label[NAMES[at]]["f1"] for at in others]))
+    assert "means over 3 of 4 labels, those with images here" in evaluation.text()
+    probabilities[0, 2] = 0.9
+    mistaken = evaluate(probabilities, truth, NAMES, 0.5)
+    precisions = [mistaken.per_label[NAMES[at]]["precision"] for at in others]
+    assert mistaken.macro["precision"] == pytest.approx(np.mean(precisions)), "also where it is predicted"
 
 
 def test_images_without_labels_that_are_predicted_to_have_none_are_all_right():
     evaluation = evaluate(np.full((3, 2), 0.1), np.zeros((3, 2), int), ["a", "b"])
     assert (evaluation.exact_match, evaluation.mean_average_precision) == (1, None)
-    assert evaluation.macro == evaluation.micro == {"precision": 0, "recall": 0, "f1": 0}
+    assert evaluation.micro == {"precision": 0, "recall": 0, "f1": 0}
+    assert evaluation.macro["classes"] == 0
+    assert {evaluation.macro[name] for name in evaluation.micro} == {None}
     json.dumps(evaluation.to_dict(), allow_nan=False)
     assert "mAP       \N{EN DASH}" in evaluation.text()
 

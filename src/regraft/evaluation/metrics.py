@@ -29,6 +29,23 @@ class Scores(TypedDict):
     f1: float
 
 
+class CountedScores(Scores):
+    """Scores of one class or label, with what they are shares of."""
+
+    n: int  # images that are of it
+    n_predicted: int  # images that were predicted as it
+
+
+class Means(TypedDict):
+    """Mean scores of the classes that have images, and how many those are; None where there is no such class."""
+
+    precision: float | None  # of those of them that were predicted at all: of the others there is none
+    recall: float | None
+    f1: float | None
+    classes: int
+    precision_classes: int
+
+
 def scores(n: int, n_predicted: int, n_correct: int) -> Scores:
     """Return precision, recall and F1 of one class: of its images, of those predicted as it, and of those in both."""
     return {
@@ -38,11 +55,25 @@ def scores(n: int, n_predicted: int, n_correct: int) -> Scores:
     }
 
 
-def means(of_classes: Sequence[Scores], weights: Sequence[int] | None = None) -> dict[str, float]:
-    """Return the mean precision, recall and F1 of classes or labels; zeros where there are none."""
-    names = ("precision", "recall", "f1")
-    rows = [(one["precision"], one["recall"], one["f1"]) for one in of_classes] or [(0.0, 0.0, 0.0)]
-    return dict(zip(names, np.average(rows, axis=0, weights=weights).tolist(), strict=True))
+def means(of_classes: Sequence[CountedScores], *, weighted: bool = False) -> Means:
+    """Return the mean precision, recall and F1 of the classes that have images.
+
+    weighted: each class counts by its images; otherwise all count alike.
+    """
+    rows = [one for one in of_classes if one["n"]]
+    predicted = [one for one in rows if one["n_predicted"]]
+    return {
+        "precision": _mean([one["precision"] for one in predicted], predicted, weighted),
+        "recall": _mean([one["recall"] for one in rows], rows, weighted),
+        "f1": _mean([one["f1"] for one in rows], rows, weighted),
+        "classes": len(rows),
+        "precision_classes": len(predicted),
+    }
+
+
+def _mean(values: Sequence[float], of_classes: Sequence[CountedScores], weighted: bool) -> float | None:
+    weights = [one["n"] for one in of_classes] if weighted else None
+    return float(np.average(values, weights=weights)) if values else None
 
 
 def confusion_matrix(labels: Labels, predicted: Labels, n_classes: int) -> Counts:
@@ -91,24 +122,25 @@ def top_k_accuracy(probabilities: Probabilities, labels: Labels, k: int) -> floa
 
 
 def cohen_kappa(confusion: Counts) -> float | None:
-    """Return the agreement beyond that of chance, up to 1; None where labels and predictions are all one class.
+    """Return the agreement beyond that of chance, up to 1; None where all images are of one class.
 
     Source: Cohen 1960, doi:10.1177/001316446002000104.
     """
     counts = confusion.astype(np.float64)
     n, agreed = counts.sum(), counts.trace()
     by_chance = float(counts.sum(axis=0) @ counts.sum(axis=1)) / n
-    return float((agreed - by_chance) / (n - by_chance)) if by_chance < n else None
+    return float((agreed - by_chance) / (n - by_chance)) if counts.sum(axis=1).max() < n else None
 
 
 def matthews_correlation(confusion: Counts) -> float | None:
-    """Return the correlation of labels and predictions, -1 to 1; None where both are all one class, 0 where one is.
+    """Return the correlation of labels and predictions, -1 to 1; None where all images are of one class.
 
+    It is 0 where all predictions are of one class.
     Source: Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006.
     """
     counts = confusion.astype(np.float64)
     n, true, predicted = counts.sum(), counts.sum(axis=1), counts.sum(axis=0)
-    if true.max() == n == counts.trace():
+    if true.max() == n:
         return None
     of_both = counts.trace() * n - true @ predicted
     of_each = (n * n - true @ true) * (n * n - predicted @ predicted)

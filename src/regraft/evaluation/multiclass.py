@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
 from regraft.evaluation import metrics
-from regraft.evaluation.metrics import Scores
+from regraft.evaluation.metrics import CountedScores, Means
 from regraft.evaluation.significance import wilson
 from regraft.evaluation.words import (
     DASH,
@@ -26,6 +26,7 @@ from regraft.evaluation.words import (
     NAME_WIDTH,
     SCORES_EXPLAINED,
     Mistake,
+    means_words,
     most_frequent,
     quoted,
     score_cells,
@@ -39,11 +40,9 @@ TOP = 5  # of more classes than this, how often the true class is among the most
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of an image may sum; half precision stays within
 
 
-class ClassScores(Scores):
+class ClassScores(CountedScores):
     """Scores of one class; a score of 0.0 was measured only if n or n_predicted, its denominator, is not 0."""
 
-    n: int  # images of this class
-    n_predicted: int  # images that were predicted as this class
     recall_interval: tuple[float, float]  # 95 %; (0, 1) where the class has no image: nothing is known
 
 
@@ -51,7 +50,7 @@ class ClassScores(Scores):
 class Evaluation:
     """What `evaluate` measured.
 
-    macro:      precision, recall and f1 as plain means over the classes that occur, as a label or as a prediction.
+    macro:      precision, recall and f1 as plain means over the classes that have images, see `metrics.Means`.
     confusion:  counts; rows are the true classes, columns the predicted ones, both in the order of `classes`.
 
     From `weighted` on a measure is None where it is not defined, and in models of before it was measured.
@@ -61,11 +60,11 @@ class Evaluation:
     accuracy: float
     accuracy_interval: tuple[float, float]  # 95 %, Wilson
     log_loss: float  # in nats per image
-    macro: dict[str, float]
+    macro: Means
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
     classes: tuple[str, ...]
-    weighted: dict[str, float] | None = None  # as macro, each class weighted by its images
+    weighted: Means | None = None  # as macro, each class weighted by its images
     balanced_accuracy: float | None = None  # mean recall of the classes that have images
     top_5_accuracy: float | None = None  # how often the class is among the five most probable; None up to five classes
     cohen_kappa: float | None = None  # agreement beyond that of chance, up to 1
@@ -87,7 +86,12 @@ class Evaluation:
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation that `to_dict` gave; whatever else is in `values` is ignored."""
         known = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
-        return cls(**{**known, "classes": tuple(known["classes"])})
+        macro = metrics.means([*known["per_class"].values()])  # older ones counted classes without images
+        return cls(**{**known, "classes": tuple(known["classes"]), "macro": macro})
+
+    def means(self) -> str:
+        """Return over how many classes the means are, as a clause."""
+        return means_words(self.macro, len(self.classes), "classes")
 
     def summary(self) -> str:
         """Return in one sentence how many are right, and which class is taken for which most often."""
@@ -124,12 +128,12 @@ def evaluate(probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int], 
         accuracy=correct / len(codes),
         accuracy_interval=wilson(correct, len(codes)),
         log_loss=metrics.log_loss(rows, codes),
-        macro=metrics.means([scores for scores in per_class.values() if scores["n"] or scores["n_predicted"]]),
+        macro=metrics.means([*per_class.values()]),
         per_class=per_class,
         confusion=confusion.tolist(),
         classes=tuple(classes),
-        weighted=metrics.means([*per_class.values()], [scores["n"] for scores in per_class.values()]),
-        balanced_accuracy=float(np.mean([scores["recall"] for scores in per_class.values() if scores["n"]])),
+        weighted=metrics.means([*per_class.values()], weighted=True),
+        balanced_accuracy=metrics.means([*per_class.values()])["recall"],
         top_5_accuracy=metrics.top_k_accuracy(rows, codes, TOP) if len(classes) > TOP else None,
         cohen_kappa=metrics.cohen_kappa(confusion),
         matthews=metrics.matthews_correlation(confusion),
@@ -224,7 +228,8 @@ def _headline(evaluation: Evaluation) -> list[str]:
     return [
         f"accuracy  {percent(evaluation.accuracy)} % (95 % interval: {low}{DASH}{high})",
         *sentence_lines(evaluation.summary()),
-        f"macro     {score_words(evaluation.macro)}; means over the classes",
+        f"macro     {score_words(evaluation.macro)}",
+        *sentence_lines(evaluation.means()),
         *sentence_lines(SCORES_EXPLAINED),
         f"log loss  {evaluation.log_loss:.3f}; 0 is best, confident mistakes cost most",
         *(f"{'' if line else 'also':{INDENT}}{words}" for line, words in enumerate(_further(evaluation))),
@@ -234,7 +239,7 @@ def _headline(evaluation: Evaluation) -> list[str]:
 def _further(evaluation: Evaluation) -> list[str]:
     """Return the further measures that the evaluation has, with what they mean."""
     measures = [
-        ({"balanced accuracy": evaluation.balanced_accuracy}, " %", "mean recall of the classes"),
+        ({"balanced accuracy": evaluation.balanced_accuracy}, " %", "mean recall, classes with images"),
         ({f"top-{TOP}": evaluation.top_5_accuracy}, " %", "the true class is among the five most probable"),
         ({"kappa": evaluation.cohen_kappa, "Matthews": evaluation.matthews}, "", "1 is perfect, 0 is chance"),
         ({"ROC AUC": evaluation.roc_auc}, "", "1 is perfect, 0.5 is chance"),

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
 from regraft.evaluation import metrics
-from regraft.evaluation.metrics import Scores
+from regraft.evaluation.metrics import CountedScores, Means, Scores
 from regraft.evaluation.significance import wilson
 from regraft.evaluation.words import (
     DASH,
     NAME_WIDTH,
     SCORES_EXPLAINED,
     Mistake,
+    means_words,
     most_frequent,
     quoted,
     score_cells,
@@ -37,11 +38,9 @@ from regraft.training.losses import EVEN
 LISTED_LABELS = 30
 
 
-class LabelScores(Scores):
+class LabelScores(CountedScores):
     """Scores of one label; a score of 0.0 was measured only if n or n_predicted, its denominator, is not 0."""
 
-    n: int  # images that have it
-    n_predicted: int  # images for which it was predicted
     threshold: float
     recall_interval: tuple[float, float]  # 95 %; (0, 1) where no image has it
     average_precision: float | None  # whatever the threshold; None where no image has it
@@ -53,8 +52,8 @@ class MultilabelEvaluation:
 
     exact_match:            share of images all of whose labels are right, with its 95 % interval (Wilson).
     mean_average_precision: plain mean over the labels that an image has; None if there is no such label.
-    macro:                  precision, recall and f1 as plain means over the labels that an image has or that were
-                            predicted.
+    macro:                  precision, recall and f1 as plain means over the labels that an image has, see
+                            `metrics.Means`.
     micro:                  the same over all predictions at once.
     """
 
@@ -62,7 +61,7 @@ class MultilabelEvaluation:
     exact_match: float
     exact_match_interval: tuple[float, float]
     mean_average_precision: float | None
-    macro: dict[str, float]
+    macro: Means
     micro: Scores
     per_label: dict[str, LabelScores]
 
@@ -78,7 +77,13 @@ class MultilabelEvaluation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MultilabelEvaluation:
         """Return the evaluation that `to_dict` gave; whatever else is in `values` is ignored."""
-        return cls(**{field.name: values[field.name] for field in dataclasses.fields(cls)})
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        macro = metrics.means([*known["per_label"].values()])  # older ones counted labels that no image has
+        return cls(**{**known, "macro": macro})
+
+    def means(self) -> str:
+        """Return over how many labels the means are, as a clause."""
+        return means_words(self.macro, len(self.per_label), "labels")
 
     def summary(self) -> str:
         """Return in one sentence how many images have all labels right, and which label is wrong most often."""
@@ -117,7 +122,7 @@ def evaluate(
         exact_match=exact / len(has),
         exact_match_interval=wilson(exact, len(has)),
         mean_average_precision=float(np.mean(known)) if known else None,
-        macro=metrics.means([scores for scores in per_label.values() if scores["n"] or scores["n_predicted"]]),
+        macro=metrics.means([*per_label.values()]),
         micro=metrics.scores(int(has.sum()), int(predicted.sum()), int((has & predicted).sum())),
         per_label=per_label,
     )
@@ -206,7 +211,8 @@ def _headline(evaluation: MultilabelEvaluation) -> list[str]:
         f"exact     {percent(evaluation.exact_match)} % (95 % interval: {low}{DASH}{high})",
         *sentence_lines(evaluation.summary()),
         f"mAP       {DASH if precision is None else f'{percent(precision)} %'}; mean average precision, no threshold",
-        f"macro     {score_words(evaluation.macro)}; means over the labels",
+        f"macro     {score_words(evaluation.macro)}",
+        *sentence_lines(evaluation.means()),
         f"micro     {score_words(evaluation.micro)}; over all predictions",
         *sentence_lines(SCORES_EXPLAINED),
     ]

@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 from regraft.core.text import percent, shorten
+from regraft.evaluation.metrics import Means
 
 DASH = "\N{EN DASH}"
 INDENT = 10  # of the numbers
@@ -47,9 +48,20 @@ def sentence_lines(sentence: str) -> list[str]:
 
 
 def score_words(scores: Mapping[str, Any]) -> str:
-    """Return precision, recall and F1 in percent."""
-    precision, recall, f1 = (percent(scores[name]) for name in ("precision", "recall", "f1"))
-    return f"precision {precision} %, recall {recall} %, F1 {f1} %"
+    """Return precision, recall and F1 in percent, with a dash for what is not defined."""
+    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    values = {name: DASH if scores[key] is None else f"{percent(scores[key])} %" for key, name in names.items()}
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def means_words(means: Means, total: int, nouns: str) -> str:
+    """Return over how many of `total` classes, or labels, the means are, as a clause."""
+    classes, predicted = means["classes"], means["precision_classes"]
+    all_or_some = (
+        f"the {total:,} {nouns}" if classes == total else f"{classes:,} of {total:,} {nouns}, those with images here"
+    )
+    precision = f"; precision over {predicted:,} of {classes:,}, those predicted at all" if predicted < classes else ""
+    return f"means over {all_or_some}{precision}"
 
 
 def score_cells(scores: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import diagnosis
 from regraft.evaluation.multiclass import Evaluation, confident_mistakes, most_confused
 from regraft.evaluation.multilabel import MultilabelEvaluation
+from regraft.evaluation.words import score_words
 from regraft.features import augmentation
 from regraft.model.model import Model
 from regraft.network.trunk import Tail
@@ -46,7 +47,7 @@ NO_LABEL = "none of the labels"
 # Further measures: the field of Evaluation, its name, its unit, its meaning.
 MEASURES = (
     ("log_loss", "Log loss", "", "0 is best; being wrong with high confidence costs most"),
-    ("balanced_accuracy", "Balanced accuracy", "%", "mean recall of the classes, each counted alike"),
+    ("balanced_accuracy", "Balanced accuracy", "%", "mean recall of the classes with images, each counted alike"),
     ("top_5_accuracy", "Top-5 accuracy", "%", "how often the true class is among the five most probable"),
     ("cohen_kappa", "Cohen's kappa", "", "agreement beyond that of chance; 1 is perfect, 0 is chance"),
     ("matthews", "Matthews correlation", "", "correlation of labels and predictions, from \N{MINUS SIGN}1 to 1"),
@@ -156,6 +157,7 @@ def render_page(contents: Page) -> str:
         "evaluation.html" if classes else "multilabel.html",
         page=contents,
         evaluation=contents.evaluation,
+        means=_means(contents.evaluation),
         inputs=[(tile.caption, thumbnail(Image.fromarray(tile.image))) for tile in contents.inputs],
         diagnosis=diagnosis.sentence(History.from_list(contents.history)),
         counts=picture(plots.class_counts(contents.counts)) if contents.counts else "",
@@ -174,6 +176,12 @@ def _of_classes(evaluation: Evaluation) -> dict[str, Any]:
         "measures": _measures(evaluation),
         "confusion": picture(plots.confusion_matrix(evaluation)) if readable else "",
     }
+
+
+def _means(evaluation: Evaluation | MultilabelEvaluation) -> str:
+    """Return the mean scores, and over how many classes or labels they are."""
+    scores = score_words(evaluation.macro)
+    return f"{scores[0].upper()}{scores[1:]}: {evaluation.means()}"
 
 
 def _measures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
