@@ -10,10 +10,13 @@ import torch
 from torch import nn
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.network.build import build, build_with_tail, restore, restore_tail
 from regraft.network.cut import find_cut, list_cuts
-from regraft.network.options import NetworkOptions
+from regraft.network.engines import Choice
+from regraft.network.options import NetworkOptions, TailOptions
 from regraft.network.own_backbone import check_fingerprint, fingerprint, own_backbone
 from regraft.network.preprocess import Preprocess
+from regraft.network.runner import Runner
 from regraft.network.workaround_torchvision_nms import import_timm
 
 RULE = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
@@ -222,3 +225,111 @@ def test_the_fingerprint_tells_other_code_other_weights_and_another_size_apart(c
 def test_a_fingerprint_of_another_length_is_refused(expected):
     with pytest.raises(RefusedFile):
         check_fingerprint("Small", expected, [1.0, 0.5])
+
+
+# A trunk of an own backbone, and the model folder's half of it
+
+CHOICE = Choice("torch", "float32")
+
+
+def pixels(count=3, size=32):
+    return np.random.default_rng(2).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def normalised(images):
+    scaled = (images / 255 - np.array(RULE["mean"])) / np.array(RULE["std"])
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def trunk_of(module, **choices):
+    return build(NetworkOptions(backbone=own_backbone(module, RULE), **choices), CHOICE)
+
+
+def reopened(trunk, module):
+    """The trunk as from a model folder: its description through JSON, its tensors, and the module beside it."""
+    return restore(json.loads(json.dumps(trunk.describe())), trunk.tensors, CHOICE, own=module)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_features_are_the_modules_own(engine):
+    pytest.importorskip(engine)
+    trunk = build(NetworkOptions(backbone=own_backbone(Small(), RULE)), Choice(engine, "float32"))
+    with torch.no_grad():
+        expected = Small().eval()(normalised(pixels())).numpy()
+    np.testing.assert_allclose(Runner(trunk)(pixels()), expected, rtol=1e-4, atol=1e-5)
+    assert trunk.output_shape == (8,)
+
+
+def test_a_map_at_a_cut_becomes_its_mean():
+    module = Small().eval()
+    trunk = trunk_of(module, cut="stem")
+    with torch.no_grad():
+        expected = module.stem(normalised(pixels())).mean((2, 3)).numpy()
+    np.testing.assert_allclose(Runner(trunk)(pixels()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_digest_knows_the_weights_and_the_code():
+    other = Small()
+    with torch.no_grad():
+        other.stem[0].weight *= 2
+    digests = [trunk_of(module).digest for module in (Small(), Small(), other, Small(slope=0.2))]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_another_size_is_given_as_for_any_backbone():
+    assert trunk_of(Small(), size=48).preprocess.size == 48
+    with pytest.raises(UsageError, match="--size is 1; expected at least"):
+        trunk_of(Returns(lambda x: torch.nn.functional.max_pool2d(x, 16).mean((2, 3))), size=1)
+
+
+def test_weights_beside_an_own_backbone_are_refused():
+    with pytest.raises(UsageError, match="'Small' is a module of your own, which has its weights"):
+        trunk_of(Small(), weights="random")
+
+
+def test_a_trunk_is_opened_again_with_a_module_of_the_same_code_whatever_its_weights():
+    trained, fresh = Small(), Small()
+    with torch.no_grad():
+        trained.stem[0].weight *= 2
+    before = copy.deepcopy(fresh.state_dict())
+    trunk = trunk_of(trained)
+    again = reopened(trunk, fresh)
+    assert again.digest == trunk.digest
+    np.testing.assert_array_equal(Runner(again)(pixels()), Runner(trunk)(pixels()))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (None, r"'Small' is a module of its maker's own.*regraft\.load\(folder, backbone=module\)"),
+        (Small(slope=0.2), "gives other features"),
+        (Small(width=4), "stem.0.weight"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 8)), "None of the"),
+    ],
+    ids=["none", "other code", "other width", "another module"],
+)
+def test_a_trunk_is_not_opened_without_its_module_or_with_another(module, message):
+    with pytest.raises(RefusedFile, match=message):
+        assert reopened(trunk_of(Small()), module).module
+
+
+def test_a_module_beside_a_network_of_the_catalogue_is_refused():
+    trunk = build(NetworkOptions(backbone="test_resnet", weights="random", size=64), CHOICE)
+    with pytest.raises(RefusedFile, match="backbone is test_resnet, no module of your own"):
+        reopened(trunk, Small())
+
+
+def test_the_network_above_the_cut_is_a_tail_and_comes_back():
+    trunk, tail = build_with_tail(
+        NetworkOptions(backbone=own_backbone(Small(), RULE), cut="stem"), CHOICE, TailOptions(tail=True)
+    )
+    with torch.no_grad():
+        expected = Small().eval()(normalised(pixels()))
+        maps = torch.from_numpy(Runner(trunk)(pixels()))
+        torch.testing.assert_close(tail.module.eval()(maps), expected, rtol=1e-4, atol=1e-5)
+    tensors = tail.network.tensors()
+    again = restore_tail(reopened(trunk, Small()), tail.end, tail.pool, tail.output_shape, lambda: tensors)
+    with torch.no_grad():
+        assert torch.equal(again.module.eval()(maps), tail.module.eval()(maps))

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regraft.core.errors import RefusedFile, RegraftError, UsageError, first_line
 from regraft.core.options import require_choice
@@ -25,16 +25,18 @@ from regraft.network.lazy_module import LazyModule, Tensors
 from regraft.network.options import NetworkOptions, TailOptions
 from regraft.network.preprocess import Preprocess
 from regraft.network.tensors import to_torch
-from regraft.network.trunk import Recipe, Stored, Tail, Trunk
+from regraft.network.trunk import OWN, Recipe, Stored, Tail, Trunk
 
 if TYPE_CHECKING:
     from torch import nn
 
     from regraft.network.cut import Cut
+    from regraft.network.own_backbone import OwnBackbone
     from regraft.network.weights import Weights
 
 
 Shape = tuple[int, ...]
+_FINGERPRINT = "fingerprint"  # the model argument by which a module of the user's own is known again
 
 
 def build(options: NetworkOptions, choice: Choice, pool: str = "mean") -> Trunk:
@@ -73,17 +75,12 @@ def _cut_network(
     """Return what `options` ask for: the recipe, the cut network, and the layout of its maps."""
     from torch import nn
 
-    from regraft.network import catalog, input_size, weights
+    from regraft.network import input_size
     from regraft.network.cut import find_cut
+    from regraft.network.own_backbone import OwnBackbone, fingerprint
 
-    backbone = _backbone(options)
-    loaded = weights.load(options.weights, backbone, options.seed)
-    if not loaded.pretrained:
-        log.warning("The weights of %s are random: its features mean nothing unless they are trained.", backbone.name)
-    preprocess = loaded.preprocess.adapted(options.size, options.resize)
-    model_args = {**backbone.model_args, **loaded.model_args, **input_size.size_arguments(backbone, preprocess.size)}
-    network = catalog.build(backbone, model_args)
-    weights.fill(network, input_size.resampled(network, loaded, preprocess.size), needed=())
+    own = options.backbone if isinstance(options.backbone, OwnBackbone) else None
+    backbone, loaded, preprocess, model_args, network = _named(options) if own is None else _own(own, options)
     cut = find_cut(network, options.cut, backbone.layers, end)
     _check_complete(network, cut, loaded, tail=tail)
     whole = nn.Sequential(cut.trunk, cut.tail) if tail else cut.trunk
@@ -91,7 +88,8 @@ def _cut_network(
     input_size.check(lambda size: input_size.runs(whole, size), preprocess.size, loaded.preprocess.size, name)
     recipe = Recipe(
         architecture=backbone.architecture,
-        model_args=model_args,
+        model_args=model_args if own is None else {_FINGERPRINT: fingerprint(cut.trunk, preprocess.size)},
+        own=None if own is None else own.network,
         cut=cut.name,
         pool=pool,
         preprocess=preprocess,
@@ -103,6 +101,45 @@ def _cut_network(
         },
     )
     return recipe, cut, _layout(network)
+
+
+class _Network(NamedTuple):
+    """A whole network with its weights, before it is cut."""
+
+    backbone: Backbone
+    weights: Weights
+    preprocess: Preprocess
+    model_args: Mapping[str, Any]
+    module: nn.Module
+
+
+def _named(options: NetworkOptions) -> _Network:
+    """Return the network that `options` name."""
+    from regraft.network import catalog, input_size, weights
+
+    backbone = _backbone(options)
+    loaded = weights.load(options.weights, backbone, options.seed)
+    if not loaded.pretrained:
+        log.warning("The weights of %s are random: its features mean nothing unless they are trained.", backbone.name)
+    preprocess = loaded.preprocess.adapted(options.size, options.resize)
+    model_args = {**backbone.model_args, **loaded.model_args, **input_size.size_arguments(backbone, preprocess.size)}
+    network = catalog.build(backbone, model_args)
+    weights.fill(network, input_size.resampled(network, loaded, preprocess.size), needed=())
+    return _Network(backbone, loaded, preprocess, model_args, network)
+
+
+def _own(own: OwnBackbone, options: NetworkOptions) -> _Network:
+    """Return the network that is the user's own module."""
+    from regraft.network.weights import Weights
+
+    if options.weights != _default("weights"):
+        raise UsageError(
+            f"--weights is {options.weights!r}, and the backbone {str(own)!r} is a module of your own, which has its "
+            "weights. Leave --weights out."
+        )
+    weights = Weights(source="module", path=str(own), tensors=own.network.state_dict(), preprocess=own.preprocess)
+    backbone = Backbone(name=str(own), architecture=f"{OWN}{own}")
+    return _Network(backbone, weights, own.preprocess.adapted(options.size, options.resize), {}, own.network)
 
 
 def _backbone(options: NetworkOptions) -> Backbone:
@@ -156,20 +193,28 @@ def _layout(network: nn.Module) -> str:
 
 
 def restore(
-    description: Mapping[str, Any], read: Callable[[], Tensors], choice: Choice, *, for_tail: bool = False
+    description: Mapping[str, Any],
+    read: Callable[[], Tensors],
+    choice: Choice,
+    *,
+    for_tail: bool = False,
+    own: nn.Module | None = None,
 ) -> Trunk:
     """Return the trunk with this description, see `Trunk.describe`; its module is built when it is needed.
 
     read:     returns its tensors.
     choice:   what runs it here; a description says nothing of the machine that it was made on.
     for_tail: its features are the maps that a tail was trained on.
+    own:      the module that was its backbone, if that was the user's own; its tensors are not used.
 
     No network is reached and no code of the file runs. Raises RefusedFile if the description is not one; if it does
     not go with the tensors, at once where it lacks the shape of the features, else when the module is built.
     """
     with _refusing():
-        recipe = _recipe(description)
+        recipe = dataclasses.replace(_recipe(description), own=own)
         recipe = dataclasses.replace(recipe, pool="none") if for_tail else recipe
+        if own is not None and not recipe.is_own:
+            raise RefusedFile(f"The model's backbone is {recipe.architecture}, no module of your own: open it without.")
         shape = _shape(description.get("output_shape"))
     network, shape = _lazy_or_built(functools.partial(_rebuild_frozen, recipe), shape, read, "body")
     stored: Stored = "bfloat16" if for_tail else "float32"
@@ -253,9 +298,13 @@ def _check_pool(pool: str) -> str:
 
 def _rebuild_frozen(recipe: Recipe, tensors: Tensors) -> tuple[nn.Module, Shape]:
     from regraft.network.frozen import frozen_half
+    from regraft.network.own_backbone import check_fingerprint, fingerprint
 
     cut, layout = _rebuild(recipe, tensors)
     _load(cut.trunk, tensors)
+    if recipe.is_own:
+        numbers = fingerprint(cut.trunk, recipe.preprocess.size)
+        check_fingerprint(recipe.architecture.removeprefix(OWN), recipe.model_args[_FINGERPRINT], numbers)
     return frozen_half(cut, recipe.preprocess, mean=recipe.pool == "mean", layout=layout)
 
 
@@ -274,8 +323,12 @@ def _rebuild(recipe: Recipe, tensors: Tensors, end: str | None = None) -> tuple[
     """Return the cut network, filled with tensors that may cover one half of it, and the layout of its maps."""
     from regraft.network import catalog, weights
     from regraft.network.cut import find_cut
+    from regraft.network.own_backbone import copy_for_model
 
-    network = catalog.build(_known(recipe.architecture), recipe.model_args)
+    if recipe.is_own:
+        network = copy_for_model(recipe.architecture.removeprefix(OWN), recipe.own)
+    else:
+        network = catalog.build(_known(recipe.architecture), recipe.model_args)
     if tensors:
         weights.fill(network, to_torch(tensors), needed=())
     return find_cut(network, recipe.cut, end=end), _layout(network)

@@ -54,15 +54,19 @@ def own_backbone(module: nn.Module, preprocess: Any = None, name: str = "") -> O
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"The backbone is a {type(module).__name__}; expected a name or a torch.nn.Module.")
-    rule = _preprocess(module, preprocess)
-    try:
-        network = copy.deepcopy(module).cpu().float().eval()
-    except Exception as error:  # a module may hold anything
-        raise UsageError(f"The backbone {type(module).__name__} can't be copied: {first_line(error)}") from error
     backbone = OwnBackbone(name or name_of(module))
-    backbone.network, backbone.preprocess = network, rule
+    backbone.preprocess = _preprocess(module, preprocess)
+    backbone.network = copied(module)
     _check(backbone)
     return backbone
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """Return a copy of a module on the CPU, float32, in eval mode; raise UsageError if it can't be copied."""
+    try:
+        return copy.deepcopy(module).cpu().float().eval()
+    except Exception as error:  # a module may hold anything
+        raise UsageError(f"The backbone {type(module).__name__} can't be copied: {first_line(error)}") from error
 
 
 def fingerprint(module: nn.Module, size: int) -> list[float]:
@@ -81,8 +85,21 @@ def fingerprint(module: nn.Module, size: int) -> list[float]:
     return [float(f"{length:.{_DIGITS}g}"), *(round(cosine, _DIGITS) for cosine in cosines)]
 
 
+def copy_for_model(name: str, module: nn.Module | None) -> nn.Module:
+    """Return a copy of the module that a model is opened with; raise RefusedFile if there is none.
+
+    name: of the model's backbone.
+    """
+    if module is None:
+        raise RefusedFile(
+            f"The model's backbone {name!r} is a module of its maker's own, whose code is not in the model's folder. "
+            "Open it in Python, with the module: regraft.load(folder, backbone=module)."
+        )
+    return copied(module)
+
+
 def check_fingerprint(name: str, expected: Sequence[float], computed: Sequence[float]) -> None:
-    """Raise RefusedFile if a module's fingerprint is not that of the backbone a model was made with."""
+    """Raise RefusedFile if a module's fingerprint is not that of the backbone that a model was made with."""
     pairs = zip(expected, computed, strict=False)
     same = len(expected) == len(computed) and all(math.isclose(*pair, rel_tol=1e-3, abs_tol=2e-4) for pair in pairs)
     if not same:

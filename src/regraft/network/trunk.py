@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,17 +28,25 @@ if TYPE_CHECKING:
 
 Stored = Literal["float32", "bfloat16"]
 
+OWN = "own:"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a trunk is made, beside its tensors."""
 
-    architecture: str  # timm's name
+    architecture: str  # timm's name, or OWN and the name of a module of the user's own
     model_args: Mapping[str, Any]
     cut: str  # a layer's path, "pooled" or "input"
     pool: str  # what becomes of a map at the cut: "mean" or "none"
     preprocess: Preprocess
     weights: Mapping[str, Any]  # where they came from: source, name, licence, pretrained; decides no feature
+    own: nn.Module | None = field(default=None, repr=False, compare=False)  # the user's own, to build it again
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is a module of the user's own, which no name can build."""
+        return self.architecture.startswith(OWN)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
