@@ -12,6 +12,7 @@ from regraft.core.errors import Diverged, UsageError
 from regraft.network.tensors import hash_tensors
 from regraft.training import examples as reading
 from regraft.training import finetune, tail
+from regraft.training.checkpoint import Checkpoint
 from regraft.training.examples import Examples
 from regraft.training.options import FitOptions
 
@@ -276,7 +277,7 @@ def test_a_run_that_was_killed_in_the_tails_phase_ends_as_the_one_that_was_not(h
     monkeypatch.setattr(reading, "IN_MEMORY", 0)
     choices = {"head": head, "tail_epochs": 6, "tail_learning_rate": 0.01, "unfreeze_every": 2, "layer_decay": 0.5}
     choices |= {"batchnorm": "train", "optimizer": "adamw"}
-    checkpoint = tmp_path / "checkpoint"
+    kept = Checkpoint(tmp_path / "checkpoint", "of the run")
 
     def run(lives, checkpoint=None):
         inputs = Dying(noisy().inputs, lives)
@@ -288,11 +289,11 @@ def test_a_run_that_was_killed_in_the_tails_phase_ends_as_the_one_that_was_not(h
     expected = run(10**6)
     needed = 10**6 - expected[2]
     with pytest.raises(Killed):
-        run(needed - 9, checkpoint)
-    assert checkpoint.exists()
+        run(needed - 9, kept)
+    assert kept.path.exists()
     with caplog.at_level(logging.INFO, "regraft"):
-        found = run(10**6, checkpoint)
-    assert "Going on after epoch" in caplog.text
+        found = run(10**6, kept)
+    assert "Resumed after epoch" in caplog.text
     assert found[:2] == expected[:2]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from regraft.core.errors import Diverged
 from regraft.network.tensors import hash_tensors
 from regraft.training import finetune, loop
+from regraft.training.checkpoint import Checkpoint
 from regraft.training.examples import Examples
 from regraft.training.heads import linear, mlp
 from regraft.training.hooks import Hooks
@@ -109,11 +110,11 @@ def test_an_error_in_a_hook_ends_the_training_with_the_best_weights_so_far():
 
 
 def test_a_resumed_run_calls_hooks_for_the_epochs_that_it_trains_and_ends_as_the_run_that_was_not_killed(tmp_path):
-    path = tmp_path / "checkpoint"
+    checkpoint = Checkpoint(tmp_path / "checkpoint", "of the run")
     with pytest.raises(Killed):
-        train(Recorder(at=3, action=kill), epochs=5, checkpoint=path)
+        train(Recorder(at=3, action=kill), epochs=5, checkpoint=checkpoint)
     hooks = Recorder()
-    module, _ = train(hooks, epochs=5, checkpoint=path)
+    module, _ = train(hooks, epochs=5, checkpoint=checkpoint)
     _, phase, done = hooks.calls[0]
     assert 1 <= done <= 2  # the checkpoint is of an epoch before the one that was killed
     assert hooks.calls[1:] == [*epochs(done + 1, 5, phase), ("train ends", "head", 5)]

@@ -100,6 +100,15 @@ def test_logits_as_large_as_float32_holds_give_finite_losses_and_probabilities(l
     assert np.isin(loss.probabilities(logits), (0, 1)).all()
 
 
+@pytest.mark.parametrize(
+    ("loss", "label"), [(Loss(), 0), (Loss("sigmoid"), 0), (Loss("sigmoid", multilabel=True), [1, 0])]
+)
+def test_logits_of_a_training_that_diverged_give_a_loss_that_is_not_finite(loss, label):
+    for logits in ([[np.inf, -np.inf]], [[np.nan, 1.0]]):
+        outputs = np.array(logits)[:, : loss.outputs(2)]
+        assert not np.isfinite(loss.measure(outputs, np.array([label]))[0])
+
+
 def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are():
     def right(loss, logits, labels):
         found = loss.correct(np.array(logits), np.array(labels)).tolist()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.model.model import Model
     from regraft.network.trunk import Tail, Trunk
+    from regraft.training.checkpoint import Checkpoint
     from regraft.training.examples import Examples
     from regraft.training.history import Fitted
 
@@ -43,13 +44,13 @@ def fit(features: Features, *, options: FitOptions) -> Model:
 def fit_model(
     features: Features,
     options: FitOptions,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     start: Model | None = None,
     command: Any = None,
 ) -> Model:
     """Return the Model of what is trained on the training part of `features`; raises as `fit` does.
 
-    checkpoint: a file that keeps the state between epochs.
+    checkpoint: keeps the state between epochs, and has the digest of the run.
     start:      the model to continue from, of the same trunk, head and classes.
     command:    the options of the whole command, which the model records; None: those of training alone.
     """
@@ -61,9 +62,9 @@ def fit_model(
     try:
         fitted = _train(features.trunk, tail, examples(train, classes), held, len(classes), options, checkpoint, start)
     except Diverged as error:
-        error.kept = _model(features, tail, choosing, error.kept, options, start, command)
+        error.kept = _model(features, tail, choosing, error.kept, options, start, command, checkpoint)
         raise
-    return _model(features, tail, choosing, fitted, options, start, command)
+    return _model(features, tail, choosing, fitted, options, start, command, checkpoint)
 
 
 def _model(
@@ -74,6 +75,7 @@ def _model(
     options: FitOptions,
     start: Model | None,
     command: Any,
+    checkpoint: Checkpoint | None,
 ) -> Model:
     from regraft.model import model
     from regraft.training import losses
@@ -94,7 +96,7 @@ def _model(
         chosen=chosen,
         history=fitted.history,
         images=model.record_images(features.index),
-        run=model.run_digest(features, recorded, start),
+        run=checkpoint.run if checkpoint else model.run_digest(features, recorded, start),
     )
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
@@ -125,7 +127,7 @@ def _train(
     choosing: Examples | None,
     n_classes: int,
     options: FitOptions,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
     start: Model | None,
 ) -> Fitted:
     """Fit the head on the features, or the tail with a head on top."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.model.model import Model
     from regraft.pipeline.report import Report
+    from regraft.training.checkpoint import Checkpoint
 
 SHOWN_RECALLS = 12  # classes
 
@@ -41,22 +42,24 @@ def train(source: Any, output: str | Path, *, options: TrainOptions) -> Report:
     Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
-    from regraft.model.model import check_target
+    from regraft.model.model import check_target, run_digest
+    from regraft.training.checkpoint import Checkpoint
 
     output = Path(output).absolute()
     check_target(output)
     start = continue_training.start_model(options)
     options = continue_training.taken_over(options, start) if start else options
     features = features_of(source, options, start)
-    earlier = _earlier(features, options, output, start)
-    model = earlier or _fit_or_keep(features, options, output, start)
+    checkpoint = Checkpoint(_checkpoint(output), run_digest(features, plain(options), start))
+    earlier = _earlier(features, output, checkpoint.run)
+    model = earlier or _fit_or_keep(features, options, output, checkpoint, start)
     report = _report(model, features, options)
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
     model = dataclasses.replace(report.model, measures={report.part: report.measures()})
     model.save(output)
-    _checkpoint(output).unlink(missing_ok=True)
+    checkpoint.path.unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
 
 
@@ -108,7 +111,7 @@ def _check_held_out(index: Index) -> None:
         )
 
 
-def _earlier(features: Features, options: TrainOptions, output: Path, start: Model | None) -> Model | None:
+def _earlier(features: Features, output: Path, run: str) -> Model | None:
     """Return the model in `output` if it comes of the same images, parts, options, weights and versions."""
     from regraft.model import model
 
@@ -116,8 +119,7 @@ def _earlier(features: Features, options: TrainOptions, output: Path, start: Mod
         found = model.load(output, features.trunk.choice)
     except RefusedFile:
         return None
-    same = found.run == model.run_digest(features, plain(options), start)
-    return found if found.measures and same else None
+    return found if found.measures and found.run == run else None
 
 
 def _report(model: Model, features: Features, options: TrainOptions) -> Report:
@@ -193,12 +195,14 @@ def _checkpoint(output: Path) -> Path:
     return output.with_name(f".{output.name}.checkpoint")
 
 
-def _fit_or_keep(features: Features, options: TrainOptions, output: Path, start: Model | None) -> Model:
+def _fit_or_keep(
+    features: Features, options: TrainOptions, output: Path, checkpoint: Checkpoint, start: Model | None
+) -> Model:
     """Fit; where that diverges, save the last good weights as the model, unless an earlier one exists."""
     try:
-        return fit_model(features, options.fit, _checkpoint(output), start, options)
+        return fit_model(features, options.fit, checkpoint, start, options)
     except Diverged as error:
-        _checkpoint(output).unlink(missing_ok=True)
+        checkpoint.path.unlink(missing_ok=True)
         if (output / "model.json").exists():
             raise Diverged(f"{error} {output} still has the earlier model.") from error
         error.kept.save(output)

@@ -1,50 +1,60 @@
 """The state of a fit between two epochs, and the file that keeps it.
 
-A file holds tensors (safetensors) and JSON, never a pickle. It says of which
-run it is; a file of another run, or a damaged one, is left aside. It is
-written so seldom that writing takes a small share of the time.
+A file holds tensors (safetensors) and JSON, never a pickle. It names its run; a
+file of another run, or a damaged one, is left aside, and training starts from
+the beginning. It is written so seldom that writing takes a small share of the
+time.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from typing import TYPE_CHECKING, Any
 
 from regraft.core.files import write_file
 from regraft.core.progress import log
-from regraft.network.tensors import hash_tensors
-from regraft.training.examples import Examples
 from regraft.training.history import History
-from regraft.training.losses import Loss
-from regraft.training.options import FitOptions
 from regraft.training.schedules import Schedule, ScheduleStep
 
-Tensors = dict[str, torch.Tensor]
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from regraft.training.losses import Loss
+    from regraft.training.options import FitOptions
+
+    Tensors = dict[str, torch.Tensor]
 
 SHARE = 0.05  # of the time may go into saving
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run keeps its state between epochs.
+
+    path: a file, written by `Keeper`; whoever is done with the run deletes it.
+    run:  a digest of all that decides the run: data, options, versions. A file of another one is not resumed from.
+    """
+
+    path: Path
+    run: str
+
+
 @dataclass
 class State:
-    """A fit between two epochs: what it was told, and what it has come to.
+    """A fit between two epochs: its choices, and how far it has come.
 
     frozen_norms:    parts of the module that stay in eval mode.
-    best:     the module's weights and buffers after its best epoch.
-    loss:     what a step lowers.
-    judging:  the same for the validation part; it weighs the classes where training sees them equally often.
-    schedule: the learning rate of any moment; an epoch has `epoch_steps` steps.
-    bfloat16: whether products are computed in it.
+    best:            the module's weights and buffers after its best epoch.
+    loss:            what a step lowers.
+    validation_loss: the same for the validation part; it weights the classes where training draws them equally often.
+    schedule:        the learning rate of each step; an epoch has `epoch_steps` steps.
+    bfloat16:        whether products are computed in it.
     """
 
     module: torch.nn.Module
@@ -53,7 +63,7 @@ class State:
     optimizer: torch.optim.Optimizer
     best: Tensors
     loss: Loss
-    judging: Loss
+    validation_loss: Loss
     schedule: Schedule
     epoch_steps: int
     bfloat16: bool
@@ -69,39 +79,6 @@ class State:
 def weights(module: torch.nn.Module) -> Tensors:
     """Return a copy of a module's weights and buffers."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def identity(state: State, train: Examples, validation: Examples | None) -> str:
-    """Return a digest of all that decides a run: its options, its data, what is trained, and the weights before."""
-    choices = {field.name: getattr(state.options, field.name) for field in dataclasses.fields(FitOptions)}
-    begins = [state.phase, state.history.before, hash_tensors(weights(state.module))]
-    told = [choices, state.bfloat16, _groups(state), begins]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for examples in (train, validation):
-        for part in _all_examples(examples) if examples else ():
-            digest.update(str((tuple(part.inputs.shape), part.labels.shape)).encode())
-            for inputs, labels in part.batches():
-                digest.update(inputs.data)
-                digest.update(labels.data)
-        digest.update(b";")
-    return digest.hexdigest()
-
-
-def _groups(state: State) -> list[list[Any]]:
-    """Return scale, first epoch and names of each group of parameters: what is frozen, and until when."""
-    names = {id(parameter): name for name, parameter in state.module.named_parameters()}
-    return [
-        [group["scale"], group["from_epoch"], [names.get(id(parameter)) for parameter in group["params"]]]
-        for group in state.optimizer.param_groups
-    ]
-
-
-def _all_examples(examples: Examples) -> Iterator[Examples]:
-    """Yield the examples as they are, then as each view shows them, and one row as it is augmented anew."""
-    for inputs in examples.all_inputs:
-        yield dataclasses.replace(examples, inputs=inputs, views=())
-    if examples.fresh:
-        yield Examples(examples.fresh(1)[np.arange(1)], examples.labels[:1])
 
 
 class Keeper:
@@ -120,54 +97,76 @@ class Keeper:
             self.due = done + (done - began) / SHARE
 
 
+def resume(checkpoint: Checkpoint, state: State) -> Keeper:
+    """Bring a `state` before its first epoch to where the file left this run, if it did; return what keeps it."""
+    run = _phase_of_run(checkpoint.run, state)
+    if checkpoint.path.exists():
+        _restore(checkpoint.path, run, state)
+    return Keeper(checkpoint.path, run)
+
+
+def _phase_of_run(run: str, state: State) -> str:
+    """Return a digest of the run, the phase, the weights that it begins with and how each of them is trained."""
+    names = {id(parameter): name for name, parameter in state.module.named_parameters()}
+    groups = [
+        [group["scale"], group["from_epoch"], [names.get(id(parameter)) for parameter in group["params"]]]
+        for group in state.optimizer.param_groups
+    ]
+    start = _hash(_to_numpy(state.module.state_dict()))
+    content = [run, state.phase, state.history.before, state.epoch_steps, state.bfloat16, groups, start]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
 def save(path: Path, run: str, state: State) -> None:
-    """Write the state of the run called `run`; raise StoreError if the disk refuses."""
-    tensors = {f"module.{name}": tensor for name, tensor in weights(state.module).items()}
+    """Write the state of the run with this digest; raise StoreError if the disk refuses."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors = {f"module.{name}": tensor for name, tensor in state.module.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     for number, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in values.items()}
-    about = {"run": run, "tensors": hash_tensors(tensors), "history": json.dumps(state.history.to_list())}
-    write_file(path, to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, about))
-
-
-def resume(path: Path, state: State, train: Examples, validation: Examples | None) -> Keeper:
-    """Bring `state` to where the file left this very run, if it did; return what keeps it from now on."""
-    run = identity(state, train, validation)
-    if path.exists():
-        _restore(path, run, state)
-    return Keeper(path, run)
+    arrays = _to_numpy(tensors)
+    metadata = {"run": run, "tensors": _hash(arrays), "history": json.dumps(state.history.to_list())}
+    write_file(path, to_bytes(arrays, metadata))
 
 
 def _restore(path: Path, run: str, state: State) -> None:
+    from safetensors import SafetensorError
+
     try:
-        tensors, about = _read(path)
-        same = about["run"] == run
+        tensors, metadata = _read(path)
+        same = metadata["run"] == run
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        log.warning("The checkpoint %s is damaged (%s); training starts anew.", path, error)
+        log.warning("The checkpoint %s is damaged (%s); training starts from the beginning.", path, error)
         return
     if not same:
-        log.info("The checkpoint %s is of another run; training starts anew.", path)
+        log.info("The checkpoint %s is of another run; training starts from the beginning.", path)
         return
     state.module.load_state_dict(_under("module.", tensors))
     state.best = _under("best.", tensors)
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": _optimizer_state(tensors)})
-    _lay_out(state.optimizer)
-    state.history.add(History.from_list(json.loads(about["history"])).rows[state.history.earlier :])
-    log.info("Going on after epoch %d, from %s.", state.history.epochs, path)
+    _match_layout(state.optimizer)
+    state.history.add(History.from_list(json.loads(metadata["history"])).rows[state.history.earlier :])
+    log.info("Resumed after epoch %d, from %s.", state.history.epochs, path)
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Return a checkpoint's tensors and what is said about them; raise ValueError if they were changed."""
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    if about["tensors"] != hash_tensors(tensors):
+    """Return a checkpoint's tensors and its metadata; raise ValueError if the tensors were changed."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    if metadata["tensors"] != _hash(arrays):
         raise ValueError("its tensors are not those that were written")
-    return tensors, about
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, metadata
 
 
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Bring the optimizer's tensors into the memory format of their parameter, on which a fused step relies."""
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer's tensors the memory format of their parameter, on which a fused step relies."""
+    import torch
+
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
@@ -185,3 +184,13 @@ def _optimizer_state(tensors: Tensors) -> dict[int, dict[str, Any]]:
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = tensor
     return state
+
+
+def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+    from regraft.network.tensors import hash_tensors
+
+    return hash_tensors(arrays)

@@ -14,8 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,12 +26,15 @@ from regraft.core.progress import log
 from regraft.training import checkpoint as checkpoints
 from regraft.training import heads, loop, losses
 from regraft.training import tail as tails
-from regraft.training.checkpoint import Tensors
+from regraft.training.checkpoint import Checkpoint
 from regraft.training.examples import Examples, check
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.hooks import Hooks
 from regraft.training.losses import Loss
 from regraft.training.options import FitOptions
+
+if TYPE_CHECKING:
+    from regraft.training.checkpoint import Tensors
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before the tail's phase to those after it
 
@@ -145,7 +147,7 @@ def fit(
     *,
     pretrained: bool = True,
     bfloat16: bool = False,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     start: nn.Sequential | None = None,
     hooks: Hooks | None = None,
 ) -> Fitted:
@@ -154,7 +156,7 @@ def fit(
     shape:      of one input, as the trunk gives it.
     validation: the rows that judge each phase, by the options' watched measure; the training rows where there are none.
     bfloat16:   compute products in it, which pays where the processor is built for it; what is learnt stays float32.
-    checkpoint: a file that keeps the state of the tail's phase between epochs. The head's, which takes about as long
+    checkpoint: keeps the state of the tail's phase between epochs. The head's, which takes about as long
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
     hooks:      called between the epochs of both phases.
@@ -215,7 +217,7 @@ def _fit_head(run: _Run, n_classes: int) -> None:
         run.history.add([row])
 
 
-def _train_tail(run: _Run, checkpoint: Path | None, *, pretrained: bool) -> None:
+def _train_tail(run: _Run, checkpoint: Checkpoint | None, *, pretrained: bool) -> None:
     """Train the tail and the head together; whether or not that diverges, judge what it came to."""
     told: dict[str, Any] = {
         "pretrained": pretrained,

@@ -13,7 +13,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from regraft.core.progress import Advance, log, progress
 from regraft.core.rng import derive, generator
 from regraft.training import checkpoint as checkpoints
 from regraft.training import early_stopping, losses, mixed_precision, optimizers, schedules
-from regraft.training.checkpoint import State
+from regraft.training.checkpoint import Checkpoint, State
 from regraft.training.examples import Examples, Inputs, ahead, batch_rows
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.hooks import Hooks, TrainingState
@@ -44,7 +43,7 @@ def train(
     validation: Examples | None,
     options: FitOptions,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     frozen_norms: Sequence[nn.Module] = (),
     bfloat16: bool = False,
     groups: Sequence[Group] | None = None,
@@ -57,7 +56,7 @@ def train(
     module:     inputs (n, …) → logits (n, outputs), as many as `Loss.outputs` says.
     validation: judges the epochs. Without it the training part does, so that `patience` then means "as long as the
                 training loss falls": hold some training rows out as validation where you can.
-    checkpoint: a file that keeps the state between epochs; the same run called again goes on from it.
+    checkpoint: keeps the state between epochs; the same run called again goes on from it.
     frozen_norms:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
     bfloat16:   compute the module's products in it; weights, optimizer and loss stay float32.
     groups:     all that is trained, and how; None: every parameter that requires a gradient, alike.
@@ -89,7 +88,7 @@ def train(
         history=history,
     )
     train, validation = train.in_memory(), validation and validation.in_memory()
-    keeper = checkpoints.resume(checkpoint, state, train, validation) if checkpoint else None
+    keeper = checkpoints.resume(checkpoint, state) if checkpoint else None
     hooks = hooks or Hooks()
     hooks.on_train_begin(_seen(state))
     try:
@@ -138,7 +137,7 @@ def begin(
     history: History | None = None,
 ) -> State:
     """Return the state of a fit before its first epoch; the arguments are those of `train`."""
-    judging = losses.of(options, train.labels)
+    validation_loss = losses.of(options, train.labels)
     groups = groups or [Group([parameter for parameter in module.parameters() if parameter.requires_grad])]
     return State(
         module=module,
@@ -146,8 +145,8 @@ def begin(
         options=options,
         optimizer=optimizers.build(options.optimizer, groups, options.learning_rate, options.optimizer_settings),
         best=checkpoints.weights(module),
-        loss=dataclasses.replace(judging, weights=None) if options.balance == "oversample" else judging,
-        judging=judging,
+        loss=dataclasses.replace(validation_loss, weights=None) if options.balance == "oversample" else validation_loss,
+        validation_loss=validation_loss,
         schedule=schedules.build(options.schedule, options.schedule_settings, options.learning_rate, options.warm_up),
         epoch_steps=len(batch_rows(np.arange(len(train)), options.rows_a_step(len(train)))),
         bfloat16=bfloat16,
@@ -272,7 +271,7 @@ def _diverged(what: str, state: State) -> Diverged:
 
 
 def _validate(state: State, validation: Examples) -> tuple[float, float]:
-    return evaluate(state.module, validation, state.judging, bfloat16=state.bfloat16)
+    return evaluate(state.module, validation, state.validation_loss, bfloat16=state.bfloat16)
 
 
 def evaluate(

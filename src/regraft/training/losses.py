@@ -62,17 +62,23 @@ class Loss:
         return losses.mean() if self.weights is None else (losses * losses.new_tensor(self.weights)[labels]).mean()
 
     def of_rows(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return the loss of each row, (n,) float64, with its class's weight, from logits (n, outputs)."""
+        """Return the loss of each row, (n,) float64, with its class's weight, from logits (n, outputs).
+
+        NaN and infinite logits give a loss that is not finite.
+        """
+        with np.errstate(invalid="ignore"):
+            losses = self._unweighted(logits.astype(np.float64), labels)
+        return losses if self.weights is None else losses * self.weights[labels]
+
+    def _unweighted(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         losses: np.ndarray
-        logits = logits.astype(np.float64)
         if self.name == "softmax":
             costs = -_log_softmax(logits)
             losses = (1 - self.smoothing) * costs[np.arange(len(labels)), labels] + self.smoothing * costs.mean(axis=1)
         else:
-            losses = (
-                np.logaddexp(0, logits) - self._targets(labels.astype(np.float64).reshape(logits.shape)) * logits
-            ).mean(axis=1)
-        return losses if self.weights is None else losses * self.weights[labels]
+            targets = self._targets(labels.astype(np.float64).reshape(logits.shape))
+            losses = (np.logaddexp(0, logits) - targets * logits).mean(axis=1)
+        return losses
 
     def measure(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """Return the mean loss, in nats, and the accuracy, in [0, 1], of logits (n, outputs)."""

@@ -24,6 +24,7 @@ from regraft.core.files import writing
 from regraft.core.machine import keep_freed_memory
 from regraft.core.progress import Advance, log, progress
 from regraft.training import heads, loop, mixed_precision
+from regraft.training.checkpoint import Checkpoint
 from regraft.training.examples import Examples
 from regraft.training.history import History
 from regraft.training.hooks import Hooks
@@ -138,7 +139,7 @@ def train(
     *,
     pretrained: bool = True,
     bfloat16: bool = False,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     start: History | None = None,
     hooks: Hooks | None = None,
 ) -> History:

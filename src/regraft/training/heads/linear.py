@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regraft.core.options import option, require
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from regraft.training.checkpoint import Checkpoint
     from regraft.training.examples import Examples
     from regraft.training.hooks import Hooks
     from regraft.training.logistic_regression import Regressions
@@ -85,7 +85,7 @@ def fit(
     options: Options,
     fit_options: FitOptions,
     *,
-    checkpoint: Path | None = None,  # noqa: ARG001 (all heads alike)
+    checkpoint: Checkpoint | None = None,  # noqa: ARG001 (all heads alike)
     hooks: Hooks | None = None,  # noqa: ARG001 (all heads alike)
 ) -> Fitted:
     """Return the regression, its strength of regularisation chosen unless the options give it.

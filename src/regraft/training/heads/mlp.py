@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.core.errors import Diverged
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from regraft.training.checkpoint import Checkpoint
     from regraft.training.examples import Examples
     from regraft.training.hooks import Hooks
     from regraft.training.options import FitOptions
@@ -86,7 +86,7 @@ def fit(
     options: Options,
     fit_options: FitOptions,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     hooks: Hooks | None = None,
     start: nn.Module | None = None,
 ) -> Fitted:
