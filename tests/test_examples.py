@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import sys
 import zipfile
 from collections import Counter
@@ -110,19 +111,22 @@ def test_each_runs_with_its_own_network_at_its_own_size(name, load, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_cells_of_a_notebook_run_in_their_order(path, tmp_path, monkeypatch):
-    photographs = share(ABOUT[path.stem], tmp_path / "photographs", per_class=8)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for cell in json.loads(path.read_text("utf-8"))["cells"]:
         if cell["cell_type"] == "code":
-            text = "".join(cell["source"]).replace('"cifar10-half.zip"', repr(str(photographs)))
-            exec(compile(text, path.name, "exec"), names)
+            exec(compile("".join(cell["source"]), path.name, "exec"), names)
     assert (tmp_path / "my-model" / "model.json").exists()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_in_the_format_and_carries_no_outputs(path):
+def test_a_notebook_is_in_the_format_and_can_be_read_with_its_outputs_where_it_lies(path):
     nbformat = pytest.importorskip("nbformat", reason="the format of a notebook is checked by nbformat")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert all(cell.outputs for cell in cells[:-1])
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert not re.search(r"/(home|Users|root|tmp)/", json.dumps(outputs))
