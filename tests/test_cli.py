@@ -347,3 +347,40 @@ def test_an_untrained_head_on_a_pretrained_tail_is_refused(regraft, photos, tmp_
     code, _, err = regraft("train", photos, "-o", tmp_path / "model", *words)
     assert code == 2 and "the head is untrained" in err and "--untrained-head" in err
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "-o", "model", "--backbone", "resnet5O"], "No backbone 'resnet5O'. Did you mean 'resnet50'"),
+        (["train", "-o", "model", "--cut", "blocks.99"], "No cut 'blocks.99'"),
+        (["train", "-o", "model", "--head", "liner"], "No value of --head 'liner'. Did you mean 'linear'"),
+        (["train", "-o", "model", "--head-options.hiden", "3", "--head", "mlp"], "Did you mean 'hidden'"),
+        (["train", "-o", "model", "--epochs", "2.7"], "--epochs: expected a whole number"),
+        (["train", "-o", "model", "--size", "150.5"], "--size: expected a whole number"),
+        (["train", "-o", "model", "--patience", "x"], "--patience"),
+        (["extract", "-o", "features.docx"], "expected a name that ends in .npz or .parquet"),
+        (["extract", "-o", "features.npz", "--backbone", "resnet5O"], "No backbone 'resnet5O'"),
+        (["compare", "--backbones", "efficientnet_lite0,resnet5O"], "No backbone 'resnet5O'"),
+        (["compare", "--cuts", "pooled,blocks.99"], "No cut 'blocks.99'"),
+        (["compare", "--report", "page.pdf"], "expected a name that ends in .html"),
+        (["tune", "-o", "model", "--cuts", "pooled,blocks.99"], "No cut 'blocks.99'"),
+        (["lr-find", "--backbone", "resnet5O"], "No backbone 'resnet5O'"),
+        (["inspect", "--deep", "--backbone", "resnet5O"], "No backbone 'resnet5O'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_wrong_with_the_words_is_said_before_any_image_is_read(regraft, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    code, out, err = regraft(words[0], tmp_path / "empty", *words[1:])
+    assert (code, out) == (2, "") and message in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_one_class_is_refused_before_features_are_computed(regraft, tmp_path, photos):
+    shutil.copytree(photos / "red", tmp_path / "photos" / "red")
+    store = tmp_path / "store"
+    code, _, err = regraft("train", tmp_path / "photos", "-o", tmp_path / "model", "--store", store, *FAST)
+    assert code == 3 and "one class only (red)" in err
+    assert not store.exists()

@@ -73,23 +73,32 @@ def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos,
     first = train(photos, tmp_path / "model", **TRAIN)
     again = train(photos, tmp_path / "model", **TRAIN)
     assert len(fits) == 1 and again.to_dict() == first.to_dict()
-    train(photos, tmp_path / "model", **TRAIN, seed=1)
+    with pytest.raises(UsageError, match="--overwrite"):
+        train(photos, tmp_path / "model", **TRAIN, seed=1)
+    train(photos, tmp_path / "model", **TRAIN, seed=1, overwrite=True)
     assert len(fits) == 2
     shutil.copytree(photos, tmp_path / "photos")
     write_photo(tmp_path / "photos" / "red" / "new.png", (190, 50, 50), seed=99)
-    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1)
+    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1, overwrite=True)
     assert len(fits) == 3
     (tmp_path / "model" / "head.safetensors").write_bytes(b"damaged")
-    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1)
+    train(tmp_path / "photos", tmp_path / "model", **TRAIN, seed=1, overwrite=True)
     assert len(fits) == 4
 
 
 def test_a_second_run_reads_one_more_image_costs_one_and_a_renamed_folder_none(tmp_path, computed):
     photos = write_photos(tmp_path / "photos", per_class=5)
-    options = make(TrainOptions, {**TRAIN, "store": tmp_path / "store"})
+    options = make(TrainOptions, {**TRAIN, "store": tmp_path / "store", "overwrite": True})
     train(photos, tmp_path / "model", options=options)
     assert sum(computed) == 15
-    train(photos, tmp_path / "model", **{**TRAIN, "split": "0.6/0.2/0.2"}, store=tmp_path / "store", seed=0)
+    train(
+        photos,
+        tmp_path / "model",
+        **{**TRAIN, "split": "0.6/0.2/0.2"},
+        store=tmp_path / "store",
+        seed=0,
+        overwrite=True,
+    )
     assert sum(computed) == 15
     write_photo(photos / "red" / "new.png", (190, 50, 50), seed=99)
     train(photos, tmp_path / "model", options=options)
@@ -173,7 +182,10 @@ def test_fitting_twice_on_the_same_features_gives_the_same_model_twice(photos):
 
 
 def test_a_run_with_other_weights_under_the_same_path_is_another_run(photos, tmp_path):
-    options = make(TrainOptions, dict(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, cut="input", epochs=1))
+    options = make(
+        TrainOptions,
+        dict(**TRAIN | {"weights": str(tmp_path / "weights.pth")}, cut="input", epochs=1, overwrite=True),
+    )
     saved = []
     for seed in (0, 1):
         features = regraft.extract(regraft.read(photos), **SMALL, seed=seed, cut="input")
@@ -246,7 +258,7 @@ def test_one_class_alone_is_refused(tmp_path):
 
 
 def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
-    wild = make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6})
+    wild = make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6, "overwrite": True})
     with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", options=wild)
     weights = regraft.load(tmp_path / "model").head.state_dict()
@@ -341,7 +353,7 @@ def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(
 
 
 def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp_path, computed):
-    options = {**SMALL, "views": 2, "store": tmp_path / "store"}
+    options = {**SMALL, "views": 2, "store": tmp_path / "store", "overwrite": True}
     report = train(photos, tmp_path / "model", **options)
     trained = sum(part == "train" for _, part in report.model.images.values())
     assert sum(computed) == 36 + 2 * trained

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.tune import Tuned, tune
     from regraft.training.feature_classifier import FeatureClassifier
     from regraft.training.history import History
+    from regraft.training.hooks import Hooks, TrainingState
 
 _MODULES = {
     "Audit": "audit.findings",
@@ -47,6 +48,7 @@ _MODULES = {
     "FeatureClassifier": "training.feature_classifier",
     "Features": "features.extract",
     "History": "training.history",
+    "Hooks": "training.hooks",
     "Index": "data.index",
     "Inspection": "data.inspect",
     "Model": "model.model",
@@ -54,6 +56,7 @@ _MODULES = {
     "RegraftError": "core.errors",
     "Report": "pipeline.report",
     "Sweep": "pipeline.lr_find",
+    "TrainingState": "training.hooks",
     "Tuned": "pipeline.tune",
     "compare": "pipeline.compare",
     "dataset": "pipeline.dataset",
@@ -77,6 +80,7 @@ __all__ = [
     "FeatureClassifier",
     "Features",
     "History",
+    "Hooks",
     "Index",
     "Inspection",
     "Model",
@@ -84,6 +88,7 @@ __all__ = [
     "RegraftError",
     "Report",
     "Sweep",
+    "TrainingState",
     "Tuned",
     "__version__",
     "compare",

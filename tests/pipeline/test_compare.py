@@ -57,7 +57,7 @@ def test_the_accuracy_is_about_that_of_a_cross_validation_by_scikit_learn(tmp_pa
 def test_the_part_that_evaluates_is_left_out(photos):
     comparison = compare(photos, **{**TWO, "split": "0.5/0.5"})
     assert comparison.images == 18
-    assert comparison.notes == ("the 18 images of the test part were left out: they are to judge the model",)
+    assert comparison.notes == ("the 18 images of the test part were left out: they will evaluate the model",)
 
 
 def test_features_that_are_stored_are_not_computed_again(photos, monkeypatch):

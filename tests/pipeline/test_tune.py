@@ -131,7 +131,7 @@ def test_other_images_are_searched_again(parted, tmp_path):
     tune(parted, tmp_path / "model", **{**SMALL, "trials": 2})
     shutil.copytree(parted, tmp_path / "more")
     write_photo(tmp_path / "more" / "train" / "kind 0" / "new.png", (70, 80, 150), seed=77)
-    tune(tmp_path / "more", tmp_path / "model", **{**SMALL, "trials": 2})
+    tune(tmp_path / "more", tmp_path / "model", **{**SMALL, "trials": 2, "overwrite": True})
     assert len(lines(tmp_path / "model")) == 4
 
 

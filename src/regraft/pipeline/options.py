@@ -49,8 +49,8 @@ class TrainingFeatureOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputOptions(Options):
-    """Where training begins, and what it may replace."""
+class ContinueOptions(Options):
+    """Where training begins."""
 
     GROUP = "Fine-tuning"
 
@@ -60,16 +60,24 @@ class OutputOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverwriteOptions(Options):
+    """What may be replaced."""
+
+    overwrite: bool = option(False, "replace the model of another run")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
     """The options of `regraft train`."""
 
-    output: OutputOptions = step(OutputOptions)
+    features: FeatureOptions = step(FeatureOptions)
+    fit: FitOptions = step(FitOptions)
+    augmentation: AugmentationOptions = step(AugmentationOptions)
+    split: SplitOptions = step(SplitOptions)
     source: SourceOptions = step(SourceOptions)
     broken: BrokenOptions = step(BrokenOptions)
-    split: SplitOptions = step(SplitOptions)
-    features: FeatureOptions = step(FeatureOptions)
-    augmentation: AugmentationOptions = step(AugmentationOptions)
-    fit: FitOptions = step(FitOptions)
+    start: ContinueOptions = step(ContinueOptions)
+    output: OverwriteOptions = step(OverwriteOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +181,7 @@ class SearchOptions(Options):
 class TuneOptions(Options):
     """The options of `regraft tune`."""
 
+    output: OverwriteOptions = step(OverwriteOptions)
     search: SearchOptions = step(SearchOptions)
     source: SourceOptions = step(SourceOptions)
     broken: BrokenOptions = step(BrokenOptions)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regraft.report.evaluation_page import Evaluated
 
 SHOWN_ANSWERS = 24
-CROSS_VALIDATION = "cross-validation"  # stands for a part: each image judged by a model trained without it
+CROSS_VALIDATION = "cross-validation"  # stands for a part: each image evaluated by a model trained without it
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -111,29 +111,31 @@ def model_page(model: Model) -> str:
 
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
     """Return the Report of a model on features of labelled images."""
-    shares = model.probabilities(features)
-    return report_of(model, features, shares, part=part, notes=(*notes, *_notes(model, features.rows)), source=source)
+    probabilities = model.probabilities(features)
+    return report_of(
+        model, features, probabilities, part=part, notes=(*notes, *_notes(model, features.rows)), source=source
+    )
 
 
 def report_of(
-    model: Model, features: Features, shares: np.ndarray, *, part: str, notes: Sequence[str], source: Index
+    model: Model, features: Features, probabilities: np.ndarray, *, part: str, notes: Sequence[str], source: Index
 ) -> Report:
     """Return the Report of probabilities, (n, n_classes), that were given to labelled images."""
     return Report(
         model=model,
         part=part,
         index=features.index.with_rows(features.rows),
-        probabilities=shares,
-        evaluation=_evaluated(model, shares, features.labels(model.classes)),
+        probabilities=probabilities,
+        evaluation=_evaluated(model, probabilities, features.labels(model.classes)),
         notes=tuple(notes),
         source=source,
     )
 
 
-def _evaluated(model: Model, shares: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
+def _evaluated(model: Model, probabilities: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
     if not model.loss.multilabel:
-        return multiclass.evaluate(shares, truth, model.classes)
-    return multilabel.evaluate(shares, truth, model.classes, np.array(model.thresholds or EVEN))
+        return multiclass.evaluate(probabilities, truth, model.classes)
+    return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN))
 
 
 def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:
@@ -158,8 +160,8 @@ def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Inde
         accuracy = percent(_accuracy(measured(model, CROSS_VALIDATION)))
         return "all", index.used, (f"cross-validation, when the model was trained, gave an accuracy of {accuracy} %",)
     counts = Counter(row.part or "new" for row in index.used)
-    found = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {found}. Try --part all.")
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {listed}. Try --part all.")
 
 
 def _with_known_parts(model: Model, index: Index) -> Index:
@@ -204,5 +206,5 @@ def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
 
 def _course(model: Model) -> list[str]:
     """Return what there is to say of how a model was trained: whether fine-tuning helped, how the losses went."""
-    said = (model.chosen.get("verdict"), diagnosis.sentence(model.history))
-    return [sentence for sentence in said if sentence]
+    sentences = (model.chosen.get("verdict"), diagnosis.sentence(model.history))
+    return [sentence for sentence in sentences if sentence]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from regraft.core.errors import DataError, Diverged, RefusedFile
+from regraft.core.errors import DataError, Diverged, RefusedFile, UsageError
 from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
@@ -18,27 +18,28 @@ from regraft.network.options import EngineOptions
 from regraft.pipeline import continue_training
 from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_network, check_broken, compute
-from regraft.pipeline.fit import fit_model, plain
+from regraft.pipeline.fit import Run, fit_model, plain
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.model.model import Model
     from regraft.pipeline.report import Report
-    from regraft.training.checkpoint import Checkpoint
+    from regraft.training.hooks import Hooks
 
 SHOWN_RECALLS = 12  # classes
 
 
 @takes_options(TrainOptions)
-def train(source: Any, output: str | Path, *, options: TrainOptions) -> Report:
+def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, options: TrainOptions) -> Report:
     """Read, split, extract, fit, evaluate, and save the model into a folder, as `regraft train` does.
 
     A run that was killed goes on where it was when it is called again; one that was finished is not computed again,
     and its model stays.
 
     source: as for `read`, or an Index.
-    output: folder for the model; it must be new, empty, or hold a model.
+    output: folder for the model; it must be new or empty, or `overwrite` given where it holds another run's model.
+    hooks:  `regraft.Hooks` of one's own, called between the epochs.
     Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
@@ -52,7 +53,9 @@ def train(source: Any, output: str | Path, *, options: TrainOptions) -> Report:
     features = features_of(source, options, start)
     checkpoint = Checkpoint(_checkpoint(output), run_digest(features, plain(options), start))
     earlier = _earlier(features, output, checkpoint.run)
-    model = earlier or _fit_or_keep(features, options, output, checkpoint, start)
+    _check_overwrite(earlier, output, options)
+    run = Run(start=start, checkpoint=checkpoint, hooks=hooks, command=options)
+    model = earlier or _fit_or_keep(features, options, output, run)
     report = _report(model, features, options)
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
@@ -67,13 +70,13 @@ def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions
     """Return the Model of images by their paths and labels, all of which are trained on."""
     index = reading.read(paths, labels, options=options.source)
     features = check_broken(compute(index, options.features, options.augmentation), options.broken)
-    return fit_model(features, options.fit, command=options)
+    return fit_model(features, options.fit, Run(command=options))
 
 
 def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
     """Read a source, hold a part out (or none, where cross-validation is the rule), fit, and evaluate."""
     features = features_of(source, options)
-    return _report(fit_model(features, options.fit, command=options), features, options)
+    return _report(fit_model(features, options.fit, Run(command=options)), features, options)
 
 
 def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:
@@ -85,6 +88,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     _check_phases(options, start)
     network = start.network if start else build_network(options.features)
     index = reading.read(source, options=options.source)
+    _check_classes(index)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
@@ -101,9 +105,12 @@ def _check_phases(options: TrainOptions, start: Model | None) -> None:
         plan(options.fit, pretrained=options.features.network.weights != "random", trained=start is not None)
 
 
+def _check_classes(index: Index) -> None:
+    if len(index.classes) == 1 and not index.multilabel:
+        raise DataError(f"There is one class only ({index.classes[0]}); a classifier needs two or more.")
+
+
 def _check_held_out(index: Index) -> None:
-    if len(index.classes) < 2 and not index.multilabel:
-        raise DataError(f"There is one class only ({', '.join(index.classes)}); a classifier needs two or more.")
     if not (index.test or index.validation):
         raise DataError(
             f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
@@ -116,10 +123,10 @@ def _earlier(features: Features, output: Path, run: str) -> Model | None:
     from regraft.model import model
 
     try:
-        found = model.load(output, features.trunk.choice)
+        earlier = model.load(output, features.trunk.choice)
     except RefusedFile:
         return None
-    return found if found.measures and found.run == run else None
+    return earlier if earlier.measures and earlier.run == run else None
 
 
 def _report(model: Model, features: Features, options: TrainOptions) -> Report:
@@ -128,7 +135,7 @@ def _report(model: Model, features: Features, options: TrainOptions) -> Report:
     if options.fit.balance == "none" or features.tail is not None:
         return report
     unbalanced = change(options, balance="none")
-    other = _evaluated(fit_model(features, unbalanced.fit, command=unbalanced), features, unbalanced)
+    other = _evaluated(fit_model(features, unbalanced.fit, Run(command=unbalanced)), features, unbalanced)
     note = f"recall with --balance {options.fit.balance} (without): {_recalls(report, other)}"
     return dataclasses.replace(report, notes=(*report.notes, note))
 
@@ -180,7 +187,7 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
         log.info("Fold %d of %d", number, len(folds))
         part = features.with_index(fold)
         held_out = np.array([row.part == "test" for row in part.rows])
-        fitted = fit_model(part, options.fit, command=options)
+        fitted = fit_model(part, options.fit, Run(command=options))
         probabilities[held_out] = fitted.probabilities(part.part("test"))
     notes = [
         f"measured by {len(folds)}-fold cross-validation: each image was classified by a model trained without it; "
@@ -195,14 +202,21 @@ def _checkpoint(output: Path) -> Path:
     return output.with_name(f".{output.name}.checkpoint")
 
 
-def _fit_or_keep(
-    features: Features, options: TrainOptions, output: Path, checkpoint: Checkpoint, start: Model | None
-) -> Model:
+def _check_overwrite(earlier: Model | None, output: Path, options: TrainOptions) -> None:
+    """Refuse to replace the model of another run, unless that is asked for; a damaged one too."""
+    if earlier is None and not options.output.overwrite and output.exists() and any(output.iterdir()):
+        raise UsageError(
+            f"{output} already exists and holds the model of another run. Add --overwrite to replace it, or name "
+            "another folder."
+        )
+
+
+def _fit_or_keep(features: Features, options: TrainOptions, output: Path, run: Run) -> Model:
     """Fit; where that diverges, save the last good weights as the model, unless an earlier one exists."""
     try:
-        return fit_model(features, options.fit, checkpoint, start, options)
+        return fit_model(features, options.fit, run)
     except Diverged as error:
-        checkpoint.path.unlink(missing_ok=True)
+        _checkpoint(output).unlink(missing_ok=True)
         if (output / "model.json").exists():
             raise Diverged(f"{error} {output} still has the earlier model.") from error
         error.kept.save(output)
