@@ -3,6 +3,16 @@
 import pytest
 import torch
 
+CUDA = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+)
+
+
+@pytest.fixture(params=["cpu", CUDA])
+def device(request):
+    """Where to train: each kind of device that this machine has."""
+    return request.param
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

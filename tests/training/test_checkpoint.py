@@ -123,7 +123,7 @@ def test_a_resumed_run_is_the_same_whatever_was_chosen(tmp_path, choices, ends_a
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfloat16):
+def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfloat16, device):
     """Its weights lie in memory otherwise than in the file."""
     inputs = np.random.default_rng(0).normal(size=(24, 2, 6, 6)).astype(np.float32)
 
@@ -135,7 +135,7 @@ def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfl
         options = FitOptions(tail_epochs=5, batch_size=8)
         return finetune.fit(
             module, (2, 6, 6), Examples(inputs, np.arange(24) % 2), None, 2, options,
-            pretrained=False, bfloat16=bfloat16, checkpoint=path and Checkpoint(path, "of the run"),
+            pretrained=False, bfloat16=bfloat16, device=device, checkpoint=path and Checkpoint(path, "of the run"),
         )  # fmt: skip
 
     with pytest.raises(Ended):

@@ -19,11 +19,17 @@ from regraft.training.options import FitOptions
 SHAPE = (2, 6, 6)
 
 
-def fitted(module=None, train=None, validation=None, start=None, checkpoint=None, *, pretrained=True, **choices):
+def fitted(
+    module=None, train=None, validation=None, start=None, checkpoint=None, *, pretrained=True, device="cpu", **choices
+):
     options = FitOptions(**{"tail_epochs": 3, "epochs": 5, "batch_size": 8, "patience": None, **choices})
     module, train = module or above(), train or maps()
     return finetune.fit(
-        *(module, SHAPE, train, validation, 2, options), pretrained=pretrained, checkpoint=checkpoint, start=start
+        *(module, SHAPE, train, validation, 2, options),
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        start=start,
+        device=device,
     )
 
 
@@ -157,12 +163,13 @@ def test_a_tail_that_does_worse_leaves_the_head_and_the_tail_as_they_were(caplog
     assert "Kept: head." in caplog.text
 
 
-def test_a_tail_that_does_better_is_kept():
-    weak = {"head_options": {"regularisation": 1000}}
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_tail_that_does_better_on_any_device_is_kept_on_the_cpu(head, device):
+    weak = {"head_options": {"regularisation": 1000}} if head == "linear" else {"epochs": 1, "learning_rate": 1e-6}
     held = noisy(3)
-    found = fitted(None, noisy(), held, tail_epochs=20, tail_learning_rate=0.01, **weak)
-    head, better = found.chosen["phases"]
-    assert (found.chosen["kept"], better["loss"] < head["loss"]) == ("tail", True)
+    found = fitted(None, noisy(), held, tail_epochs=20, tail_learning_rate=0.01, head=head, device=device, **weak)
+    first, better = found.chosen["phases"]
+    assert (found.chosen["kept"], better["loss"] < first["loss"]) == ("tail", True)
     assert log_loss(held.labels, softmax(found.module, held.inputs)) == pytest.approx(better["loss"], rel=1e-3)
 
 

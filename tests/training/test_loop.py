@@ -68,13 +68,13 @@ def from_disk(monkeypatch):
     monkeypatch.setattr(reading, "IN_MEMORY", 0)
 
 
-def test_one_step_of_gradient_descent_is_the_closed_form():
+def test_one_step_of_gradient_descent_is_the_closed_form(device):
     examples = blobs()
-    module = linear()
+    module = linear().to(device)
     history = loop.train(module, examples, None, options(epochs=1, batch_size=60, optimizer="sgd", learning_rate=0.1))
     error = 1 / 3 - np.eye(3)[examples.labels]  # softmax of zeros, less the truth: (n, classes)
-    np.testing.assert_allclose(module.weight.detach(), -0.1 * error.T @ examples.inputs / 60, atol=1e-6)
-    np.testing.assert_allclose(module.bias.detach(), -0.1 * error.mean(0), atol=1e-6)
+    np.testing.assert_allclose(module.weight.detach().cpu(), -0.1 * error.T @ examples.inputs / 60, atol=1e-6)
+    np.testing.assert_allclose(module.bias.detach().cpu(), -0.1 * error.mean(0), atol=1e-6)
     assert history.rows[0].loss == pytest.approx(np.log(3), rel=1e-6)
     assert history.rows[0].accuracy == pytest.approx(1 / 3)  # zeros name the first class
 
@@ -175,11 +175,11 @@ def test_no_more_than_a_batch_is_read_at_once():
     assert max(sizes) <= 257
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(device):
     def trained(seed):
-        module = network()
+        module = network().to(device)
         loop.train(module, blobs(), blobs(seed=1), options(seed=seed))
-        return hash_tensors(module.state_dict())
+        return hash_tensors(module.cpu().state_dict())
 
     assert trained(0) == trained(0) != trained(1)
 
@@ -196,10 +196,23 @@ def test_every_epoch_drops_other_values_and_the_same_ones_when_run_again():
     assert dropped() == dropped()
 
 
-def test_the_random_state_of_the_caller_is_left_alone():
-    before = torch.get_rng_state()
-    loop.train(network(), blobs(), None, options())
-    assert torch.equal(before, torch.get_rng_state())
+def test_training_on_a_device_is_nearly_that_on_the_cpu_and_leaves_the_module_there(device):
+    choices = options(epochs=5, learning_rate=0.01)
+    module, twin = network().to(device), network()
+    module[3].p = twin[3].p = 0.0  # what is dropped differs
+    found = loop.train(module, blobs(), blobs(seed=1), choices)
+    expected = loop.train(twin, blobs(), blobs(seed=1), choices)
+    for row, near in zip(found.rows, expected.rows, strict=True):
+        assert row.loss == pytest.approx(near.loss, rel=1e-3)
+    assert {tensor.device.type for tensor in module.state_dict().values()} == {device}
+
+
+def test_the_random_state_of_the_caller_is_left_alone(device):
+    states = [torch.get_rng_state] + [torch.cuda.get_rng_state] * (device == "cuda")
+    before = [state() for state in states]
+    loop.train(network().to(device), blobs(), None, options())
+    for state, known in zip(states, before, strict=True):
+        assert torch.equal(state(), known)
 
 
 def test_training_learns_and_validation_is_measured_in_eval_mode():

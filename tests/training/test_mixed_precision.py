@@ -20,10 +20,15 @@ def test_float32_is_the_module_itself():
     assert torch.equal(forward(module, inputs, bfloat16=False), module(inputs))
 
 
+def test_inputs_are_moved_to_the_device_of_the_module_and_outputs_stay_there():
+    assert forward(nn.Linear(2, 3, device="meta"), torch.ones(4, 2), bfloat16=False).device.type == "meta"
+
+
 @pytest.mark.parametrize(("width", "groups"), [(3, 1), (5, 1), (3, 8), (5, 8)])
-def test_a_convolution_is_near_the_one_in_float32_and_what_leaves_is_float32(width, groups):
+def test_a_convolution_is_near_the_one_in_float32_and_what_leaves_is_float32(width, groups, device):
     module, inputs = convolution(width, groups)
-    found, expected = forward(module, inputs), module(inputs).detach()
+    expected = module(inputs).detach()
+    found = forward(module.to(device), inputs).cpu()
     assert found.dtype == torch.float32
     assert (found - expected).abs().max() < 0.02 * expected.abs().max()
     assert not torch.equal(found, expected)

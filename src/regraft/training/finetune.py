@@ -27,6 +27,7 @@ from regraft.training import checkpoint as checkpoints
 from regraft.training import heads, loop, losses
 from regraft.training import tail as tails
 from regraft.training.checkpoint import Checkpoint
+from regraft.training.devices import on
 from regraft.training.examples import Examples, check
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.hooks import Hooks
@@ -89,6 +90,7 @@ class _Run:
     loss: Loss  # that judges
     bfloat16: bool
     hooks: Hooks | None
+    device: str
     history: History = field(default_factory=History)
     done: list[Phase] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)  # after the best phase
@@ -150,6 +152,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     start: nn.Sequential | None = None,
     hooks: Hooks | None = None,
+    device: str = "cpu",
 ) -> Fitted:
     """Train a head on top of `tail`, and `tail` itself, in place, as `plan` says; `Fitted.module` is the two in a row.
 
@@ -160,6 +163,7 @@ def fit(
                 as an epoch or two of that, is gone through again when a run is resumed, to the same end.
     start:      a trained tail with its head, to go on from.
     hooks:      called between the epochs of both phases.
+    device:     where tail and head are trained, such as "cuda"; they come back to the CPU.
 
     `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, see `nearest`;
     `Fitted.correct` says for each phase which of the judging rows were right.
@@ -171,15 +175,16 @@ def fit(
     names = plan(options, pretrained=pretrained, trained=start is not None)
     loss = losses.of(options, train.labels)
     module = tails.build(tail, shape, loss.outputs(n_classes), options)
-    run = _Run(module, train, validation, options, loss, bfloat16, hooks)
-    if start is not None:
-        _take_over(module, start)
-        _end(run, _judged(run, "start", module, validation or train))
-    if "head" in names:
-        _fit_head(run, n_classes)
-    if "tail" in names:
-        _train_tail(run, checkpoint, pretrained=pretrained)
-    return _kept(run)
+    run = _Run(module, train, validation, options, loss, bfloat16, hooks, device)
+    with on(module, device):
+        if start is not None:
+            _take_over(module, start)
+            _end(run, _judged(run, "start", module, validation or train))
+        if "head" in names:
+            _fit_head(run, n_classes)
+        if "tail" in names:
+            _train_tail(run, checkpoint, pretrained=pretrained)
+        return _kept(run)
 
 
 def _take_over(module: nn.Sequential, start: nn.Sequential) -> None:
@@ -200,10 +205,11 @@ def _fit_head(run: _Run, n_classes: int) -> None:
     head = plugins.load(heads, options.head)
     train = tails.pooled(tail, run.train, bfloat16=run.bfloat16)
     held = run.validation and tails.pooled(tail, run.validation, bfloat16=run.bfloat16)
-    begin = {"start": own} if run.done and head.NEEDS_HELD_OUT else {}
+    begin: dict[str, Any] = {"start": own} if run.done and head.NEEDS_HELD_OUT else {}
     choosing = held if head.NEEDS_HELD_OUT else None
+    begin |= {"hooks": run.hooks, "device": run.device}
     try:
-        fitted = head.fit(train, choosing, n_classes, options.head_settings, options, hooks=run.hooks, **begin)
+        fitted = head.fit(train, choosing, n_classes, options.head_settings, options, **begin)
     except Diverged as error:
         own.load_state_dict(error.kept.module.state_dict())
         error.kept = Fitted.of_module(run.module.eval(), error.kept.history, error.kept.chosen)

@@ -24,6 +24,7 @@ from regraft.core.rng import derive, generator
 from regraft.training import checkpoint as checkpoints
 from regraft.training import early_stopping, losses, mixed_precision, optimizers, schedules
 from regraft.training.checkpoint import Checkpoint, State
+from regraft.training.devices import CPU, device_of
 from regraft.training.examples import Examples, Inputs, ahead, batch_rows
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.hooks import Hooks, TrainingState
@@ -64,6 +65,8 @@ def train(
                 the schedule and the best epoch are of this phase alone.
     phase:      what the History calls this phase, "head" or "tail".
     hooks:      called between the epochs.
+
+    It trains on the device that the module is on, and reads the examples a batch at a time to there.
 
     A group is frozen before its epoch, and BatchNorm that is frozen keeps its statistics. Small inputs are read into
     memory once; of larger ones the next batch is read while a step is taken.
@@ -201,7 +204,7 @@ def _train_once(state: State, number: int, train: Examples, advance: Advance) ->
     order = generator(seed, "shuffle", number).permutation(len(train)) if size < len(train) else None
     seen = train.epoch(number, seed, evenly=evenly).batches(size, order)
     total, hits = 0.0, 0
-    with seeded(seed, "epoch", number):
+    with seeded(seed, "epoch", number, device=device_of(state.module)):
         for count, (inputs, labels) in enumerate(seen, (place - 1) * state.epoch_steps):
             loss, right = step(state, inputs, labels, state.rate(count))
             if not math.isfinite(loss):
@@ -236,7 +239,7 @@ def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> t
 
     A group's rate is `rate` times its scale. A loss that is not finite changes nothing.
     """
-    targets = torch.from_numpy(labels)
+    targets = torch.from_numpy(labels).to(device_of(state.module))
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
         for parameter in group["params"]:
@@ -254,7 +257,7 @@ def _check_finite(state: State, rows: Sequence[Measured]) -> None:
     for row in rows:
         if not math.isfinite(row.loss):
             raise _diverged(f"The {row.part} loss became {row.loss}", state)
-    if not all(np.isfinite(tensor.numpy()).all() for tensor in state.module.state_dict().values()):
+    if not all(bool(tensor.isfinite().all()) for tensor in state.module.state_dict().values()):
         raise _diverged("A weight became NaN or infinite", state)
 
 
@@ -292,7 +295,8 @@ def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.n
 
     batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, batch_rows(np.arange(len(inputs)), batch_size))
     with torch.no_grad():
-        return torch.cat([mixed_precision.forward(module, batch, bfloat16=bfloat16) for batch in batches]).numpy()
+        outputs = [mixed_precision.forward(module, batch, bfloat16=bfloat16).cpu() for batch in batches]
+    return torch.cat(outputs).numpy()
 
 
 def probabilities(module: nn.Module, inputs: Inputs, loss: Loss = PLAIN) -> np.ndarray:
@@ -301,8 +305,15 @@ def probabilities(module: nn.Module, inputs: Inputs, loss: Loss = PLAIN) -> np.n
 
 
 @contextlib.contextmanager
-def seeded(seed: int, *names: str | int) -> Iterator[None]:
-    """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive(seed, *names))
+def seeded(seed: int, *names: str | int, device: torch.device = CPU) -> Iterator[None]:
+    """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was.
+
+    device: where random numbers are drawn in the block, beside the CPU.
+    """
+    number, cuda = derive(seed, *names), [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(number)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(number)
         yield

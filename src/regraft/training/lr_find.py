@@ -16,6 +16,7 @@ from torch import nn
 from regraft.core.rng import generator
 from regraft.training import loop
 from regraft.training.checkpoint import State
+from regraft.training.devices import device_of
 from regraft.training.examples import Examples
 from regraft.training.optimizers import Group
 from regraft.training.options import FitOptions
@@ -61,7 +62,7 @@ def lr_find(
     state = loop.begin(module, train, options, frozen_norms=frozen_norms, bfloat16=bfloat16, groups=groups)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     try:
-        with loop.seeded(options.seed, "sweep"):
+        with loop.seeded(options.seed, "sweep", device=device_of(module)):
             found = list(_until_diverged(_losses(state, train.in_memory(), rates)))
     finally:
         module.load_state_dict(state.best)

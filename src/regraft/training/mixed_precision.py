@@ -7,6 +7,7 @@ to the same numbers but for rounding: see `_Quick`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,22 +17,29 @@ from torch.overrides import TorchFunctionMode
 
 from regraft.training import workaround_onednn_depthwise as depthwise
 from regraft.training import workaround_onednn_small_maps as small_maps
+from regraft.training.devices import device_of
 
 
 def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
     """Return what `module` makes of float inputs (n, …), in the precision of its weights, or of float32 for bfloat16.
 
-    Maps, (n, C, H, W), enter with their channels last, and for bfloat16 in it.
+    Maps, (n, C, H, W), enter with their channels last, and for bfloat16 in it. Inputs go to the device of the module,
+    and outputs stay there.
     """
+    inputs = inputs.to(device_of(module))
     if inputs.ndim == 4:
         kind = torch.bfloat16 if bfloat16 else inputs.dtype
         inputs = inputs.to(kind, memory_format=torch.channels_last)
     if not bfloat16:
         outputs: torch.Tensor = module(inputs)
         return outputs
-    with torch.autocast("cpu", torch.bfloat16), _Quick():
+    with torch.autocast(inputs.device.type, torch.bfloat16), _workarounds(inputs.device):
         outputs = module(inputs)
     return outputs.float()
+
+
+def _workarounds(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    return _Quick() if device.type == "cpu" else contextlib.nullcontext()
 
 
 class _Quick(TorchFunctionMode):

@@ -25,6 +25,7 @@ from regraft.core.machine import keep_freed_memory
 from regraft.core.progress import Advance, log, progress
 from regraft.training import heads, loop, mixed_precision
 from regraft.training.checkpoint import Checkpoint
+from regraft.training.devices import device_of
 from regraft.training.examples import Examples
 from regraft.training.history import History
 from regraft.training.hooks import Hooks
@@ -41,7 +42,7 @@ ROWS = 32  # that the tail sees at once without learning
 def output_shape(tail: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape that `tail` gives for one input of `shape`."""
     with torch.no_grad():
-        return tuple(tail.eval()(torch.zeros(1, *shape)).shape[1:])
+        return tuple(tail.eval()(torch.zeros(1, *shape, device=device_of(tail))).shape[1:])
 
 
 def build(tail: nn.Module, shape: tuple[int, ...], n_outputs: int, options: FitOptions) -> nn.Sequential:
@@ -71,7 +72,8 @@ def _pooled(tail: nn.Module, examples: Examples, advance: Advance, *, bfloat16: 
     shape = output_shape(tail, examples.shape)
     with torch.no_grad(), writing(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
         for inputs, _ in examples.batches(ROWS):
-            file.write(mixed_precision.forward(tail, torch.from_numpy(inputs), bfloat16=bfloat16).numpy().tobytes())
+            outputs = mixed_precision.forward(tail, torch.from_numpy(inputs), bfloat16=bfloat16)
+            file.write(outputs.cpu().numpy().tobytes())
             advance(len(inputs))
         file.flush()
         return np.memmap(file, np.float32, "r", shape=(len(examples), *shape))  # holds the file when it is closed

@@ -25,17 +25,17 @@ def blobs(seed, shape=(6,), classes=3, n=90):
     return Examples((centres[labels] + noise).astype(np.float32), labels)
 
 
-def fitted(name, train, validation=None, classes=3, **choices):
+def fitted(name, train, validation=None, classes=3, device="cpu", **choices):
     head = plugins.load(heads, name)
     options = FitOptions(head=name, epochs=15, learning_rate=0.01, **choices)
-    return head.fit(train, validation, classes, head.Options(), options)
+    return head.fit(train, validation, classes, head.Options(), options, device=device)
 
 
 @every_head
 @every_shape
 @pytest.mark.parametrize("classes", [2, 3])
-def test_it_learns_and_gives_a_logit_for_each_class(name, shape, classes):
-    result = fitted(name, blobs(0, shape, classes), blobs(1, shape, classes), classes)
+def test_it_learns_on_any_device_and_gives_a_logit_for_each_class_on_the_cpu(name, shape, classes, device):
+    result = fitted(name, blobs(0, shape, classes), blobs(1, shape, classes), classes, device)
     fresh = blobs(2, shape, classes)
     logits = result.module(torch.from_numpy(fresh.inputs))
     assert logits.shape == (90, classes)

@@ -9,8 +9,8 @@ A head's file has
     logits(weights, inputs, options)
                       the same in eval mode in NumPy, for prediction without PyTorch: `weights` is the module's
                       state_dict as arrays
-    fit(train, validation, n_classes, options, fit_options, *, checkpoint=None, hooks=None)
-                      the trained one, as `Fitted`; its state_dict fits the module that `build` gives
+    fit(train, validation, n_classes, options, fit_options, *, checkpoint=None, hooks=None, device="cpu")
+                      the trained one, as `Fitted`; its state_dict fits the module that `build` gives, on the CPU
 
 and imports nothing heavy until it is called: `regraft --help` reads its Options.
 """

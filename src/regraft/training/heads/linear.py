@@ -87,6 +87,7 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,  # noqa: ARG001 (all heads alike)
     hooks: Hooks | None = None,  # noqa: ARG001 (all heads alike)
+    device: str = "cpu",  # noqa: ARG001 (all heads alike)
 ) -> Fitted:
     """Return the regression, its strength of regularisation chosen unless the options give it.
 
@@ -96,7 +97,8 @@ def fit(
     WORSE levels in a row are no better. The rows that judge are images as they are, never views.
 
     What is minimised, and judged by, is the loss of the options: with `balance`, as weights or oversampling, a class
-    counts the more the rarer it is. `checkpoint` and `hooks` are not used: there are no epochs.
+    counts the more the rarer it is. `checkpoint` and `hooks` are not used: there are no epochs; nor is
+    `device`: it is solved by NumPy on the CPU.
     Raises DataError for a class without a training row, or inputs that are not finite; UsageError for a loss that
     does not fit the labels.
     """

@@ -88,17 +88,21 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     hooks: Hooks | None = None,
+    device: str = "cpu",
     start: nn.Module | None = None,
 ) -> Fitted:
     """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
 
-    start: a trained head of the same make to go on from, whose standardisation stays.
+    device: where it is trained, such as "cuda"; it comes back to the CPU.
+    start:  a trained head of the same architecture to continue from, whose standardisation stays.
     """
     from regraft.training import loop
+    from regraft.training.devices import on
 
     module, body, train, validation = prepare(train, validation, n_classes, options, fit_options, start)
     try:
-        history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint, hooks=hooks)
+        with on(module, device):
+            history = loop.train(body, train, validation, fit_options, checkpoint=checkpoint, hooks=hooks)
     except Diverged as error:
         error.kept = error.kept and Fitted.by_epochs(module.eval(), error.kept.history)
         raise
