@@ -11,7 +11,14 @@ import pytest
 from scipy import stats
 
 from regraft.core.errors import DataError, UsageError
-from regraft.evaluation.significance import Paired, corrected_t_test, holm_bonferroni, mcnemar, wilson
+from regraft.evaluation.significance import (
+    Paired,
+    corrected_t_test,
+    difference_interval,
+    holm_bonferroni,
+    mcnemar,
+    wilson,
+)
 
 
 def predictions(both, only_b, only_a, neither):
@@ -55,6 +62,22 @@ def test_none_correct_begins_at_nothing_and_all_correct_ends_at_one():
 def test_impossible_counts_are_refused(correct, n):
     with pytest.raises(DataError, match=f"{correct} correct of {n}"):
         wilson(correct, n)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        ((56, 70, 48, 80), 0.0524, 0.3339),  # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10 …
+        ((9, 10, 3, 10), 0.1705, 0.8090),
+        ((6, 7, 2, 7), 0.0582, 0.8062),
+        ((5, 56, 0, 29), -0.0381, 0.1926),
+        ((0, 10, 0, 20), -0.1611, 0.2775),
+        ((10, 10, 0, 20), 0.6791, 1.0),
+        ((10, 10, 0, 10), 0.6075, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_of_two_sets_of_images_is_the_published_one(counts, low, high):
+    assert difference_interval(*counts) == pytest.approx((low, high), abs=5e-5)
 
 
 # McNemar's test and Newcombe's interval

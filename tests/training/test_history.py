@@ -44,6 +44,13 @@ def test_history_comes_back_from_json_as_it_was():
     assert History.from_list(json.loads(json.dumps(done.to_list()))) == done
 
 
+def test_rows_of_before_images_were_counted_have_an_unknown_number():
+    (row,) = History.from_list(
+        [{"epoch": 1, "part": "train", "loss": 0.5, "accuracy": 0.9, "learning_rate": None, "seconds": 1.0}]
+    ).rows
+    assert (row.images, row.loss_error, row.phase) == (0, 0.0, "head")
+
+
 def test_the_best_epoch_is_that_of_the_measure_that_is_watched():
     rows = [Measured(n, "validation", loss, right, 0.1, 1.0) for n, (loss, right) in enumerate([(1, 0.5), (2, 0.9)], 1)]
     assert (History(rows).best_epoch, History(rows, "accuracy").best_epoch) == (1, 2)

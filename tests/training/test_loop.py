@@ -3,6 +3,7 @@ import logging
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -225,6 +226,8 @@ def test_training_learns_and_validation_is_measured_in_eval_mode():
     assert not module.training
     assert best.loss == pytest.approx(-log_shares[np.arange(60), held.labels].mean(), rel=1e-6)
     assert best.accuracy == np.mean(outputs.argmax(1) == held.labels) > 0.9
+    assert best.loss_error == pytest.approx(scipy.stats.sem(-log_shares[np.arange(60), held.labels]), rel=1e-5)
+    assert [(row.part, row.images) for row in history.rows[:2]] == [("train", 300), ("validation", 60)]
 
 
 def test_early_stopping_gives_the_weights_of_the_best_epoch_back():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit, log_softmax, softmax
+from scipy.stats import sem
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
@@ -28,6 +29,12 @@ def value(loss, logits, labels):
 
 def test_softmax_is_the_log_loss_of_scikit_learn():
     assert value(Loss(), LOGITS, LABELS) == pytest.approx(log_loss(LABELS, softmax(LOGITS, axis=1)))
+
+
+def test_the_error_of_a_loss_is_the_standard_error_of_scipy_over_its_rows():
+    rows = -log_softmax(LOGITS, axis=1)[np.arange(45), LABELS]
+    assert Loss().error(LOGITS, LABELS) == pytest.approx(sem(rows))
+    assert Loss().error(LOGITS[:1], LABELS[:1]) == 0
 
 
 def test_sigmoid_with_one_output_is_the_log_loss_of_scikit_learn_of_two_classes():

@@ -81,6 +81,17 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     return (centre - half if correct else 0.0), (centre + half if correct < n else 1.0)
 
 
+def difference_interval(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:
+    """Return the 95 % interval of a difference of two proportions, of different images: A's minus B's, in [-1, 1].
+
+    correct_a, correct_b: how many of the `n_a` and of the `n_b` images.
+    Source: Newcombe's method 10 for independent proportions (1998, Statistics in Medicine 17:873).
+    """
+    (a_low, a_high), (b_low, b_high) = wilson(correct_a, n_a), wilson(correct_b, n_b)
+    a, b = correct_a / n_a, correct_b / n_b
+    return a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
+
+
 def mcnemar(correct_a: NDArray[np.bool_] | Sequence[bool], correct_b: NDArray[np.bool_] | Sequence[bool]) -> Paired:
     """Return how B compares with A, from which of the same images each classified correctly.
 

@@ -206,5 +206,8 @@ def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
 
 def _course(model: Model) -> list[str]:
     """Return what there is to say of how a model was trained: whether fine-tuning helped, how the losses went."""
-    sentences = (model.chosen.get("verdict"), diagnosis.sentence(model.history))
+    counts: dict[str, Counter[str]] = {}
+    for label, part in model.images.values():
+        counts.setdefault(part, Counter())[label] += 1
+    sentences = (model.chosen.get("verdict"), diagnosis.sentence(model.history, diagnosis.chance(counts)))
     return [sentence for sentence in sentences if sentence]

@@ -159,7 +159,9 @@ def render_page(contents: Page) -> str:
         evaluation=contents.evaluation,
         means=_means(contents.evaluation),
         inputs=[(tile.caption, thumbnail(Image.fromarray(tile.image))) for tile in contents.inputs],
-        diagnosis=diagnosis.sentence(History.from_list(contents.history)),
+        diagnosis=diagnosis.sentence(
+            History.from_list(contents.history), diagnosis.chance(contents.counts) if classes else None
+        ),
         counts=picture(plots.class_counts(contents.counts)) if contents.counts else "",
         curves=picture(curves) if curves else "",
         listed_files=LISTED_FILES,

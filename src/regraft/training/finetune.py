@@ -219,7 +219,8 @@ def _fit_head(run: _Run, n_classes: int) -> None:
     phase = _judged(run, "head", own, held or train, fitted.chosen)
     _end(run, phase)
     if held and not head.NEEDS_HELD_OUT:
-        row = Measured(run.history.epochs, "validation", phase.loss, phase.accuracy, None, phase.seconds)
+        epoch, images = run.history.epochs, len(held)
+        row = Measured(epoch, "validation", phase.loss, phase.accuracy, None, phase.seconds, images=images)
         run.history.add([row])
 
 

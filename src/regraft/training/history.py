@@ -26,6 +26,8 @@ class Measured:
     learning_rate: float | None  # in the epoch's last step; None without epochs
     seconds: float  # what the epoch took for this part
     phase: str = "head"  # what was trained: "head", on what stays frozen, or "tail", the network above the cut with it
+    images: int = 0  # of the part; 0: unknown
+    loss_error: float = 0.0  # standard error of the loss, by its spread over the images; 0: unknown
 
 
 @dataclass(repr=False)

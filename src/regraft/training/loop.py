@@ -176,27 +176,29 @@ def _threads(shape: tuple[int, ...]) -> Iterator[None]:
 def epoch(state: State, train: Examples, validation: Examples | None, advance: Advance) -> None:
     """Go once over the training examples in a fresh order, measure both parts, keep the weights if they are best."""
     number = state.history.epochs + 1
-    rows = [_measured(state, number, "train", lambda: _train_once(state, number, train, advance))]
+    rows = [_measured(state, number, "train", len(train), lambda: _train_once(state, number, train, advance))]
     if validation:
-        rows.append(_measured(state, number, "validation", lambda: _validate(state, validation)))
+        rows.append(_measured(state, number, "validation", len(validation), lambda: _validate(state, validation)))
     _check_finite(state, rows)
     state.history.add(rows)
     if state.history.best_epoch == number:
         state.best = checkpoints.weights(state.module)
 
 
-def _measured(state: State, number: int, part: str, work: Callable[[], tuple[float, float]]) -> Measured:
-    """Do the work of one part in one epoch, which gives its loss and accuracy; return the row of the History."""
+def _measured(
+    state: State, number: int, part: str, images: int, work: Callable[[], tuple[float, float, float]]
+) -> Measured:
+    """Do the work of one part in one epoch, which gives loss, accuracy and error; return the row of the History."""
     began = time.perf_counter()
-    loss, accuracy = work()
+    loss, accuracy, error = work()
     seconds = time.perf_counter() - began
     log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
     rate = state.rate((number - state.history.before) * state.epoch_steps - 1)
-    return Measured(number, part, loss, accuracy, rate, seconds, state.phase)
+    return Measured(number, part, loss, accuracy, rate, seconds, state.phase, images, error)
 
 
-def _train_once(state: State, number: int, train: Examples, advance: Advance) -> tuple[float, float]:
-    """Train on every example once; return the mean loss and accuracy of the batches."""
+def _train_once(state: State, number: int, train: Examples, advance: Advance) -> tuple[float, float, float]:
+    """Train on every example once; return the mean loss and accuracy of the batches, and 0 for an error not known."""
     place = number - state.history.before  # in this phase, from 1
     thaw(state, place)
     seed, evenly = state.options.seed, state.options.balance == "oversample"
@@ -211,7 +213,7 @@ def _train_once(state: State, number: int, train: Examples, advance: Advance) ->
                 raise _diverged(f"The loss became {loss}", state)
             total, hits = total + loss * len(labels), hits + right
             advance(1)
-    return total / len(train), hits / len(train)
+    return total / len(train), hits / len(train), 0.0
 
 
 def thaw(state: State, place: int) -> None:
@@ -273,8 +275,9 @@ def _diverged(what: str, state: State) -> Diverged:
     return error
 
 
-def _validate(state: State, validation: Examples) -> tuple[float, float]:
-    return evaluate(state.module, validation, state.validation_loss, bfloat16=state.bfloat16)
+def _validate(state: State, validation: Examples) -> tuple[float, float, float]:
+    outputs, loss = logits(state.module, validation.inputs, bfloat16=state.bfloat16), state.validation_loss
+    return *loss.measure(outputs, validation.labels), loss.error(outputs, validation.labels)
 
 
 def evaluate(

@@ -7,6 +7,7 @@ by PyTorch; the rest is NumPy, so that a prediction needs no PyTorch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,6 +84,11 @@ class Loss:
     def measure(self, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """Return the mean loss, in nats, and the accuracy, in [0, 1], of logits (n, outputs)."""
         return float(self.of_rows(logits, labels).mean()), float(self.correct(logits, labels).mean())
+
+    def error(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Return the standard error of the mean loss, by its spread over the rows; 0 for a single row."""
+        losses = self.of_rows(logits, labels)
+        return float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return (n, classes) float64 of logits (n, outputs); rows sum to 1 unless an image may have several labels."""

@@ -115,9 +115,11 @@ def fit(
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     weights = {"1.weight": weight.astype(np.float32), "1.bias": bias.astype(np.float32)}
     seconds = time.perf_counter() - began
-    rows = [Measured(0, "train", *_measure(train, weights, options, loss), None, seconds)]
+    rows = [Measured(0, "train", *_measure(train, weights, options, loss), None, seconds, images=len(train))]
     if validation:
-        rows.append(Measured(0, "validation", *_measure(validation, weights, options, loss), None, 0.0))
+        rows.append(
+            Measured(0, "validation", *_measure(validation, weights, options, loss), None, 0.0, images=len(validation))
+        )
     return Fitted(weights, partial(build, train.shape, len(bias), options), History(rows), chosen)
 
 
