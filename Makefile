@@ -58,7 +58,7 @@ test-light:
 	$(PYTHON) -m venv $(LIGHT)
 	$(LIGHT)/$(SCRIPTS)/python $(PIP) cyclopts numpy pandas pillow platformdirs pytest pytest-xdist rich scikit-learn simplejpeg
 	$(LIGHT)/$(SCRIPTS)/python -W error -m compileall -q src tests tools examples benchmarks
-	PYTHONPATH=src $(LIGHT)/$(SCRIPTS)/python -m pytest -n auto tests/core tests/data tests/test_words.py
+	PYTHONPATH=src $(LIGHT)/$(SCRIPTS)/python -m pytest -n auto $$(grep -rLE --include='test_*.py' '^ *(import|from) torch' tests/core tests/data) tests/test_words.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .
