@@ -165,13 +165,15 @@ def test_the_share_of_broken_files_is_that_of_the_source_in_evaluation_too(tmp_p
     assert regraft.evaluate(report.model, photos, max_broken=0.05).evaluation.n == 3
 
 
-def test_evaluating_imports_nothing_that_draws(photos, tmp_path):
+def test_evaluating_stored_features_imports_neither_pytorch_nor_what_draws(photos, tmp_path):
     regraft.train(photos, tmp_path / "model", backbone="efficientnet_lite0", weights="random", head="mlp", epochs=1)
     script = "import sys, regraft; regraft.evaluate(regraft.load(sys.argv[1]), sys.argv[2]); print(*sys.modules)"
     command = [sys.executable, "-c", script, str(tmp_path / "model"), str(photos)]
     imported = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    assert "torch" in imported
+    assert "numpy" in imported
     assert not imported & {"matplotlib", "jinja2"}
+    if openvino.precisions():
+        assert not imported & {"torch", "timm", "torchvision", "sklearn", "scipy"}
 
 
 def test_fitting_twice_on_the_same_features_gives_the_same_model_twice(photos):
@@ -261,8 +263,8 @@ def test_training_that_diverges_keeps_the_last_good_weights(photos, tmp_path):
     wild = make(TrainOptions, {**TRAIN, "head": "mlp", "optimizer": "sgd", "learning_rate": 1e6, "overwrite": True})
     with pytest.raises(Diverged, match="The kept weights are in"):
         train(photos, tmp_path / "model", options=wild)
-    weights = regraft.load(tmp_path / "model").head.state_dict()
-    assert all(np.isfinite(tensor.numpy()).all() for tensor in weights.values())
+    weights = regraft.load(tmp_path / "model").head_weights
+    assert all(np.isfinite(array).all() for array in weights.values())
     train(photos, tmp_path / "good", **TRAIN)
     before = (tmp_path / "good" / "SHA256SUMS").read_text()
     with pytest.raises(Diverged, match="still has the earlier model"):
@@ -531,7 +533,7 @@ def test_few_images_are_cross_validated_as_by_hand_and_the_model_learns_from_all
     held = [number for number, row in enumerate(index.used) if row.path in {row.path for row in fold.test}]
     np.testing.assert_allclose(fitted.probabilities(features.part("test")), report.probabilities[held], atol=1e-6)
     whole = regraft.fit(regraft.extract(index, **SMALL))
-    assert torch.equal(whole.head.state_dict()["1.weight"], report.model.head.state_dict()["1.weight"])
+    assert np.array_equal(whole.head_weights["1.weight"], report.model.head_weights["1.weight"])
     again = train(photos, tmp_path / "model", **SMALL)
     assert np.array_equal(again.probabilities, report.probabilities)
 
@@ -569,7 +571,7 @@ def test_going_on_from_a_model_takes_its_network_head_and_parts_over(photos, tmp
     second = report.model
     assert second.images == first.images and second.trunk.digest == first.trunk.digest
     assert (second.head_name, dict(second.head_options)["hidden"]) == ("mlp", 8)
-    assert torch.equal(second.head.get_buffer("0.mean"), first.head.get_buffer("0.mean"))
+    assert np.array_equal(second.head_weights["0.mean"], first.head_weights["0.mean"])
     losses = [row.loss for row in second.history.part("train")]
     assert len(losses) == 4 and losses[0] < first.history.part("train")[0].loss
     assert regraft.load(tmp_path / "more").options["continue_"] == "first"

@@ -1,207 +1,146 @@
-"""The model folder: what goes in comes out, and nothing else is taken for one."""
+"""The model as one: without PyTorch it says what it says with it, and as a module too."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import pickle
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 from tests.conftest import PLAIN
 
 import regraft
-from regraft.core.errors import RefusedFile, UnknownName, UsageError
-from regraft.core.options import make
-from regraft.model import model as folders
-from regraft.network.agreement import Choice
-from regraft.pipeline.options import TrainOptions
-from regraft.pipeline.train import train
+from regraft.data.decode import decode
+from regraft.network.engines import Choice, openvino
+from regraft.training import loop
 
-CHOICE = Choice(**PLAIN)
+SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 48, "cut": "blocks.1", "views": 0, **PLAIN}
+KINDS = {
+    "linear": {},
+    "mlp": {"head": "mlp", "epochs": 3, "head_options": {"hidden": (8, 5)}},
+    "sigmoid": {"loss": "sigmoid"},
+    "tail": {"cut": "blocks.0", "tail": True, "tail_epochs": 1, "phases": "tail"},
+}
 
 
 @pytest.fixture(scope="module")
-def trained(photos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    return train(photos, folder, **PLAIN, views=0).model, folder
+def models(photos, tmp_path_factory):
+    """A model of each kind, trained once."""
+    store, made = tmp_path_factory.mktemp("models"), {}
+
+    def model(kind):
+        if kind not in made:
+            paths = sorted(path for path in photos.glob("*/*.png") if kind != "sigmoid" or "red" not in str(path))
+            index = regraft.split(regraft.read(paths, [path.parent.name for path in paths]))
+            choices = {**SMALL, **KINDS[kind]}
+            features = regraft.extract(index, store=store, **{n: v for n, v in choices.items() if n not in FIT})
+            made[kind] = regraft.fit(features, **{name: value for name, value in choices.items() if name in FIT})
+        return made[kind]
+
+    return model
 
 
-@pytest.fixture
-def copy(trained, tmp_path):
-    return shutil.copytree(trained[1], tmp_path / "copy")
+FIT = {"head", "epochs", "head_options", "loss", "tail_epochs", "phases"}
 
 
-def resign(folder):
-    """Write the checksums anew with the standard tool, as a careful forger would."""
-    sums = subprocess.run(["sha256sum", *folders.FILES], cwd=folder, capture_output=True, text=True, check=True)
-    (folder / folders.SUMS).write_text(sums.stdout)
+def images(photos, model, count=12):
+    paths = sorted(photos.glob("*/*.png"))[:count]
+    return np.stack([model.trunk.preprocess(decode(path.read_bytes())) for path in paths])
 
 
-def change(folder, **values):
-    path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-    resign(folder)
+@pytest.mark.parametrize("kind", KINDS)
+def test_probabilities_are_those_of_the_torch_module(models, kind):
+    model = models(kind)
+    features = np.random.default_rng(0).normal(size=(600, *model.trunk.output_shape)).astype(np.float32)
+    expected = loop.probabilities(model.trained_module, features, model.loss)
+    probabilities = model.probabilities(features)
+    assert (probabilities.dtype, probabilities.shape) == (np.float64, (600, len(model.classes)))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), expected.argmax(axis=1))
 
 
-def test_a_loaded_model_gives_the_same_probabilities_bit_for_bit(trained):
-    model, folder = trained
-    features = np.random.default_rng(0).normal(size=(5, *model.trunk.output_shape)).astype(np.float32)
-    loaded = folders.load(folder, CHOICE)
-    assert np.array_equal(model.probabilities(features), loaded.probabilities(features))
-    assert loaded.classes == ("blue", "green", "red")
-    assert loaded.trunk.digest == model.trunk.digest and loaded.trunk.choice == CHOICE
-    assert loaded.images == model.images and len(loaded.images) == 36
-    assert loaded.history.to_list() == model.history.to_list()
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_module_gives_images_the_probabilities_of_a_prediction(models, photos, kind):
+    model = models(kind)
+    inputs = images(photos, model)
+    with torch.no_grad():
+        probabilities = model.module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(probabilities, model.probabilities(model.runner(inputs)), atol=1e-5)
+    paths = sorted(photos.glob("*/*.png"))[: len(inputs)]
+    for row, prediction in zip(probabilities, regraft.predict(model, paths, top=3), strict=True):
+        by_class = dict(prediction.ranked)
+        np.testing.assert_allclose(row, [by_class[name] for name in model.classes], atol=1e-5)
 
 
-def test_a_model_names_no_engine_as_it_is_the_affair_of_the_machine_that_opens_it(trained):
-    model, folder = trained
-    assert regraft.load(folder, **PLAIN).trunk.digest == model.trunk.digest
-    other = folders.load(folder, Choice("torch", "bfloat16"))
-    assert other.trunk.choice == Choice("torch", "bfloat16") and other.trunk.digest != model.trunk.digest
-    described = json.loads((folder / "model.json").read_text())["trunk"]
-    assert not {"engine", "precision", "choice"} & set(described)
+def test_the_whole_module_is_in_eval_mode_and_its_frozen_part_has_no_gradient(models):
+    module = models("tail").module
+    assert not any(part.training for part in module.modules())
+    module.train()
+    assert not any(part.training for part in module.trunk.modules())
+    assert not any(parameter.requires_grad for parameter in module.trunk.parameters())
+    assert any(parameter.requires_grad for parameter in module.trained.parameters())
 
 
-def test_an_engine_that_is_not_there_is_refused_when_a_model_is_opened(trained):
-    with pytest.raises(UnknownName, match="openvino"):
-        regraft.load(trained[1], engine="openvin")
-    with pytest.raises(UsageError, match="--engine torch can compute in int8"):
-        regraft.load(trained[1], engine="torch", precision="int8")
+def test_the_head_as_a_module_draws_nothing_from_the_global_generator(models):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert isinstance(models("linear").head, torch.nn.Module)
+    assert torch.equal(torch.rand(2), expected)
 
 
-def test_the_checksums_are_those_of_the_standard_tool(trained):
-    subprocess.run(["sha256sum", "--check", "--strict", folders.SUMS], cwd=trained[1], check=True, capture_output=True)
+def test_no_features_have_no_probabilities(models):
+    model = models("linear")
+    assert model.probabilities(np.empty((0, *model.trunk.output_shape), np.float32)).shape == (0, 3)
 
 
-@pytest.mark.parametrize("name", folders.FILES)
-def test_a_changed_byte_in_any_file_is_refused(copy, name):
-    data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
-    with pytest.raises(RefusedFile, match=f"{name} (was changed|is damaged)"):
-        folders.load(copy, CHOICE)
+def test_a_model_that_has_predicted_can_be_pickled(models, photos):
+    model = models("linear")
+    before = model.probabilities(model.runner(images(photos, model)))
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.probabilities(again.runner(images(photos, model))), before)
 
 
-@pytest.mark.parametrize("name", [*folders.FILES[1:], folders.SUMS])
-def test_a_missing_file_is_refused_as_cut_short(copy, name):
-    (copy / name).unlink()
-    with pytest.raises(RefusedFile, match=f"cut short: {name} is missing"):
-        folders.load(copy, CHOICE)
+PREDICT = """
+import json, sys
+from pathlib import Path
+import regraft
+model = regraft.load(sys.argv[1], engine="openvino", precision="float32")
+predictions = regraft.predict(model, sorted(Path(sys.argv[2]).glob("*/*.png")), top=3, store=Path(sys.argv[3]))
+print(json.dumps([prediction.to_dict() for prediction in predictions]))
+print(json.dumps(sorted({"torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib"} & set(sys.modules))))
+"""
 
 
-def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
-    path = copy / "network.safetensors"
-    path.write_bytes(path.read_bytes()[:100_000])
-    resign(copy)
-    with pytest.raises(RefusedFile, match="not a model that this regraft can open"):
-        folders.load(copy, CHOICE)
-
-
-def test_a_later_format_is_refused_with_the_advice_to_update(copy):
-    change(copy, format_version=99)
-    with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 2\).*Update"):
-        folders.load(copy, CHOICE)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"classes": ["a", "b"]},  # the head has three
-        {"classes": None},
-        {"classes": ["a", "a", "b"]},
-        {"classes": [1, 2, 3]},
-        {"format_version": -5},
-        {"head": {"name": "os", "options": {}}},
-        {"head": {"name": "linear", "options": {"colour": 3}}},
-        {"trunk": {"architecture": "resnet18"}},
-        {"trunk": None},
-        {"history": [{"epoch": 1}]},
-    ],
-)
-def test_a_description_that_does_not_fit_its_weights_is_refused(copy, values):
-    change(copy, **values)
-    with pytest.raises(RefusedFile):
-        folders.load(copy, CHOICE)
-
-
-@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg"])
-def test_a_description_that_would_have_timm_open_other_files_is_refused(copy, argument):
-    trunk = json.loads((copy / "model.json").read_text())["trunk"]
-    change(copy, trunk=trunk | {"model_args": {argument: "evil.pth"}})
-    with pytest.raises(RefusedFile, match=argument):
-        folders.load(copy, CHOICE)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', "[" * 100_000, '{"format": "regraft model"}'])
-def test_another_model_json_is_refused(copy, text):
-    (copy / "model.json").write_text(text)
-    with pytest.raises(RefusedFile):
-        folders.load(copy, CHOICE)
-
-
-def test_a_folder_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(RefusedFile, match=r"not a regraft model: it has no model\.json"):
-        folders.load(tmp_path, CHOICE)
-    with pytest.raises(RefusedFile, match="No model at"):
-        folders.load(tmp_path / "nowhere", CHOICE)
-
-
-def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(trained, tmp_path):
-    model, _ = trained
+@pytest.mark.skipif(not openvino.precisions(), reason="OpenVINO is not installed")
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_converted_network_predicts_without_pytorch_what_it_does_with_it(models, photos, tmp_path, kind):
+    model = models(kind)
     model.save(tmp_path / "model")
-    model.save(tmp_path / "model")
-    assert folders.load(tmp_path / "model", CHOICE).classes == model.classes
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="is not a regraft model; nothing was written"):
-        model.save(tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "thesis"]
+    first, second = (predict(tmp_path, photos) for _ in range(2))
+    assert "torch" in first[1]  # the network is converted
+    assert second == (first[0], [])
+    assert len(first[0]) == 36
+    whole = regraft.load(tmp_path / "model", engine="openvino", precision="float32")
+    inputs = images(photos, whole, 36)
+    expected = loop.probabilities(whole.trained_module, whole.runner(inputs), whole.loss)
+    for row, prediction in zip(expected, second[0], strict=True):
+        assert prediction["label"] == whole.classes[row.argmax()]
+        by_class = {answer["label"]: answer["probability"] for answer in prediction["top"]}
+        np.testing.assert_allclose([by_class[name] for name in whole.classes], row, atol=1.5e-6)  # six digits
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", "notes.md"])
-def test_a_folder_that_holds_something_else_besides_is_not_replaced(trained, tmp_path, name):
-    model, _ = trained
-    model.save(tmp_path / "model")
-    (tmp_path / "model" / name).write_text("years of work")
-    with pytest.raises(UsageError, match="nothing was written"):
-        model.save(tmp_path / "model")
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "model.json").write_text('{"format": "layers-model"}')
-    with pytest.raises(UsageError, match="nothing was written"):
-        model.save(tmp_path / "web")
+def predict(tmp_path: Path, photos: Path):
+    command = [sys.executable, "-c", PREDICT, str(tmp_path / "model"), str(photos), str(tmp_path / "store")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return tuple(map(json.loads, lines))
 
 
-def test_nothing_in_the_folder_is_a_pickle(trained):
-    for path in trained[1].iterdir():
-        assert not path.read_bytes().startswith((b"\x80", b"PK"))
-
-
-def test_a_trained_tail_comes_back_with_the_model(photos, tmp_path):
-    options = make(
-        TrainOptions,
-        dict(
-            backbone="mobilenetv3_small_050",
-            weights="random",
-            size=32,
-            cut="blocks.3",
-            tail=True,
-            tail_epochs=2,
-            views=0,
-            split="0.8/0.1/0.1",
-            **PLAIN,
-        ),
-    )
-    report = train(photos, tmp_path / "model", options=options)
-    loaded = folders.load(tmp_path / "model", CHOICE)
-    again = regraft.evaluate(loaded, report.index, part="all")
-    assert np.array_equal(again.probabilities, report.probabilities)
-
-
-def test_a_picture_of_any_size_enters_a_loaded_model(trained, tmp_path):
-    for number, size in enumerate([(1, 1), (3, 500), (700, 20)]):
-        Image.new("RGB", size, (200, 40, 40)).save(tmp_path / f"{number}.png")
-    assert [item.status for item in regraft.predict(folders.load(trained[1], CHOICE), [tmp_path])] == ["ok"] * 3
+def test_the_trunk_runs_by_the_choice_that_the_model_was_opened_with(models, tmp_path):
+    models("linear").save(tmp_path / "model")
+    assert regraft.load(tmp_path / "model", **PLAIN).runner.trunk.choice == Choice("torch", "float32")

@@ -171,6 +171,8 @@ def squares(pixels: Pixels, preprocess: Preprocess, image_id: str, views: Sequen
 
     May be called from several threads at once; no global generator is touched.
     """
+    if not views:
+        return []
     canvas = _canvas(pixels, preprocess)
     return [_square(canvas, preprocess, image_id, view) for view in views]
 

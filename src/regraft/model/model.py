@@ -1,24 +1,15 @@
-"""The model folder: what was trained, whole, in one place.
+"""The model: trunk, tail and head as one, which gives photographs the probabilities of its classes.
 
-A trunk, a head and their description enter; a folder leaves that opens on
-another machine without a network:
-
-    model.json           format, classes, backbone, cut, preprocessing, head, options, versions, history, measures
-    network.safetensors  the frozen part, and above it the tail if one was trained
-    head.safetensors     the head
-    images.csv           the images of the run by content: id, label, part
-    SHA256SUMS           checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
-
-It is never a pickle and runs no code that it carries. A folder that is
-edited, cut short, foreign or from a later format is refused.
+What was trained enters, or a folder; probabilities leave, or a folder that
+opens on another machine without a network (see `folder`). A model without a
+trained tail needs no PyTorch once its frozen part is converted: its head is
+arrays, and its products are NumPy's.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
-import io
 import json
 import platform
 from collections.abc import Mapping
@@ -30,55 +21,66 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
-import safetensors.torch
-import torch
 
-from regraft.core import files, plugins
-from regraft.core.errors import RefusedFile, UsageError
+from regraft.core import plugins
+from regraft.core.errors import RefusedFile
 from regraft.core.version import __version__
-from regraft.data.index import PARTS
+from regraft.model import folder as folders
 from regraft.network import build
 from regraft.network.engines import Choice
 from regraft.network.runner import CutNetwork, Runner
-from regraft.network.tensors import TensorFile, hash_tensors
+from regraft.network.tensors import TensorFile, hash_tensors, to_torch
 from regraft.network.trunk import Tail, Trunk
 from regraft.training import heads
 from regraft.training.examples import Inputs
 from regraft.training.history import History
-from regraft.training.loop import probabilities
 from regraft.training.losses import EVEN, Loss
 from regraft.training.options import read_options
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from regraft.data.index import Index
     from regraft.features.extract import Features
 
-FORMAT = "regraft model"
-FORMAT_VERSION = 2  # 1 had softmax alone
-FILES = ("model.json", "network.safetensors", "head.safetensors", "images.csv")
-SUMS = "SHA256SUMS"
 TAIL = "tail."  # before the names of the tail's tensors in network.safetensors
+ROWS = 256  # whose logits are computed at once
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model was measured by: the probabilities that each image of the part was given.
+
+    ids:           (n,) sha256 of the images' bytes.
+    probabilities: (n, n_classes) float64.
+    """
+
+    ids: tuple[str, ...]
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Model:
     """A trained classifier: photographs in, probabilities of its classes out.
 
-    trunk:    the frozen part, with the preprocessing that belongs to its weights.
-    head:     what gives the logits, (n, outputs), from the features, or from what the tail makes of them.
-    tail:     the network above the cut, if it was trained.
-    loss:     what the logits mean.
-    thresholds: where an image may have several labels, from which probability on each is said to be there.
-    images:   id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
-    measures: what was measured when it was trained, by part.
-    run:      the sha256 of all that decided the training, so that a finished run is known again.
+    trunk:        the frozen part, with the preprocessing that belongs to its weights.
+    head_name, head_options, head_weights: what gives the logits, (n, outputs), of the features, or of the tail's
+                  outputs: the plug-in, its options, and its state_dict as arrays.
+    tail:         the network above the cut, if it was trained.
+    loss:         what the logits mean.
+    thresholds:   where an image may have several labels: the probability from which each is predicted.
+    images:       id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
+    measures:     what was measured when it was trained, by part.
+    predictions:  what that was measured by; None in models before format 3.
+    run:          the sha256 of all that decided the training, so that a finished run is known again.
     """
 
     trunk: Trunk
-    head: torch.nn.Module
     head_name: str
     head_options: Mapping[str, Any]
+    head_weights: Mapping[str, np.ndarray]
     classes: tuple[str, ...]
+    tail: Tail | None = None
     loss: Loss = Loss()
     thresholds: tuple[float, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -86,9 +88,13 @@ class Model:
     history: History = field(default_factory=History)
     images: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
+    predictions: Predictions | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     run: str = ""
-    tail: Tail | None = None
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Model: {self.trunk.name}, {self.head_name}, {len(self.classes)} classes>"
 
     @cached_property
     def runner(self) -> Runner:
@@ -100,27 +106,54 @@ class Model:
         """What runs the trunk, and the tail, to continue training from."""
         return CutNetwork(self.runner, self.tail)
 
-    def __repr__(self) -> str:
-        """Return one line, for a session."""
-        recipe = self.trunk.recipe
-        return f"<Model: {recipe.architecture} cut at {recipe.cut}, {self.head_name}, {len(self.classes)} classes>"
-
     def probabilities(self, features: Inputs) -> np.ndarray:
         """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape).
 
         Rows sum to 1, unless an image may have several labels.
         """
-        return probabilities(self.module, features, self.loss)
+        if self.tail is not None:
+            from regraft.training import loop
 
-    def said(self, shares: np.ndarray) -> list[tuple[str, ...]]:
-        """Return the labels that are said to be there, for each row of probabilities (n, n_classes) of several."""
-        cuts = np.array(self.thresholds or [EVEN] * len(self.classes))
-        return [tuple(np.array(self.classes, object)[row]) for row in shares >= cuts]
+            return loop.probabilities(self.trained_module, features, self.loss)
+        logits = plugins.load(heads, self.head_name).logits
+        batches = [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
+        rows = [logits(self.head_weights, batch, self._head_settings) for batch in batches]
+        n_outputs = self.loss.outputs(len(self.classes))
+        return self.loss.probabilities(np.concatenate([np.empty((0, n_outputs), np.float32), *rows]))
+
+    def predicted_labels(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
+        """Return for each row of probabilities (n, n_classes), of images with several labels, those predicted."""
+        thresholds = np.array(self.thresholds or [EVEN] * len(self.classes))
+        return [tuple(np.array(self.classes, object)[row]) for row in probabilities >= thresholds]
+
+    @cached_property
+    def head(self) -> nn.Module:
+        """The head as a torch module in eval mode: features, or the tail's outputs, → logits (n, outputs)."""
+        import torch
+
+        plugin, n_outputs = plugins.load(heads, self.head_name), self.loss.outputs(len(self.classes))
+        with torch.random.fork_rng(devices=[]):  # it is built with weights that are drawn, and not kept
+            head: nn.Module = plugin.build(self._head_shape, n_outputs, self._head_settings)
+        head.load_state_dict(to_torch(self.head_weights))
+        return head.eval()
 
     @property
-    def module(self) -> torch.nn.Sequential:
-        """All that is above the frozen part: features (n, *trunk.output_shape) → logits."""
-        return torch.nn.Sequential(*([self.tail.module] if self.tail else []), self.head)
+    def trained_module(self) -> nn.Sequential:
+        """All that was trained, as a torch module: features (n, *trunk.output_shape) → logits (n, outputs)."""
+        from torch import nn
+
+        return nn.Sequential(*([self.tail.module] if self.tail else []), self.head)
+
+    @property
+    def module(self) -> nn.Module:
+        """The whole model as a torch module: images (n, S, S, 3) uint8 → probabilities (n, n_classes) float32.
+
+        The images are preprocessed as `trunk.preprocess` does it, and not normalised: that is the module's first step.
+        It is in eval mode; the frozen part stays so, and has no gradient.
+        """
+        from regraft.model.module import WholeModel
+
+        return WholeModel(self.trunk.module, self.trained_module, self.loss)
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -128,37 +161,33 @@ class Model:
         return known[1] if known else None
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into `folder`, whole or not at all; a model that is there is replaced.
+        """Write the model into `folder`, whole or not at all; an earlier model there is replaced.
 
-        Raises UsageError if something else is there, StoreError if the disk refuses.
+        Raises UsageError if the folder holds something else, StoreError if the disk refuses.
         """
-        folder = Path(folder)
-        check_target(folder)
-        with files.replacing_folder(folder) as fresh:
-            contents = {
-                "model.json": json.dumps(self._description(), indent=2, ensure_ascii=False).encode(),
-                "network.safetensors": safetensors.numpy.save(self._network_tensors()),
-                "head.safetensors": safetensors.torch.save(self.head.state_dict()),
-                "images.csv": _images_csv(self.images),
-            }
-            for name, content in contents.items():
-                files.write_file(fresh / name, content)
-            sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES)
-            files.write_file(fresh / SUMS, sums.encode())
+        contents = {
+            folders.DESCRIPTION: folders.encode_description(self._description()),
+            folders.NETWORK: safetensors.numpy.save(self._network_tensors()),
+            folders.HEAD: safetensors.numpy.save(dict(self.head_weights)),
+            folders.IMAGES: folders.encode_images(self.images),
+        }
+        if self.predictions:
+            predictions = folders.encode_predictions(self.predictions.ids, self.predictions.probabilities)
+            contents[folders.PREDICTIONS] = predictions
+        folders.write(Path(folder), contents)
 
     def _network_tensors(self) -> dict[str, np.ndarray]:
         tail = self.tail.network.tensors() if self.tail else {}
         return {**self.trunk.tensors(), **{TAIL + name: tensor for name, tensor in tail.items()}}
 
     def _description(self) -> dict[str, Any]:
-        pool = self.tail.pool if self.tail else self.trunk.recipe.pool
-        end = self.tail.end if self.tail else None
-        shape = {"tail_output_shape": list(self.tail.output_shape)} if self.tail else {}
+        network = {**self.trunk.describe(), "end": None, "tail": self.tail is not None}
+        if self.tail:
+            network |= {"pool": self.tail.pool, "end": self.tail.end}
+            network |= {"tail_output_shape": list(self.tail.output_shape)}
         return {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
             "classes": list(self.classes),
-            "trunk": {**self.trunk.describe(), "pool": pool, "end": end, "tail": self.tail is not None, **shape},
+            "trunk": network,
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
             "thresholds": self.thresholds,
@@ -170,9 +199,18 @@ class Model:
             "run": self.run,
         }
 
+    @property
+    def _head_shape(self) -> tuple[int, ...]:
+        return self.tail.output_shape if self.tail else self.trunk.output_shape
+
+    @cached_property
+    def _head_settings(self) -> Any:
+        """The head's own checked Options."""
+        return read_options(plugins.load(heads, self.head_name).Options, self.head_options, "option of the head")
+
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a model's numbers."""
+    """Return the versions of what decides a model's numbers; nothing is imported for it."""
     packages = ("torch", "timm", "numpy", "pillow", "scikit-learn")
     return {
         "regraft": __version__,
@@ -182,118 +220,76 @@ def versions() -> dict[str, str]:
     }
 
 
-def check_target(folder: Path) -> None:
-    """Raise UsageError if `folder` can't become a model without destroying something else."""
-    if not folder.exists() or (folder.is_dir() and _is_ours(folder) and folder.resolve() != Path.cwd()):
-        return
-    raise UsageError(f"{folder} is there and is not a regraft model; nothing was written. Name another folder.")
-
-
-def _is_ours(folder: Path) -> bool:
-    """Tell an empty folder, or one with a model and nothing else, from what must not be replaced."""
-    names = {path.name for path in folder.iterdir()}
-    if "model.json" in names and names <= {*FILES, SUMS}:
-        return f'"format": "{FORMAT}"' in (folder / "model.json").read_text("utf-8", errors="replace")[:1000]
-    return not names
-
-
-def load(folder: str | Path, choice: Choice) -> Model:
+def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Model:
     """Open a model folder; raise RefusedFile if it is edited, cut short, foreign or from a later format.
 
     choice: what computes the frozen part here.
+    own:    the module that was its backbone, if that was the user's own.
+
+    The network is built when it has to be converted or run by PyTorch; that its tensors fit is known then.
     """
     folder = Path(folder)
     try:
-        description = _read_description(folder)
-        _check_sums(folder)
-        return _build(folder, description, choice)
+        return _restore(folder, folders.read(folder), choice, own)
     except RefusedFile:
         raise
     except Exception as error:  # a folder from elsewhere can be wrong in any way
         raise RefusedFile(f"{folder} is not a model that this regraft can open: {error}") from error
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    if not folder.exists():
-        raise RefusedFile(f"No model at {folder}. Train one with `regraft train SOURCE -o {folder}`.")
-    path = folder / "model.json"
-    if not path.is_file():
-        raise RefusedFile(f"{folder} is not a regraft model: it has no model.json.")
-    try:
-        description = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise RefusedFile(f"{path} is damaged: it is not JSON.") from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise RefusedFile(f"{folder} is not a regraft model: model.json has another format.")
-    found = description.get("format_version")
-    if not isinstance(found, int) or found < 1:
-        raise RefusedFile(f"{folder} is not a regraft model: its format version is {found!r}.")
-    if found > FORMAT_VERSION:
-        raise RefusedFile(
-            f"{folder} was made by a later regraft (format {found}; this one reads up to {FORMAT_VERSION}). "
-            "Update regraft."
-        )
-    return description
-
-
-def _check_sums(folder: Path) -> None:
-    path = folder / SUMS
-    if not path.is_file():
-        raise RefusedFile(f"{folder} is cut short: {SUMS} is missing. Train it again, or copy it again.")
-    lines = path.read_text("utf-8", errors="replace").splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in FILES:
-        if not (folder / name).is_file() or name not in sums:
-            raise RefusedFile(f"{folder} is cut short: {name} is missing. Train it again, or copy it again.")
-        if files.sha256_file(folder / name) != sums[name]:
-            raise RefusedFile(f"{folder / name} was changed after it was saved. Train it again, or copy it again.")
-
-
-def _build(folder: Path, description: dict[str, Any], choice: Choice) -> Model:
-    trunk, tail = _network(folder / "network.safetensors", description["trunk"], choice)
-    head_name, head_options = description["head"]["name"], description["head"]["options"]
-    plugin = plugins.load(heads, head_name)
-    classes = tuple(description["classes"])
-    loss = _loss(**description.get("loss", {}))
+def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
+    trunk, tail = _network(folder / folders.NETWORK, description["trunk"], choice, own)
+    classes, loss = tuple(description["classes"]), _loss(**description.get("loss", {}))
     _check_classes(classes, least=1 if loss.multilabel else 2)
-    shape = tail.output_shape if tail else trunk.output_shape
-    settings = read_options(plugin.Options, head_options, "option of the head")
-    head = plugin.build(shape, loss.outputs(len(classes)), settings)
-    weights = safetensors.torch.load_file(folder / "head.safetensors")
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise RefusedFile(f"{folder / 'head.safetensors'} holds NaN or infinity.")
-    head.load_state_dict(weights)
-    return Model(
+    predictions = folders.read_predictions(folder, len(classes))
+    model = Model(
         trunk=trunk,
         tail=tail,
-        head=head.eval(),
-        head_name=head_name,
-        head_options=head_options,
+        head_name=description["head"]["name"],
+        head_options=description["head"]["options"],
+        head_weights=folders.read_head(folder),
         classes=classes,
         loss=loss,
         thresholds=_thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
         chosen=description["chosen"],
         history=History.from_list(description["history"]),
-        images=_read_images(folder / "images.csv"),
+        images=folders.read_images(folder),
         measures=description["measures"],
+        predictions=Predictions(*predictions) if predictions else None,
         versions=description["versions"],
         run=str(description.get("run", "")),
     )
+    _check_head(model)
+    return model
 
 
-def _network(path: Path, description: Mapping[str, Any], choice: Choice) -> tuple[Trunk, Tail | None]:
+def _network(
+    path: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None
+) -> tuple[Trunk, Tail | None]:
     """Return the trunk, and the tail if one was trained."""
-    has_tail = bool(description["tail"])
-    trunk = build.restore(description, functools.partial(TensorFile, path, without=TAIL), choice, for_tail=has_tail)
-    above = TensorFile(path, TAIL)
+    has_tail, above = bool(description["tail"]), TensorFile(path, TAIL)
+    read = functools.partial(TensorFile, path, without=TAIL)
+    trunk = build.restore(description, read, choice, for_tail=has_tail, own=own)
     if has_tail:
-        end, pool = description.get("end"), description["pool"]  # models made before there was an end have none
+        end, pool = description.get("end"), description["pool"]  # the first models had no end
         shape = description.get("tail_output_shape")
         return trunk, build.restore_tail(trunk, end, pool, shape, functools.partial(TensorFile, path, TAIL))
     if above:
         raise RefusedFile(f"{path} holds a tail of {len(above)} tensors, and the model's description has none.")
     return trunk, None
+
+
+def _check_head(model: Model) -> None:
+    """Raise RefusedFile if the head's weights do not go with the features and the classes."""
+    plugin, n_outputs = plugins.load(heads, model.head_name), model.loss.outputs(len(model.classes))
+    zeros = np.zeros((1, *model._head_shape), np.float32)
+    try:
+        shape = plugin.logits(model.head_weights, zeros, model._head_settings).shape
+    except (KeyError, ValueError) as error:
+        raise RefusedFile(f"The head's weights do not fit its options and the features: {error}") from error
+    if shape != (1, n_outputs):
+        raise RefusedFile(f"The head gives {shape[-1]} outputs; the classes need {n_outputs}.")
 
 
 def _loss(name: str = "softmax", several: bool = False) -> Loss:
@@ -313,22 +309,6 @@ def _check_classes(classes: tuple[Any, ...], least: int) -> None:
         raise RefusedFile(f"The classes are {classes!r}; expected {least} or more different names.")
 
 
-def _images_csv(images: Mapping[str, tuple[str, str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "label", "part"))
-    writer.writerows((identifier, label, part) for identifier, (label, part) in images.items())
-    return text.getvalue().encode()
-
-
-def _read_images(path: Path) -> dict[str, tuple[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        images = {row["id"]: (row["label"], row["part"]) for row in csv.DictReader(file)}
-    if odd := {part for _, part in images.values()} - set(PARTS):
-        raise RefusedFile(f"{path} names parts that there are not: {', '.join(sorted(odd))}.")
-    return images
-
-
 def record_images(index: Index) -> dict[str, tuple[str, str]]:
     """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on.
 
@@ -341,11 +321,11 @@ def record_images(index: Index) -> dict[str, tuple[str, str]]:
 def run_digest(features: Features, options: Mapping[str, Any], start: Model | None = None) -> str:
     """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions.
 
-    start: the model that it goes on from.
+    start: the model to continue from.
     """
     rows = sorted((row.id, row.label or "", row.part or "", row.group or "") for row in features.rows)
     tail = features.tail
     decides: list[Any] = [rows, features.trunk.digest, dict(options), versions()]
     decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []
-    decides += [hash_tensors(start.head.state_dict())] if start else []
+    decides += [hash_tensors(start.head_weights)] if start else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

@@ -89,7 +89,7 @@ def _without(row: Row) -> Prediction:
 def _ranked(row: Row, shares: np.ndarray, model: Model, top: int) -> Prediction:
     order = np.argsort(-shares, kind="stable")[:top]
     ranked = tuple((model.classes[code], float(shares[code])) for code in order)
-    said = model.said(shares[None])[0] if model.loss.multilabel else None
+    said = model.predicted_labels(shares[None])[0] if model.loss.multilabel else None
     return Prediction(path=row.path, status="ok", ranked=ranked, labels=said)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from regraft.training import heads
 from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from regraft.features.extract import Features
     from regraft.model.model import Model
     from regraft.network.trunk import Tail, Trunk
@@ -94,7 +96,7 @@ def _model(
     made = model.Model(
         trunk=features.trunk,
         tail=tail,
-        head=fitted.module if tail is None else fitted.module.get_submodule("1"),
+        head_weights=fitted.weights if tail is None else _of_head(fitted.weights),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
         loss=losses.of(options, features.labels(features.index.classes)).plain,
@@ -106,6 +108,11 @@ def _model(
         run=run.checkpoint.run if run.checkpoint else model.run_digest(features, recorded, run.start),
     )
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
+
+
+def _of_head(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the head's part of the weights of a tail and a head."""
+    return {name.removeprefix("1."): array for name, array in weights.items() if name.startswith("1.")}
 
 
 def _with_thresholds(made: Model, choosing: Features) -> Model:
@@ -137,14 +144,14 @@ def _train(
     run: Run,
 ) -> Fitted:
     """Fit the head on the features, or the tail with a head on top."""
-    from regraft.training import finetune
-
     more: dict[str, Any] = {"checkpoint": run.checkpoint, "hooks": run.hooks}
     if tail is None:
         _check_epochs(train, options, run.start)
         head: Callable[..., Fitted] = plugins.load(heads, options.head).fit
         begin = {"start": run.start.head} if run.start else {}
         return head(train, choosing, n_classes, options.head_settings, options, **more, **begin)
+    from regraft.training import finetune
+
     return finetune.fit(
         tail.module,
         trunk.output_shape,
@@ -152,7 +159,7 @@ def _train(
         choosing,
         n_classes,
         options,
-        start=run.start.module if run.start else None,
+        start=run.start.trained_module if run.start else None,
         **more,
         **about_tail(trunk),
     )

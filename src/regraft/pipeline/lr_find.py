@@ -81,7 +81,7 @@ def _sweep(features: Features, options: FitOptions) -> Measured:
     examples = fitting.examples(train, classes)
     head, trunk = plugins.load(heads, options.head), features.trunk
     if features.tail is not None:
-        module = fitting.fit_model(features, change(options, phases="head")).module
+        module = fitting.fit_model(features, change(options, phases="head")).trained_module
         return tail.sweep(module, examples, options, **fitting.about_tail(trunk))
     if not head.NEEDS_HELD_OUT:
         raise UsageError(

@@ -43,7 +43,8 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
-    from regraft.model.model import check_target, run_digest
+    from regraft.model.folder import check_target
+    from regraft.model.model import run_digest
     from regraft.training.checkpoint import Checkpoint
 
     output = Path(output).absolute()

@@ -87,7 +87,7 @@ def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
     output: folder for the model; the trials are kept beside it.
     Raises UsageError if Optuna is not installed or nothing can be searched; else what `train` raises.
     """
-    from regraft.model.model import check_target
+    from regraft.model.folder import check_target
 
     output = Path(output).absolute()
     check_target(output)

@@ -308,7 +308,7 @@ def _answer(model: Model, evaluated: Evaluated, number: int) -> Answer:
     pixels = _pixels(row)
     image = None if pixels is None else thumbnail(Image.fromarray(pixels))
     if model.loss.multilabel:
-        (labels,) = model.said(probabilities[None])
+        (labels,) = model.predicted_labels(probabilities[None])
         return Answer(row.path, image, row.label or NO_LABEL, LABEL_SEPARATOR.join(labels) or NO_LABEL, None)
     best = int(probabilities.argmax())
     return Answer(row.path, image, str(row.label), model.classes[best], float(probabilities[best]))

@@ -1,0 +1,173 @@
+"""The model folder on the disk: its files, written whole or not at all, and checked before anything of it is believed.
+
+    model.json               format, classes, backbone, cut, preprocessing, head, options, versions, history, measures
+    network.safetensors      the frozen part, and above it the tail if one was trained
+    head.safetensors         the head
+    images.csv               the images of the run by content: id, label, part
+    predictions.safetensors  what the model was measured by, if it was: ids and probabilities
+    SHA256SUMS               checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
+
+It is never a pickle and runs no code that it carries. A folder that is
+edited, cut short, foreign or from a later format is refused. What the files
+mean is left to `model`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from regraft.core import files
+from regraft.core.errors import RefusedFile, UsageError
+from regraft.data.index import PARTS
+from regraft.network.tensors import TensorFile
+
+FORMAT = "regraft model"
+FORMAT_VERSION = 3  # 1 had softmax alone; 2 neither the shapes of features nor predictions
+DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
+PREDICTIONS = "predictions.safetensors"
+FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
+SUMS = "SHA256SUMS"
+
+Images = Mapping[str, tuple[str, str]]  # id → (label, part)
+
+
+# Writing
+
+
+def check_target(folder: Path) -> None:
+    """Raise UsageError if `folder` can't become a model without destroying something else."""
+    if not folder.exists() or (folder.is_dir() and _is_own(folder) and folder.resolve() != Path.cwd()):
+        return
+    raise UsageError(f"{folder} already exists and is not a regraft model; nothing was written. Name another folder.")
+
+
+def _is_own(folder: Path) -> bool:
+    """Tell an empty folder, or one with a model and nothing else, from what must not be replaced."""
+    names = {path.name for path in folder.iterdir()}
+    if DESCRIPTION in names and names <= {*FILES, PREDICTIONS, SUMS}:
+        return f'"format": "{FORMAT}"' in (folder / DESCRIPTION).read_text("utf-8", errors="replace")[:1000]
+    return not names
+
+
+def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files of a model and their checksums, whole or not at all; an earlier model is replaced.
+
+    contents: by the files' names.
+    Raises UsageError if `folder` is something else, StoreError if the disk refuses.
+    """
+    check_target(folder)
+    with files.replacing_folder(folder) as fresh:
+        for name, content in contents.items():
+            files.write_file(fresh / name, content)
+        sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+        files.write_file(fresh / SUMS, sums.encode())
+
+
+def encode_description(description: Mapping[str, Any]) -> bytes:
+    """Return the description as JSON, the format first."""
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    return json.dumps({**head, **description}, indent=2, ensure_ascii=False).encode()
+
+
+def encode_images(images: Images) -> bytes:
+    """Return the images of the run as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "label", "part"))
+    writer.writerows((identifier, label, part) for identifier, (label, part) in images.items())
+    return text.getvalue().encode()
+
+
+def encode_predictions(ids: Sequence[str], probabilities: np.ndarray) -> bytes:
+    """Return the ids, 32 bytes each, and the probabilities, (n, n_classes) float64, as safetensors."""
+    digests = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(len(ids), 32)
+    content: bytes = safetensors.numpy.save(
+        {"ids": np.array(digests), "probabilities": np.ascontiguousarray(probabilities, np.float64)}
+    )
+    return content
+
+
+# Reading
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the description of a model folder, all of whose files have their checksums; raise RefusedFile if not."""
+    description = _description(folder)
+    _check_sums(folder)
+    return description
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise RefusedFile(f"No model at {folder}. Train one with `regraft train SOURCE -o {folder}`.")
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise RefusedFile(f"{folder} is not a regraft model: it has no {DESCRIPTION}.")
+    try:
+        description = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise RefusedFile(f"{path} is damaged: it is not JSON.") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise RefusedFile(f"{folder} is not a regraft model: {DESCRIPTION} has another format.")
+    version = description.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise RefusedFile(f"{folder} is not a regraft model: its format version is {version!r}.")
+    if version > FORMAT_VERSION:
+        raise RefusedFile(
+            f"{folder} was made by a later regraft (format {version}; this one reads up to {FORMAT_VERSION}). "
+            "Update regraft."
+        )
+    return description
+
+
+def _check_sums(folder: Path) -> None:
+    path = folder / SUMS
+    if not path.is_file():
+        raise RefusedFile(f"{folder} is cut short: {SUMS} is missing. Train it again, or copy it again.")
+    lines = path.read_text("utf-8", errors="replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    names = [*FILES, *([PREDICTIONS] if PREDICTIONS in sums or (folder / PREDICTIONS).exists() else [])]
+    for name in names:
+        if not (folder / name).is_file() or name not in sums:
+            raise RefusedFile(f"{folder} is cut short: {name} is missing. Train it again, or copy it again.")
+        if files.sha256_file(folder / name) != sums[name]:
+            raise RefusedFile(f"{folder / name} was changed after it was saved. Train it again, or copy it again.")
+
+
+def read_images(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return the images of the run; raise RefusedFile for an unknown part."""
+    with (folder / IMAGES).open(encoding="utf-8", newline="") as file:
+        images = {row["id"]: (row["label"], row["part"]) for row in csv.DictReader(file)}
+    if odd := {part for _, part in images.values()} - set(PARTS):
+        raise RefusedFile(f"{folder / IMAGES} names unknown parts: {', '.join(sorted(odd))}.")
+    return images
+
+
+def read_head(folder: Path) -> dict[str, np.ndarray]:
+    """Return the head's weights; raise RefusedFile if one is not finite."""
+    weights = dict(TensorFile(folder / HEAD))
+    if not all(np.isfinite(tensor).all() for tensor in weights.values()):
+        raise RefusedFile(f"{folder / HEAD} holds NaN or infinity.")
+    return weights
+
+
+def read_predictions(folder: Path, n_classes: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Return ids and probabilities, (n, n_classes), if the folder has them; raise RefusedFile if they are off."""
+    if not (folder / PREDICTIONS).exists():
+        return None
+    tensors = dict(TensorFile(folder / PREDICTIONS))
+    ids, probabilities = tensors["ids"], tensors["probabilities"]
+    if ids.shape != (len(probabilities), 32) or ids.dtype != np.uint8 or probabilities.shape[1:] != (n_classes,):
+        raise RefusedFile(f"{folder / PREDICTIONS} has not one row of {n_classes} probabilities for each image.")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # NaN is refused as well
+        raise RefusedFile(f"{folder / PREDICTIONS} has a probability that is not from 0 to 1.")
+    return tuple(row.tobytes().hex() for row in ids), probabilities.astype(np.float64)
