@@ -562,18 +562,18 @@ def test_balancing_tells_what_it_did_to_each_class(photos, tmp_path):
 def test_going_on_from_a_model_takes_its_network_head_and_parts_over(photos, tmp_path):
     own = {**TRAIN, "head": "mlp", "head_options": {"hidden": 8}, "learning_rate": 1e-2, "patience": None}
     first = train(photos, tmp_path / "first", **own, epochs=3).model
-    more = {name: TRAIN[name] for name in ("engine", "precision", "views")}  # what is not the model's
-    options = make(
-        TrainOptions,
-        dict(**more, epochs=4, batch_size=8, learning_rate=1e-3, patience=None, continue_=tmp_path / "first"),
-    )
+    more = {name: TRAIN[name] for name in ("engine", "precision")}  # what is not the model's
+    options = make(TrainOptions, dict(**more, epochs=4, batch_size=8, learning_rate=1e-3, continue_=tmp_path / "first"))
     report = train(photos, tmp_path / "more", options=options)
     second = report.model
     assert second.images == first.images and second.trunk.digest == first.trunk.digest
     assert (second.head_name, dict(second.head_options)["hidden"]) == ("mlp", 8)
     assert np.array_equal(second.head_weights["0.mean"], first.head_weights["0.mean"])
-    losses = [row.loss for row in second.history.part("train")]
-    assert len(losses) == 4 and losses[0] < first.history.part("train")[0].loss
+    assert (second.options["views"], second.options["patience"], second.options["batch_size"]) == (0, None, 8)
+    rows = second.history.part("train")
+    assert second.history.rows[: len(first.history.rows)] == first.history.rows
+    assert [row.epoch for row in rows] == [1, 2, 3, 4, 5, 6, 7] and rows[3].loss < rows[0].loss
+    assert second.history.best_epoch > 3
     assert regraft.load(tmp_path / "more").options["continue_"] == "first"
 
 

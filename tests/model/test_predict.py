@@ -6,11 +6,13 @@ import csv
 import dataclasses
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import PLAIN
 
 import regraft
+from regraft.core.errors import DataError
 from regraft.model.predict import Prediction, write_csv
 from regraft.network.agreement import Choice
 from regraft.pipeline.train import train
@@ -48,6 +50,25 @@ def test_every_input_has_a_row_in_the_order_given(model, inputs):
     assert [row.status for row in rows] == ["ok", "broken", "ok", "broken", "ignored", "ok"]
     assert [row.label for row in rows] == ["green", "", "red", "", "", "blue"]
     assert all(row.error for row in rows if row.status != "ok")
+
+
+def test_an_image_has_the_same_probabilities_whatever_it_comes_as(model, photos):
+    path = photos / "red" / "003.png"
+    image = Image.open(path).convert("RGB")
+    array = np.asarray(image)
+    for inputs in (path, str(path), path.read_bytes(), image, array):
+        assert np.array_equal(model.predict_proba(inputs), model.predict_proba([path]))
+    batch = model.predict_proba(np.stack([array, 255 - array]))
+    assert batch.shape == (2, 3) and np.allclose(batch.sum(axis=1), 1)
+    (row,) = model.predict(image, top=1)
+    assert row.label == model.classes[batch[0].argmax()] and row.ranked[0][1] == pytest.approx(batch[0].max())
+    assert [item.label for item in regraft.predict(model, [array, path], top=1)] == [row.label] * 2
+
+
+def test_probabilities_of_what_can_not_be_read_are_refused(model, tmp_path):
+    with pytest.raises(DataError, match=r"missing\.jpg is broken"):
+        model.predict_proba([tmp_path / "missing.jpg"])
+    assert model.predict_proba([]).shape == (0, 3)
 
 
 def test_the_percentages_are_ranked_and_sum_to_one(model, photos):

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -23,9 +23,13 @@ import numpy as np
 import safetensors.numpy
 
 from regraft.core import plugins
-from regraft.core.errors import RefusedFile
+from regraft.core.errors import DataError, RefusedFile
 from regraft.core.version import __version__
+from regraft.data.index import Row
+from regraft.data.read import read_inputs
 from regraft.model import folder as folders
+from regraft.model import predict as predicting
+from regraft.model.predict import Prediction
 from regraft.network import build
 from regraft.network.engines import Choice
 from regraft.network.runner import CutNetwork, Runner
@@ -120,6 +124,41 @@ class Model:
         rows = [logits(self.head_weights, batch, self._head_settings) for batch in batches]
         n_outputs = self.loss.outputs(len(self.classes))
         return self.loss.probabilities(np.concatenate([np.empty((0, n_outputs), np.float32), *rows]))
+
+    def predict(self, inputs: Any, *, top: int = 3, store: str | Path | None = None) -> list[Prediction]:
+        """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
+
+        inputs: a path of an image, a folder or an archive; the bytes of an image file; a PIL image; an array (H, W, 3),
+                (H, W) or (n, H, W, 3) uint8; or any number of these.
+        top:    how many labels each names.
+        store:  folder of the feature store, where the converted network is kept; None: the user's cache.
+        """
+        return [self._prediction(row, probabilities, top) for row, probabilities in self._predict(inputs, store)]
+
+    def predict_proba(self, inputs: Any, *, store: str | Path | None = None) -> np.ndarray:
+        """Return (n, n_classes) float64 probabilities of images, a row each, in the order of `classes`.
+
+        inputs, store: as for `predict`.
+        Raises DataError for an image that can't be read.
+        """
+        rows = []
+        for row, probabilities in self._predict(inputs, store):
+            if probabilities is None:
+                raise DataError(f"{row.path} is {row.status}: {row.reason}. `predict` has a row for it all the same.")
+            rows.append(probabilities)
+        return np.array(rows).reshape(-1, len(self.classes))
+
+    def _predict(self, inputs: Any, store: str | Path | None) -> Iterator[tuple[Row, np.ndarray | None]]:
+        folder = None if store is None else Path(store)
+        return predicting.probabilities(read_inputs(inputs), self.runner, self.probabilities, folder)
+
+    def _prediction(self, row: Row, probabilities: np.ndarray | None, top: int) -> Prediction:
+        if probabilities is None:
+            return Prediction(path=row.path, status=row.status, error=row.reason)
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        ranked = tuple((self.classes[code], float(probabilities[code])) for code in order)
+        labels = self.predicted_labels(probabilities[None])[0] if self.loss.multilabel else None
+        return Prediction(path=row.path, status="ok", ranked=ranked, labels=labels)
 
     def predicted_labels(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
         """Return for each row of probabilities (n, n_classes), of images with several labels, those predicted."""

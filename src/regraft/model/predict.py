@@ -1,10 +1,10 @@
-"""Prediction: files in, one row per input out, in the inputs' order, none left out."""
+"""Prediction: images in, one row per input out, in the inputs' order, none left out."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
 from regraft.features.store import Store
-from regraft.model.model import Model
+from regraft.network.runner import Runner
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Prediction(Result):
-    """What the model says of one input.
+    """A model's prediction for one input.
 
     status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
-    labels: where an image may have several, those that are said to be there; else None.
+    labels: where an image may have several, those that are predicted; else None.
     ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
     """
 
@@ -37,7 +37,7 @@ class Prediction(Result):
 
     @property
     def label(self) -> str:
-        """The most probable label, or all that are said to be there; "" if there is none, or no prediction."""
+        """The most probable label, or all that are predicted; "" if there is none, or no prediction."""
         if self.labels is not None:
             return LABEL_SEPARATOR.join(self.labels)
         return self.ranked[0][0] if self.ranked else ""
@@ -54,49 +54,42 @@ class Prediction(Result):
         """Return one line, for a terminal."""
         if not self.ranked:
             return f"{self.path}  {self.status}: {self.error}"
-        said = [] if self.labels is None else [f"[{self.label}]"]
-        return "  ".join([self.path, *said, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
+        predicted = [] if self.labels is None else [f"[{self.label}]"]
+        return "  ".join([self.path, *predicted, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON-able data."""
         ranked = [{"label": label, "probability": round(share, 6)} for label, share in self.ranked]
-        found = {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
-        return found if self.labels is None else {**found, "labels": list(self.labels)}
+        plain = {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
+        return plain if self.labels is None else {**plain, "labels": list(self.labels)}
 
 
-def predict(model: Model, index: Index, *, top: int = 3, store: Path | None = None) -> list[Prediction]:
-    """Return one Prediction per row of the index, in its order.
+def probabilities(
+    index: Index, runner: Runner, head: Callable[[np.ndarray], np.ndarray], store: Path | None = None
+) -> Iterator[tuple[Row, np.ndarray | None]]:
+    """Yield each row of the index, in its order, with its probabilities (n_classes,), or None where it has no image.
 
-    index: from `data.read.read_inputs`; rows need no label.
-    top:   how many labels each names.
+    head:  features (n, …) → probabilities (n, n_classes).
     store: folder of the feature store, where the converted network is kept; None: the user's cache.
     """
-    streamed = _predict_used(model, index, top, store)
-    return [next(streamed) if row.status == "used" else _without(row) for row in index]
+    streamed = _probabilities_of_used(index, runner, head, store)
+    for row in index:
+        yield next(streamed) if row.status == "used" else (row, None)
 
 
-def _predict_used(model: Model, index: Index, top: int, store: Path | None) -> Iterator[Prediction]:
-    for rows, features in stream(index, model.runner, Store(store)):
-        shares = iter(model.probabilities(features) if len(features) else ())
+def _probabilities_of_used(
+    index: Index, runner: Runner, head: Callable[[np.ndarray], np.ndarray], store: Path | None
+) -> Iterator[tuple[Row, np.ndarray | None]]:
+    for rows, features in stream(index, runner, Store(store)):
+        batch = iter(head(features) if len(features) else ())
         for row in rows:
-            yield _without(row) if row.status == "broken" else _ranked(row, next(shares), model, top)
-
-
-def _without(row: Row) -> Prediction:
-    return Prediction(path=row.path, status=row.status, error=row.reason)
-
-
-def _ranked(row: Row, shares: np.ndarray, model: Model, top: int) -> Prediction:
-    order = np.argsort(-shares, kind="stable")[:top]
-    ranked = tuple((model.classes[code], float(shares[code])) for code in order)
-    said = model.predicted_labels(shares[None])[0] if model.loss.multilabel else None
-    return Prediction(path=row.path, status="ok", ranked=ranked, labels=said)
+            yield row, None if row.status == "broken" else next(batch)
 
 
 def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     """Write a row for every input: path, status, error, then label and percent for each rank.
 
-    Where an image may have several labels, those that are said to be there stand before, in the column `labels`.
+    Where an image may have several labels, those that are predicted stand before, in the column `labels`.
     """
     outputs.check(path, [".csv"], overwrite=True)  # predictions replace predictions
     top = max((len(item.ranked) for item in predictions), default=1)
@@ -108,6 +101,6 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     writer.writerow([*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
     for item in predictions:
         ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.2f}")]
-        said = [item.label] if multilabel else []
-        writer.writerow([item.path, item.status, item.error, *said, *ranked, *[""] * (2 * top - len(ranked))])
+        predicted = [item.label] if multilabel else []
+        writer.writerow([item.path, item.status, item.error, *predicted, *ranked, *[""] * (2 * top - len(ranked))])
     files.write_file(path, text.getvalue().encode())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import change, fields, flag
+from regraft.core.progress import log
 from regraft.core.text import listed
 from regraft.data.index import Index
 from regraft.pipeline.fit import plain
@@ -14,7 +15,8 @@ from regraft.pipeline.options import TrainOptions
 if TYPE_CHECKING:
     from regraft.model.model import Model
 
-TAKEN_OVER = ("backbone", "weights", "size", "resize", "cut", "end", "pool", "tail", "head", "head_options")
+SAME = ("backbone", "weights", "size", "resize", "cut", "end", "pool", "tail", "head", "head_options")
+OF_A_RUN = ("continue_", "engine", "precision")  # options that a run chooses itself
 
 
 def start_model(options: TrainOptions) -> Model | None:
@@ -27,17 +29,29 @@ def start_model(options: TrainOptions) -> Model | None:
 
 
 def taken_over(options: TrainOptions, model: Model) -> TrainOptions:
-    """Return the options with the model's own network and head; raise UsageError for one that asks for another."""
+    """Return the options with the model's own where the default stands; what was taken over is logged.
+
+    Raises UsageError for one that asks for another network or head.
+    """
     defaults = {name: field.default for name, field in fields(TrainOptions).items()}
-    of_model: dict[str, Any] = {name: model.options[name] for name in TAKEN_OVER if name in model.options}
+    of_model: dict[str, Any] = {name: model.options[name] for name in defaults if name in model.options}
     requested = plain(options)
-    for name, value in of_model.items():
-        if requested[name] not in (defaults[name], value):
+    for name in SAME:
+        if name in of_model and requested[name] not in (defaults[name], of_model[name]):
             raise UsageError(
-                f"{flag(name)} is {requested[name]!r}, and the model to continue from has {value!r}. "
+                f"{flag(name)} is {requested[name]!r}, and the model to continue from has {of_model[name]!r}. "
                 f"Leave {flag(name)} out, or --continue."
             )
-    return change(options, **of_model)
+    kept = {
+        name: value
+        for name, value in of_model.items()
+        if name not in OF_A_RUN and requested[name] == defaults[name] != value
+    }
+    if kept:
+        log.info(
+            "Options of the run before, kept: %s", ", ".join(f"{flag(name)} {value}" for name, value in kept.items())
+        )
+    return change(options, **kept)
 
 
 def parts(index: Index, model: Model) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _model(
         classes=features.index.classes,
         options=recorded,
         chosen=chosen,
-        history=fitted.history,
+        history=fitted.history.after(run.start.history) if run.start else fitted.history,
         images=model.record_images(features.index),
         run=run.checkpoint.run if run.checkpoint else model.run_digest(features, recorded, run.start),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import takes_options
-from regraft.data import read as reading
 from regraft.network.options import EngineOptions
 from regraft.pipeline.options import PredictOptions
 
@@ -33,10 +32,6 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
     """Return one Prediction per input, in order.
 
     model:  from `load`, `fit`, or a Report.
-    inputs: a path, or a list of files, folders and archives.
+    inputs: as for `Model.predict`.
     """
-    from regraft.model import predict as predicting
-
-    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
-    index = reading.read_inputs(inputs)
-    return predicting.predict(model, index, top=options.top.top, store=options.store.store)
+    return model.predict(inputs, top=options.top.top, store=options.store.store)

@@ -103,7 +103,10 @@ def _check_phases(options: TrainOptions, start: Model | None) -> None:
     if options.features.trains_tail:
         from regraft.training.finetune import plan
 
-        plan(options.fit, pretrained=options.features.network.weights != "random", trained=start is not None)
+        random = options.features.network.weights == "random"
+        phases = plan(options.fit, pretrained=not random, trained=start is not None)
+        if random and start is None and phases == ("tail",):
+            log.info("The weights are random: tail and head are trained together, with no phase of the head alone.")
 
 
 def _check_classes(index: Index) -> None:

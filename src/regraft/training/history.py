@@ -99,6 +99,11 @@ class History(Result):
         """The first epoch of the phase with the best measure of the judging part; 0 before any."""
         return self._best[self.monitored_part].epoch if self._best else 0
 
+    def after(self, before: History) -> History:
+        """Return this history of a run that went on from a model with the history `before`: its epochs count on."""
+        rows = [dataclasses.replace(row, epoch=row.epoch + before.epochs) for row in self.rows]
+        return History([*before.rows, *rows], self.watch, len(before.rows) + self.earlier)
+
     def text(self) -> str:
         """Return in a line how many epochs there were, and what the last one, and the best, came to."""
         last = ", ".join(f"{row.part} loss {row.loss:.4f}" for row in self.rows if row.epoch == self.epochs)
