@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from regraft import cli
-from regraft.network.engines import openvino
+from regraft.inference.engines import openvino
 from tests.conftest import PLAIN, write_photo, write_photos
 
 # where neither the engine nor the views are the subject
@@ -136,8 +136,8 @@ def test_a_precision_is_chosen_by_its_flag_and_int8_leaves_the_results_clean(reg
 
 
 def test_a_disagreement_is_one_line_with_the_cut_and_the_precision(regraft, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
-    monkeypatch.setattr("regraft.network.agreement.LEAST_COSINE", {"bfloat16": 2})
+    monkeypatch.setattr("regraft.inference.engines.torch.fast_bfloat16", lambda: True)
+    monkeypatch.setattr("regraft.inference.agreement.LEAST_COSINE", {"bfloat16": 2})
     words = ["--engine", "torch", "--precision", "bfloat16", "--cut", "blocks.2", "--store", tmp_path / "store"]
     code, out, err = regraft("extract", photos, "-o", tmp_path / "features.npz", *words)
     assert (code, out) == (2, "") and "Traceback" not in err

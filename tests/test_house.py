@@ -22,8 +22,8 @@ from regraft.core import options
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
 ROOMS = (
-    *("core", "data", "network", "features", "training", "model", "evaluation", "audit", "report", "pipeline"),
-    *("estimator", "demo", "cli"),
+    *("core", "data", "network", "inference", "features", "training", "model", "evaluation", "audit", "report"),
+    *("pipeline", "estimator", "demo", "cli"),
 )
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
 LARGEST_ROOM = 1 / 5  # of the lines of the source

@@ -22,9 +22,9 @@ from regraft.data import split as splitting
 from regraft.data.split import SplitOptions
 from regraft.features.augmentation import POLICIES
 from regraft.features.store import Store
-from regraft.network import agreement
-from regraft.network.engines import openvino
-from regraft.network.runner import Runner
+from regraft.inference import agreement
+from regraft.inference.engines import openvino
+from regraft.inference.runner import Runner
 from regraft.network.tensors import to_torch
 from regraft.pipeline import train as training
 from regraft.pipeline.options import TrainOptions
@@ -451,7 +451,7 @@ def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing
     photos, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 1.01)
-    monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
+    monkeypatch.setattr("regraft.inference.engines.torch.fast_bfloat16", lambda: True)
     options = make(TrainOptions, dict(**TRAIN | {"precision": "bfloat16"}, cut="blocks.2", store=tmp_path / "store"))
     with pytest.raises(UsageError, match=r"cut at 'blocks\.2' .*bfloat16 on torch"):
         train(photos, tmp_path / "model", options=options)
@@ -460,7 +460,7 @@ def test_an_engine_that_disagrees_stops_the_run_by_cut_and_precision_and_nothing
 
 
 def test_each_precision_has_a_shelf_of_its_own(photos, tmp_path, computed, monkeypatch):
-    monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: True)
+    monkeypatch.setattr("regraft.inference.engines.torch.fast_bfloat16", lambda: True)
     for precision in ("float32", "bfloat16", "bfloat16"):
         choices = {**SMALL, "weights": "builtin", "backbone": "efficientnet_lite0", "precision": precision}
         regraft.extract(regraft.read(photos), **choices, store=tmp_path / "store")

@@ -18,13 +18,14 @@ from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.features.extract import extract, stream
 from regraft.features.store import Store
-from regraft.network import agreement as engine
+from regraft.inference import agreement as engine
+from regraft.inference.engines import openvino
+from regraft.inference.options import EngineOptions
+from regraft.inference.runner import Runner
 from regraft.network import catalog
-from regraft.network.agreement import Choice
 from regraft.network.build import build, build_with_tail
-from regraft.network.engines import openvino
-from regraft.network.options import EngineOptions, NetworkOptions, TailOptions
-from regraft.network.runner import Runner
+from regraft.network.options import NetworkOptions, TailOptions
+from regraft.network.trunk import Choice
 from regraft.network.workaround_torchvision_nms import import_timm
 from tests.features.memory import cut_short, pictures, row
 
@@ -68,7 +69,7 @@ def fast(monkeypatch):
     """Say whether this machine multiplies bfloat16 fast."""
 
     def set_up(answer):
-        monkeypatch.setattr("regraft.network.engines.torch.fast_bfloat16", lambda: answer)
+        monkeypatch.setattr("regraft.inference.engines.torch.fast_bfloat16", lambda: answer)
 
     set_up(True)
     return set_up

@@ -4,9 +4,9 @@ from tests.conftest import PLAIN
 
 from regraft.core.options import make
 from regraft.features.options import FeatureOptions
-from regraft.network.agreement import choose
+from regraft.inference.agreement import choose
+from regraft.inference.runner import Runner
 from regraft.network.build import build, build_with_tail
-from regraft.network.runner import Runner
 
 OPTIONS = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
 

@@ -20,7 +20,7 @@ from regraft.features import environment, extract, worker
 from regraft.features.augmentation import POLICIES, View, squares
 from regraft.features.extract import stream
 from regraft.features.store import Store, bytes_needed
-from regraft.network.runner import Runner
+from regraft.inference.runner import Runner
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +213,9 @@ from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, worker
 from regraft.features.store import Store
 from regraft.network.build import build
-from regraft.network.engines import Choice
+from regraft.network.trunk import Choice
 from regraft.network.options import NetworkOptions
-from regraft.network.runner import Runner
+from regraft.inference.runner import Runner
 
 index = read(sys.argv[1])
 worker.cores = lambda: 2  # how far ahead it reads, whatever the machine

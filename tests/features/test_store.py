@@ -15,8 +15,8 @@ import torch
 from regraft.core.errors import StoreError
 from regraft.features import environment
 from regraft.features.store import MissingRows, Store, bytes_needed, default_folder, room
-from regraft.network import agreement
-from regraft.network.engines import openvino
+from regraft.inference import agreement
+from regraft.inference.engines import openvino
 
 DIGEST = "a" * 64
 ABOUT = {"architecture": "resnet50", "cut": "pooled"}

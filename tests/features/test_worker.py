@@ -13,8 +13,8 @@ from regraft.data.decode import BrokenImage, decode
 from regraft.features import worker as module
 from regraft.features.augmentation import POLICIES, View, squares
 from regraft.features.worker import CHUNK, Task, broken, compute
-from regraft.network import agreement as engine
-from regraft.network.engines import openvino
+from regraft.inference import agreement as engine
+from regraft.inference.engines import openvino
 
 VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in (1, 2, 3))
 

@@ -19,7 +19,7 @@ from regraft.core.errors import RefusedFile, UnknownName, UsageError
 from regraft.core.options import make
 from regraft.model import folder as folders
 from regraft.model.model import Predictions, load
-from regraft.network.agreement import Choice
+from regraft.network.trunk import Choice
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import train
 

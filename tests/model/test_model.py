@@ -15,7 +15,8 @@ from tests.conftest import PLAIN
 
 import regraft
 from regraft.data.decode import decode
-from regraft.network.engines import Choice, openvino
+from regraft.inference.engines import openvino
+from regraft.network.trunk import Choice
 from regraft.training import loop
 
 SMALL = {"backbone": "test_efficientnet", "weights": "random", "size": 48, "cut": "blocks.1", "views": 0, **PLAIN}

@@ -14,7 +14,7 @@ from tests.conftest import PLAIN
 import regraft
 from regraft.core.errors import DataError
 from regraft.model.predict import Prediction, write_csv
-from regraft.network.agreement import Choice
+from regraft.network.trunk import Choice
 from regraft.pipeline.train import train
 
 

@@ -15,10 +15,10 @@ from regraft.core.errors import RefusedFile, UnknownName, UsageError
 from regraft.network import catalog
 from regraft.network.build import build
 from regraft.network.cut import find_cut
-from regraft.network.engines import Choice
 from regraft.network.frozen import frozen_half, trainable_half
 from regraft.network.options import NetworkOptions
 from regraft.network.preprocess import Preprocess
+from regraft.network.trunk import Choice
 from regraft.network.workaround_torchvision_nms import import_timm
 
 # The features of an image

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
+from regraft.inference.runner import Runner
 from regraft.network.build import build, build_with_tail, restore, restore_tail
 from regraft.network.cut import find_cut, list_cuts
-from regraft.network.engines import Choice
 from regraft.network.options import NetworkOptions, TailOptions
 from regraft.network.own_backbone import check_fingerprint, fingerprint, own_backbone
 from regraft.network.preprocess import Preprocess
-from regraft.network.runner import Runner
+from regraft.network.trunk import Choice
 from regraft.network.workaround_torchvision_nms import import_timm
 
 RULE = {"size": 32, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}

@@ -11,7 +11,7 @@ from tests.network.trunks import SMALL, batch, features, network, trunk, trunk_a
 
 from regraft.core.errors import RefusedFile
 from regraft.network.build import restore, restore_tail
-from regraft.network.engines import Choice
+from regraft.network.trunk import Choice
 
 # The digest
 

@@ -6,10 +6,10 @@ from tests.conftest import PLAIN
 
 from regraft.core.options import make
 from regraft.features.options import FeatureOptions
+from regraft.inference.agreement import choose
+from regraft.inference.runner import Runner
 from regraft.network import catalog
-from regraft.network.agreement import choose
 from regraft.network.build import build, build_with_tail
-from regraft.network.runner import Runner
 from regraft.network.weights import random
 from regraft.network.workaround_torchvision_nms import import_timm
 

@@ -26,7 +26,8 @@ from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.version import __version__
 from regraft.features.options import StoreOptions
-from regraft.network.options import EngineOptions, NetworkOptions
+from regraft.inference.options import EngineOptions
+from regraft.network.options import NetworkOptions
 from regraft.pipeline.options import (
     AuditOptions,
     CompareOptions,

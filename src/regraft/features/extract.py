@@ -28,7 +28,7 @@ from regraft.features.augmentation import View
 from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
 from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
 from regraft.features.write import write
-from regraft.network.runner import Runner
+from regraft.inference.runner import Runner
 from regraft.network.trunk import Tail, Trunk
 
 SAVE_BYTES = 8 << 20  # of features, and

@@ -8,7 +8,8 @@ from typing import Literal
 
 from regraft.core.options import Options, option, require, step
 from regraft.features.augmentation import find
-from regraft.network.options import EngineOptions, NetworkOptions, TailOptions
+from regraft.inference.options import EngineOptions
+from regraft.network.options import NetworkOptions, TailOptions
 
 MAX_VIEWS = 1000
 

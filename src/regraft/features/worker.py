@@ -27,8 +27,8 @@ from regraft.core.machine import cores
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
 from regraft.features.augmentation import View, squares
+from regraft.inference.runner import Runner
 from regraft.network.preprocess import Preprocess
-from regraft.network.runner import Runner
 from regraft.network.trunk import Trunk
 
 T = TypeVar("T")

@@ -27,14 +27,13 @@ from regraft.core.errors import DataError, RefusedFile
 from regraft.core.version import __version__
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
+from regraft.inference.runner import CutNetwork, Runner
 from regraft.model import folder as folders
 from regraft.model import predict as predicting
 from regraft.model.predict import Prediction
 from regraft.network import build
-from regraft.network.engines import Choice
-from regraft.network.runner import CutNetwork, Runner
 from regraft.network.tensors import TensorFile, hash_tensors, to_torch
-from regraft.network.trunk import Tail, Trunk
+from regraft.network.trunk import Choice, Tail, Trunk
 from regraft.training import heads
 from regraft.training.examples import Inputs
 from regraft.training.history import History

@@ -17,7 +17,7 @@ from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
 from regraft.features.store import Store
-from regraft.network.runner import Runner
+from regraft.inference.runner import Runner
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -20,12 +20,11 @@ from regraft.core.options import require_choice
 from regraft.core.progress import log
 from regraft.core.text import listed
 from regraft.network.backbones import Backbone
-from regraft.network.engines import Choice
 from regraft.network.lazy_module import LazyModule, Tensors
 from regraft.network.options import NetworkOptions, TailOptions
 from regraft.network.preprocess import Preprocess
 from regraft.network.tensors import to_torch
-from regraft.network.trunk import OWN, Recipe, Stored, Tail, Trunk
+from regraft.network.trunk import OWN, Choice, Recipe, Stored, Tail, Trunk
 
 if TYPE_CHECKING:
     from torch import nn

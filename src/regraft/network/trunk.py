@@ -15,10 +15,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from regraft.data.decode import DECODE_RULES
-from regraft.network.engines import Choice
 from regraft.network.lazy_module import LazyModule, Tensors
 from regraft.network.preprocess import Preprocess
 from regraft.network.tensors import hash_tensors
@@ -29,6 +28,17 @@ if TYPE_CHECKING:
 Stored = Literal["float32", "bfloat16"]
 
 OWN = "own:"
+
+
+class Choice(NamedTuple):
+    """An engine's name, and the precision that it runs in.
+
+    tentative: "auto" chose the precision: where the features differ from those in float32, float32 takes its place.
+    """
+
+    engine: str
+    precision: str
+    tentative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

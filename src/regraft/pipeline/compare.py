@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regraft.evaluation.comparison import Candidate, Comparison
     from regraft.evaluation.learning_curve import LearningCurve
     from regraft.features.extract import Features
-    from regraft.network.runner import CutNetwork
+    from regraft.inference.runner import CutNetwork
     from regraft.training.examples import Examples
 
 TIMED, PASSES = 64, 3  # photographs, and how often: the first time starts the engine

@@ -21,8 +21,8 @@ OF_A_RUN = ("continue_", "engine", "precision")  # options that a run chooses it
 
 def start_model(options: TrainOptions) -> Model | None:
     """Return the model to continue from, if there is one; raise RefusedFile for a folder that is none."""
+    from regraft.inference import agreement
     from regraft.model import model
-    from regraft.network import agreement
 
     folder = options.start.continue_
     return model.load(folder, agreement.choose(options.features.engine)) if folder else None

@@ -14,7 +14,7 @@ from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
-    from regraft.network.runner import CutNetwork
+    from regraft.inference.runner import CutNetwork
 
 
 @takes_options(TrainingFeatureOptions)
@@ -39,9 +39,9 @@ def read_and_extract(source: Any, options: ExtractOptions) -> Features:
 
 def build_network(options: FeatureOptions) -> CutNetwork:
     """Return the network that the options ask for; raises what is wrong with their words."""
-    from regraft.network import agreement
+    from regraft.inference import agreement
+    from regraft.inference.runner import CutNetwork, Runner
     from regraft.network.build import build, build_with_tail
-    from regraft.network.runner import CutNetwork, Runner
 
     with preparing("Preparing the network"):
         choice = agreement.choose(options.engine)

@@ -10,7 +10,8 @@ from regraft.core.options import Options, option, require, step
 from regraft.data.read import BrokenOptions, SourceOptions
 from regraft.data.split import SplitOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions, StoreOptions
-from regraft.network.options import EngineOptions, NetworkOptions
+from regraft.inference.options import EngineOptions
+from regraft.network.options import NetworkOptions
 from regraft.training.options import FitOptions
 
 COMMAS = "a name, or several with commas between"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import takes_options
-from regraft.network.options import EngineOptions
+from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def load(folder: str | Path, *, options: EngineOptions) -> Model:
     folder: as `regraft train` or `Model.save` wrote it.
     Raises RefusedFile if it is edited, cut short, foreign or from a later format.
     """
+    from regraft.inference import agreement
     from regraft.model import model
-    from regraft.network import agreement
 
     return model.load(folder, agreement.choose(options))
 

@@ -14,7 +14,7 @@ from regraft.core.text import percent
 from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
-from regraft.network.options import EngineOptions
+from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training
 from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_network, check_broken, compute
@@ -166,7 +166,7 @@ def _evaluated(model: Model, features: Features, options: TrainOptions) -> Repor
 
 def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choices: EvaluateOptions) -> Report:
     """Evaluate a model trained on int8 features as it will predict, in the best precision; say what int8 cost."""
-    from regraft.network import agreement
+    from regraft.inference import agreement
 
     coarse = evaluate(model, features.index, options=choices)
     choice = agreement.choose(EngineOptions(engine=options.features.engine.engine))

@@ -39,7 +39,7 @@ from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
-    from regraft.network.runner import CutNetwork
+    from regraft.inference.runner import CutNetwork
     from regraft.training.examples import Examples
 
 STOPPING = 10  # a head that must know when to stop holds one of so many folds of its training rows out

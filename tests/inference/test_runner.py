@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tests.network.trunks import batch, features, trunk
 
-from regraft.network import agreement
-from regraft.network.runner import Runner
+from regraft.inference import agreement
+from regraft.inference.runner import Runner
 
 
 def test_several_threads_may_ask_at_once_also_before_anything_was_asked(monkeypatch):

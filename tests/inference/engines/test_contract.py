@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from regraft.core import plugins
-from regraft.network import catalog, engines
-from regraft.network.agreement import run
+from regraft.inference import engines
+from regraft.inference.agreement import run
+from regraft.network import catalog
 from regraft.network.frozen import Frozen
 from regraft.network.preprocess import Preprocess
 

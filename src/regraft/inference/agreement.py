@@ -19,10 +19,10 @@ import numpy as np
 from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, StoreError, UsageError
 from regraft.core.progress import log
-from regraft.network import engines
-from regraft.network.engines import Choice, Engine, Sample
-from regraft.network.options import EngineOptions
-from regraft.network.trunk import Trunk
+from regraft.inference import engines
+from regraft.inference.engines import Engine, Sample
+from regraft.inference.options import EngineOptions
+from regraft.network.trunk import Choice, Trunk
 
 CHECKED = 16  # images that an engine is checked on
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
@@ -65,7 +65,7 @@ def choose(options: EngineOptions) -> Choice:
 
 
 def _candidates(engine: str) -> list[str]:
-    from regraft.network.engines import torch
+    from regraft.inference.engines import torch
 
     if engine != "auto":
         return [engine]
@@ -158,7 +158,7 @@ def run(engine: Engine, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 def _check(engine: Engine, trunk: Trunk, images: np.ndarray, probabilities_of: Probabilities | None) -> None:
     import torch
 
-    from regraft.network.engines import torch as reference
+    from regraft.inference.engines import torch as reference
 
     expected = reference.run(trunk.module, torch.from_numpy(images))
     if not np.isfinite(expected).all():  # an engine may hide it: OpenVINO's ReLU makes 0 of NaN

@@ -15,7 +15,7 @@ and imports nothing heavy until it is called: `regraft --help` reads the folder'
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 LoadModule = Callable[[], "nn.Module"]
 Sample = Callable[[int], "np.ndarray"]  # gives up to so many real images, preprocessed: (n, S, S, 3) uint8
-
-
-class Choice(NamedTuple):
-    """An engine's name, and the precision that it runs in.
-
-    tentative: "auto" chose the precision: where the features differ from those in float32, float32 takes its place.
-    """
-
-    engine: str
-    precision: str
-    tentative: bool = False
 
 
 class Engine(Protocol):

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.errors import StoreError, UsageError
 from regraft.core.files import replacing_folder
 from regraft.core.machine import cores
-from regraft.network.workaround_openvino_deadlock import make_table_of_types
+from regraft.inference.workaround_openvino_deadlock import make_table_of_types
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from regraft.network.engines import Engine, LoadModule, Sample
+    from regraft.inference.engines import Engine, LoadModule, Sample
 
 BATCH = 4  # images; with one stream a core, 8 and 16 were slower for small networks and no faster for large ones
 CALIBRATION = 100  # images that int8 takes its ranges from

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import StoreError, UsageError
+from regraft.inference.engines import openvino as plugin
 from regraft.network import catalog
-from regraft.network.engines import openvino as plugin
 from regraft.network.frozen import Frozen
 from regraft.network.preprocess import Preprocess
 
@@ -102,7 +102,7 @@ import sys, threading
 sys.setswitchinterval(1e-6)
 from pathlib import Path
 import numpy as np
-from regraft.network.engines import openvino as plugin
+from regraft.inference.engines import openvino as plugin
 
 engine = plugin.build(None, 64, "float32", Path(sys.argv[1]), None)
 together = threading.Barrier(3)
@@ -181,9 +181,9 @@ sys.addaudithook(refuse)
 from pathlib import Path
 import numpy as np
 from regraft.network.build import build
-from regraft.network.engines import Choice
+from regraft.network.trunk import Choice
 from regraft.network.options import NetworkOptions
-from regraft.network.runner import Runner
+from regraft.inference.runner import Runner
 
 options = NetworkOptions(backbone="test_resnet", weights="random", size=64)
 images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from regraft.core.progress import log
-from regraft.network import agreement
-from regraft.network.agreement import Disagreement, Probabilities
-from regraft.network.engines import Choice, Engine, Sample
-from regraft.network.trunk import Tail, Trunk
+from regraft.inference import agreement
+from regraft.inference.agreement import Disagreement, Probabilities
+from regraft.inference.engines import Engine, Sample
+from regraft.network.trunk import Choice, Tail, Trunk
 
 
 class CutNetwork(NamedTuple):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from regraft.network import workaround_openvino_deadlock
+from regraft.inference import workaround_openvino_deadlock
 
 pytest.importorskip("openvino")
 
@@ -16,7 +16,7 @@ sys.modules.setdefault("openvino_telemetry", None)
 import numpy as np
 import openvino
 from openvino import opset13 as operations
-from regraft.network.workaround_openvino_deadlock import make_table_of_types
+from regraft.inference.workaround_openvino_deadlock import make_table_of_types
 
 images = operations.parameter([4, 8, 8, 3], np.uint8)
 network = openvino.Model([operations.convert(images, "f32")], [images])

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
-from regraft.network import agreement, catalog, engines
-from regraft.network.agreement import Choice, choose
-from regraft.network.engines import openvino
-from regraft.network.engines import torch as plain
+from regraft.inference import agreement, engines
+from regraft.inference.agreement import choose
+from regraft.inference.engines import openvino
+from regraft.inference.engines import torch as plain
+from regraft.inference.options import EngineOptions
+from regraft.network import catalog
 from regraft.network.frozen import Frozen
 from regraft.network.lazy_module import LazyModule
-from regraft.network.options import EngineOptions
 from regraft.network.preprocess import Preprocess
-from regraft.network.trunk import Recipe, Trunk
+from regraft.network.trunk import Choice, Recipe, Trunk
 
 SIZE = 32
 
@@ -96,7 +97,8 @@ def test_without_a_driver_of_a_gpu_pytorch_is_not_imported_to_look_for_one():
     if not openvino.precisions() or plain.has_gpu():
         pytest.skip("needs OpenVINO, and no GPU")
     script = (
-        "import sys; from regraft.network.agreement import choose; from regraft.network.options import EngineOptions;"
+        "import sys; from regraft.inference.agreement import choose;"
+        "from regraft.inference.options import EngineOptions;"
         "print(choose(EngineOptions()).engine, 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", script]

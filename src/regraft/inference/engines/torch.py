@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from regraft.network.engines import Engine, LoadModule, Sample
+    from regraft.inference.engines import Engine, LoadModule, Sample
 
 BATCH, GPU_BATCH = 4, 64  # images; on a processor each core has its own batch, and more were no faster
 

@@ -1,0 +1,1 @@
+"""Inference: an engine runs the frozen part, and is checked against PyTorch."""
