@@ -56,7 +56,7 @@ test-all: $(READY)
 # Another Python, without PyTorch's gigabytes: the syntax of everything, the tests of the rooms that need none.
 test-light:
 	$(PYTHON) -m venv $(LIGHT)
-	$(LIGHT)/$(SCRIPTS)/python $(PIP) cyclopts numpy pandas pillow platformdirs pytest pytest-xdist rich scikit-learn simplejpeg
+	$(LIGHT)/$(SCRIPTS)/python $(PIP) cyclopts numpy pandas pillow pillow-heif platformdirs pytest pytest-xdist rich scikit-learn simplejpeg
 	$(LIGHT)/$(SCRIPTS)/python -W error -m compileall -q src tests tools examples benchmarks
 	PYTHONPATH=src $(LIGHT)/$(SCRIPTS)/python -m pytest -n auto $$(grep -rLE --include='test_*.py' '^ *(import|from) torch' tests/core tests/data) tests/test_words.py
 

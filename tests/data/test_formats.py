@@ -38,7 +38,7 @@ def test_what_pillow_writes_is_recognised_by_its_first_bytes(kind):
     entry = recognise(saved(kind))
     assert entry is not None
     assert entry.name == WRITTEN[kind]
-    assert bool(entry.reader) == (entry.name in {"JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF"})
+    assert bool(entry.reader) == (entry.name in {"JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF", "AVIF"})
 
 
 def test_archives_are_recognised_also_without_members():
@@ -64,7 +64,7 @@ def test_archives_are_recognised_also_without_members():
         (b"\0\0\0\x18ftypmp42", "a film (MP4 or QuickTime), not an image"),
         (b"RIFF\0\0\0\0WAVE", "a film or a sound (RIFF), not an image"),
         (b"PK\3\4", "a ZIP archive, not an image"),
-        (b"words", "not an image that is read here (JPEG, PNG, WebP, BMP, TIFF, GIF)"),
+        (b"words", "not an image that is read here (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC)"),
     ],
 )
 def test_a_refusal_says_what_a_file_is_and_what_is_read(data, reason):

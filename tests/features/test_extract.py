@@ -13,6 +13,7 @@ from tests.features.runners import runner as runner_of
 
 from regraft.core.errors import DataError, RefusedFile, StoreError
 from regraft.core.machine import cores
+from regraft.data import decode as decoding
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
@@ -352,7 +353,7 @@ def test_views_are_stored_once_and_one_more_costs_one(runner, store, reads, deco
 def decoded(monkeypatch):
     """How many images were decoded."""
     counts = []
-    monkeypatch.setattr(worker, "decode", lambda *arguments: counts.append(1) or decode(*arguments))
+    monkeypatch.setattr(worker, "decoded", lambda *arguments: counts.append(1) or decoding.decoded(*arguments))
     return counts
 
 

@@ -9,6 +9,7 @@ from tests.features.runners import runner as runner_of
 
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
+from regraft.data import decode as decoding
 from regraft.data.decode import BrokenImage, decode
 from regraft.features import worker as module
 from regraft.features.augmentation import POLICIES, View, squares
@@ -35,7 +36,7 @@ def reads():
 def decoded(monkeypatch):
     """How many images were decoded."""
     counts = []
-    monkeypatch.setattr(module, "decode", lambda *arguments: counts.append(1) or decode(*arguments))
+    monkeypatch.setattr(module, "decoded", lambda *arguments: counts.append(1) or decoding.decoded(*arguments))
     return counts
 
 
@@ -234,7 +235,7 @@ def test_what_is_wrong_with_the_place_says_nothing_of_the_bytes(runner, tmp_path
 
 
 def test_a_want_of_memory_does_not_last(runner, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "decode", short_of_memory)
+    monkeypatch.setattr(module, "decoded", short_of_memory)
     (batch,) = compute(tasks(pictures(2)), runner, tmp_path)
     assert [failure.lasting for failure in batch.failures] == [False, False]
 

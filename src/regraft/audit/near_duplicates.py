@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from regraft.audit import similarity
 from regraft.audit.neighbours import connected
+from regraft.core import threads
 from regraft.core.machine import cores
 from regraft.core.progress import progress
 from regraft.core.text import equated, shorten
@@ -129,7 +129,7 @@ def _candidates(numbers: Numbers, cosines: Cosines) -> list[tuple[int, int]]:
 def _thumbnails(rows: Sequence[Row], numbers: Sequence[int]) -> dict[int, Thumbnail]:
     """Return the thumbnails of these rows, without files that are missing or changed by now."""
     thumbnails: dict[int, Thumbnail] = {}
-    with ThreadPoolExecutor(cores()) as pool, progress("reading pictures", len(numbers)) as advance:
+    with threads.pool(cores()) as pool, progress("reading pictures", len(numbers)) as advance:
         for number, image in zip(numbers, pool.map(lambda number: _thumbnail(rows[number]), numbers), strict=True):
             if image is not None:
                 thumbnails[number] = image

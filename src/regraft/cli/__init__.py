@@ -7,6 +7,7 @@ to stderr. Heavy libraries are imported by the command that needs them.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import io
 import json as jsonlib
@@ -346,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RegraftError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _say("Interrupted; what is stored is kept. The same command goes on from there.", 130)
+        return _interrupted(leaves=argv is None)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
@@ -355,6 +356,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
     return 0
+
+
+def _interrupted(leaves: bool) -> int:
+    """Say how to go on; leave at once, without waiting for threads, if this is the program and not a call of `main`."""
+    code = _say("Interrupted; what is stored is kept. The same command goes on from there.", 130)
+    if leaves:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _say(message: str, code: int) -> int:

@@ -7,27 +7,39 @@ its name (see `formats`).
 
 | what is stored                 | what comes out                                                    |
 |--------------------------------|-------------------------------------------------------------------|
-| several frames or pages        | the first                                                         |
-| EXIF orientation 1 to 8        | turned upright; damaged EXIF is taken as 1                        |
+| several frames or pages        | the first; of HEIC the primary one                              * |
+| EXIF orientation 1 to 8        | turned upright; damaged EXIF is taken as 1. HEIC and AVIF: as the |
+|                                | container says, whatever EXIF says                                |
 | 1 bit, grey                    | three equal channels                                              |
 | palette                        | its colours                                                       |
 | alpha, transparent colour      | composited on white: round((a·colour + (255-a)·255) / 255)        |
 | premultiplied alpha            | the same, after dividing by alpha                                 |
-| CMYK, YCCK                     | (255-C)(255-K)/255 …; Adobe's inverted files are inverted back    |
-| YCbCr, Lab                     | JFIF's formula; Lab (D50) to sRGB by LittleCMS                    |
-| 16-bit grey                    | round(v / 257); 12-bit: round(v · 255 / 4095)                     |
-| 16-bit colour                  | its high byte, as Pillow reads it                                 |
+| CMYK, YCCK without a profile   | (255-C)(255-K)/255 …; Adobe's inverted files are inverted back  * |
+| YCbCr, Lab                     | JFIF's formula; Lab (D50) to sRGB by Little CMS                   |
+| 16-bit grey                    | round(v / 257); 12-bit: round(v · 255 / 4095)                   * |
+| 16-bit colour                  | round(v / 257); its high byte if premultiplied, or in separate  * |
+|                                | compressed planes                                                 |
+| 10- and 12-bit HEIC and AVIF   | as libheif (its 8 high bits) and libavif reduce them            * |
 | 32-bit integers and floats     | the smallest of 0…1 (floats only), 0…255, 0…65535 that holds all  |
-|                                | values becomes 0…255; else the image's own minimum to maximum     |
+|                                | values becomes 0…255; else the image's own minimum to maximum   * |
 | floats with NaN or infinity    | broken                                                            |
-| an embedded colour profile     | not applied                                                       |
+| a colour profile (ICC)         | converted to sRGB before alpha is laid on white (see `colour`)  * |
+| colours named otherwise (gAMA, | not applied: the numbers are taken as sRGB                        |
+| cHRM, cICP, nclx, HDR)         |                                                                   |
+| TIFF: bands that are no colour | left out                                                        * |
 | a JPEG, if `min_side` is given | 1/8, 1/4 or 1/2 of its size: the smallest by which both sides are |
 |                                | divisible and that leaves them `min_side` pixels                  |
 
-Refused before any pixel is decoded: more than MAX_PIXELS, no pixels, a damaged
-header, any other format. A file that is cut short is broken unless it holds
-every pixel; so is a PNG with a wrong checksum. JPEG has no checksum: damage in
-its middle that the decompressor accepts is not detected.
+What is marked * is told of each file (`Header.remarks`). Each rule has the
+number of the version that it came with (`Header.rules`): what a later one gives
+is kept apart from features stored before (`Row.key`).
+
+Refused before any pixel is decoded: more than MAX_PIXELS, more memory than
+`budget.LIMIT`, more scans than `jpeg.MAX_SCANS`, no pixels, a damaged header, any
+other format. A file that is cut short is broken unless it holds every pixel,
+also if it was closed again (see `jpeg`, `complete`); so is a PNG with a wrong
+checksum. JPEG has no checksum: damage in its middle that the decompressor
+accepts is not detected, nor is it in HEIC and AVIF.
 
 Pillow reads every header and most pixels. A JPEG that libjpeg-turbo decodes
 without a warning is decoded by it directly: the same pixels, faster.
@@ -40,47 +52,69 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.ExifTags import Base as Tag
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.core.errors import UsageError
-from regraft.data import formats
+from regraft.data import budget, complete, convert, deep, formats, jpeg
+from regraft.data.convert import Pixels
+from regraft.data.formats import DECODE_RULES as DECODE_RULES
+from regraft.data.formats import MAX_PIXELS as MAX_PIXELS
+from regraft.data.formats import BrokenImage as BrokenImage
 
-DECODE_RULES = 2  # part of the store's key: raise it whenever a pixel may come out differently
+RULES = 3  # of the later rules: 16-bit colour, profiles, HEIC, AVIF; DECODE_RULES is that of all others
 
-MAX_PIXELS = 178_956_970  # Pillow's default error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
+_memory = budget.Budget()
 
-BACKGROUND = (255, 255, 255)
+
+def _after_fork() -> None:
+    global _memory
+    _memory = budget.Budget()  # threads that the parent had may have held some
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 
 
-class BrokenImage(Exception):
-    """The bytes are not an image that is read here, or a damaged one; the text is the reason, on one line."""
+class Header(NamedTuple):
+    """What a file says of its image before any pixel is decoded.
+
+    size:    (width, height) in pixels as stored.
+    rules:   the version of the rules that it is decoded by.
+    remarks: what is converted or left out, so that other programs may show other pixels.
+    """
+
+    format: str
+    size: tuple[int, int]
+    rules: int = DECODE_RULES
+    remarks: tuple[str, ...] = ()
 
 
-def read_header(data: bytes) -> tuple[str, tuple[int, int]]:
-    """Return the format and the (width, height) in the header, as stored; no pixel is decoded.
+def read_header(data: bytes) -> Header:
+    """Return what the header says; no pixel is decoded.
 
-    Raises BrokenImage for a format that is not read, a damaged header, or more than MAX_PIXELS.
+    Raises BrokenImage for a format that is not read, a damaged header, or more pixels or memory than are accepted.
     """
     with _reading(data) as (kind, image):
-        return kind, image.size
+        _check_memory(data, kind, image, min_side=1)
+        return Header(kind, image.size, _rules(kind, image), tuple(_remarks(image)))
 
 
-def decode(data: bytes, min_side: int = 0) -> NDArray[np.uint8]:
+def decode(data: bytes, min_side: int = 0) -> Pixels:
     """Return the image in `data` upright, by the rules above: (height, width, 3), red, green, blue, in C order.
 
     min_side: the pixels that a JPEG's shorter side keeps if it is decoded at a smaller scale, which is faster; 0 for
@@ -88,16 +122,28 @@ def decode(data: bytes, min_side: int = 0) -> NDArray[np.uint8]:
     Raises BrokenImage if anything is wrong with the image, and UsageError if the program has told Pillow to accept
     truncated images (a global of Pillow's, which is not silently changed here).
     """
+    with decoded(data, min_side) as pixels:
+        return pixels
+
+
+@contextlib.contextmanager
+def decoded(data: bytes, min_side: int = 0) -> Iterator[Pixels]:
+    """Give what `decode` returns, whose memory counts in the process's budget for as long as the `with` lasts.
+
+    The thread must not decode another image meanwhile: it would wait for its own memory.
+    """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True; expected False, "
             "so that a truncated image is not half-used. Set it to False."
         )
-    with _reading(data) as (kind, image):
-        pixels = _decode_jpeg(data, image, min_side) if kind == "JPEG" else None
-        if pixels is None:
-            pixels = np.array(_decode_pillow(data, image))
-        return _upright(pixels, _orientation(image))  # Pillow turns a TIFF when it loads it, and sets 1
+    with contextlib.ExitStack() as stack:
+        with _reading(data) as (kind, image):
+            taken = stack.enter_context(_memory.taken(_check_memory(data, kind, image, min_side)))
+            pixels = _decode(data, kind, image, min_side)
+            pixels = _upright(pixels, _orientation(image))  # Pillow turns a TIFF when it loads it, and sets 1
+        taken.keep(pixels.nbytes)
+        yield pixels
 
 
 # Opening; every kind of failure becomes a reason
@@ -110,6 +156,7 @@ def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     try:
         with opener(io.BytesIO(data)) as image:
             _check_size(image.size)
+            deep.separate(image)
             yield kind, image
     except BrokenImage:
         raise
@@ -167,97 +214,86 @@ def _quiet() -> None:
         filters.insert(0, _FILTER)
 
 
+# What the header says
+
+
+def _rules(kind: str, image: ImageFile.ImageFile) -> int:
+    later = kind in ("HEIC", "AVIF") or deep.is_deep(image) or convert.profile(image) is not None
+    return RULES if later else DECODE_RULES
+
+
+def _remarks(image: ImageFile.ImageFile) -> Iterator[str]:
+    if getattr(image, "is_animated", False):
+        yield (
+            "the primary one of several pictures" if image.format == "HEIF" else "the first of several frames or pages"
+        )
+    if deep.has_16_bits(image) or image.mode.startswith("I;16"):
+        yield "more than 8 bits, reduced to 8"
+    if image.mode in ("I", "F"):
+        yield "32 bits, scaled to 8"
+    if (to_srgb := convert.profile(image)) is not None:
+        yield f"colour profile {to_srgb.name}, converted to sRGB"
+    elif image.mode == "CMYK":
+        yield "inks (CMYK), converted without a profile"
+    if isinstance(image, TiffImageFile) and 0 in image.tag_v2.get(Tag.ExtraSamples, ()):
+        yield "bands beside the colours, left out"
+    if image.info.get("bit_depth", 8) > 8:
+        yield f"{image.info['bit_depth']} bits, reduced to 8"
+
+
+# bytes of a pixel, about
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # in Pillow's memory; else 4
+_DECODERS = {"WebP": 10, "AVIF": 12, "HEIC": 12}  # what decoders hold beside it
+_AGAIN = 14  # more for a lossless WebP, which is decoded twice at times (see `complete`)
+
+
+def _check_memory(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -> int:
+    """Return how many bytes it takes to decode the image; raise BrokenImage if they are more than are accepted."""
+    if isinstance(image, JpegImageFile):
+        needed = jpeg.memory(image, min_side)
+    else:
+        needed = image.width * image.height * _bytes_a_pixel(data, kind, image)
+    if needed > budget.LIMIT:
+        raise BrokenImage(
+            f"to decode {image.width} x {image.height} pixels of {kind} takes {needed / 1e9:.1f} GB of memory, more "
+            f"than the accepted {budget.LIMIT / 1e9:.1f} GB; make the image smaller"
+        )
+    return needed
+
+
+def _bytes_a_pixel(data: bytes, kind: str, image: ImageFile.ImageFile) -> int:
+    stored = _STORED.get(image.mode, 4)
+    again = _AGAIN if kind == "WebP" and b"VP8L" in data else 0
+    return 3 + stored * (2 if deep.is_deep(image) else 1) + _DECODERS.get(kind, 0) + again
+
+
 # Pixels
 
 
-def _decode_jpeg(data: bytes, image: ImageFile.ImageFile, min_side: int) -> NDArray[np.uint8] | None:
-    """Return a JPEG's pixels as stored; None, for Pillow to decide: CMYK, and whatever causes even a warning.
-
-    The buffer has the size that Pillow read from the header and that was checked; a larger image does not fit.
-    """
-    if image.mode not in ("RGB", "L"):
-        return None
-    scale = _scale(image.size, min_side)
-    width, height = (side // scale for side in image.size)
-    try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, min_height=height, min_width=width, buffer=np.empty((height, width, 3), np.uint8), strict=True
-        )
-    except ValueError:
-        return None
-    return pixels if pixels.shape == (height, width, 3) else None
-
-
-def _scale(size: tuple[int, int], min_side: int) -> int:
-    """Return the largest of 8, 4 and 2 that divides both sides (no edge moves) and leaves them `min_side` pixels.
-
-    Other ratios take libjpeg-turbo longer than the full size.
-    """
-    fits = (scale for scale in (8, 4, 2) if all(side % scale == 0 and side // scale >= min_side for side in size))
-    return next(fits, 1) if min_side > 0 else 1
-
-
-def _decode_pillow(data: bytes, image: ImageFile.ImageFile) -> Image.Image:
-    if image.format == "PNG":
+def _decode(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -> Pixels:
+    """Return the pixels as stored, or, of a TIFF, upright."""
+    to_srgb = convert.profile(image)
+    if isinstance(image, JpegImageFile):
+        pixels = jpeg.decode(data, image, min_side)
+        if pixels is not None:
+            if to_srgb:
+                convert.apply(to_srgb, pixels, convert.colour_space(image))
+            return pixels
+    if kind == "PNG":
         PngImageFile(io.BytesIO(data)).verify()  # load() checks no checksum of the pixels
-    image = _with_key_colour(image)
+    lower = _lower_bytes(data, image)
     image.load()
-    return _to_rgb(image)
+    complete.check(data, image)
+    return convert.to_pixels(image, to_srgb, lower)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        image = _from_16_bit(image)
-    elif image.mode in ("I", "F"):
-        image = _from_32_bit(image)
-    return _on_background(image) if image.has_transparency_data else image.convert("RGB")
-
-
-def _on_background(image: Image.Image) -> Image.Image:
-    if image.mode == "La":
-        image = image.convert("LA")
-    colour = image.convert("RGBA")
-    background = Image.new("RGB", image.size, BACKGROUND)
-    background.paste(colour, mask=colour)
-    return background
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    top, inverted = 65535, False
-    if isinstance(image, TiffImageFile):
-        top = 2 ** image.tag_v2[Tag.BitsPerSample][0] - 1
-        inverted = image.tag_v2.get(Tag.PhotometricInterpretation) == 0  # white is 0; Pillow does not invert it
-    values = image.convert("I")  # the only mode with a table of 65,536 entries
-    steps = np.rint(np.minimum(np.arange(65536), top) * (255 / top)).astype(int)
-    grey = values.point((255 - steps if inverted else steps).tolist(), "L")
-    if (clear := image.info.get("transparency")) is None:
-        return grey
-    return Image.merge("LA", (grey, values.point([0 if v == clear else 255 for v in range(65536)], "L")))
-
-
-def _from_32_bit(image: Image.Image) -> Image.Image:
-    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
-        raise BrokenImage("the image holds values that are not finite numbers (NaN or infinity)")
-    low, high = _value_range(image)
-    scale = 255 / (high - low) if high > low else 0.0
-    # convert("L") cuts off decimals, hence 0.5
-    return image.convert("F").point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
-
-
-def _value_range(image: Image.Image) -> tuple[float, float]:
-    low, high = cast("tuple[float, float]", image.getextrema())
-    for top in (1, 255, 65535) if image.mode == "F" else (255, 65535):
-        if low >= 0 and high <= top:
-            return 0, top
-    return low, high
-
-
-def _with_key_colour(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """Convert the transparent colour of a 16-bit RGB PNG to 8 bits, as Pillow does with its pixels."""
-    key = image.info.get("transparency")
-    if isinstance(key, tuple) and image.tile and image.tile[0].args == "RGB;16B":
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    return image
+def _lower_bytes(data: bytes, image: ImageFile.ImageFile) -> deep.LowerBytes | None:
+    if not deep.is_deep(image):
+        return None
+    again = type(image)(io.BytesIO(data))
+    deep.separate(again)
+    key = image.info.pop("transparency", None)
+    return deep.LowerBytes(again, key if isinstance(key, tuple) else None)
 
 
 _TURNS = {  # EXIF 2.3, section 4.6.4, tag 274
@@ -278,7 +314,7 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
+def _upright(pixels: Pixels, orientation: Any) -> Pixels:
     if orientation not in _TURNS:
         return pixels
     return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))  # faster than NumPy's strides

@@ -12,6 +12,14 @@ from typing import Literal, NamedTuple
 
 HEAD = 1024  # bytes of a file that are enough to recognise its format
 
+DECODE_RULES = 2  # the version of the rules that most images are decoded by; part of every store's key, so it stays
+
+MAX_PIXELS = 178_956_970  # Pillow's default error limit (1 GiB / 4 / 3, doubled), whatever a program has set it to
+
+
+class BrokenImage(Exception):
+    """The bytes are not an image that is read here, or a damaged one; the text is the reason, on one line."""
+
 
 class Format(NamedTuple):
     """A file format and how to recognise it."""
@@ -37,6 +45,8 @@ _TIFF = rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0"  # the last two are wrong, but exist
 _SVG = rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg"
 _HTML = rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)"
 
+_AVIF = rb"....ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,6}avi[fs])"  # or a general brand, and AVIF among those that fit
+
 # The first match counts.
 FORMATS = (
     Format("JPEG", rb"\xff\xd8\xff", "jpg jpeg jpe jfif", "PIL.JpegImagePlugin.JpegImageFile"),
@@ -48,8 +58,8 @@ FORMATS = (
     Format("GIF", rb"GIF8", "gif", "PIL.GifImagePlugin.GifImageFile"),
     Format("EPS", rb"%!PS-Adobe.{1,8}EPSF|\xc5\xd0\xd3\xc6", "eps"),
     Format("Photoshop (PSD)", rb"8BPS", "psd"),
-    Format("AVIF", rb"....ftypavi[fs]", "avif"),
-    Format("HEIC", rb"....ftyp(hei|hev|mif1|msf1)", "heic heif"),
+    Format("AVIF", _AVIF, "avif", "PIL.AvifImagePlugin.AvifImageFile"),
+    Format("HEIC", rb"....ftyp(hei|hev|mif1|msf1)", "heic heif hif", "pillow_heif.HeifImageFile"),
     Format("ICO or CUR", rb"\0\0[\x01\x02]\0"),
     Format("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "jp2 j2k"),
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL ", "jxl"),

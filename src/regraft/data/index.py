@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 from regraft.core.errors import DataError
 from regraft.core.text import listed
+from regraft.data.formats import DECODE_RULES
 
 Status = Literal["used", "ignored", "broken"]
 
@@ -54,6 +55,15 @@ class Row:
     reason: str = ""  # why it is ignored or broken
     format: str = ""  # "JPEG", "PNG", …: what the bytes say, not the name
     size: tuple[int, int] = (0, 0)  # width, height in pixels as stored, before EXIF turns it; (0, 0) if unknown
+    rules: int = DECODE_RULES  # the version of the rules that its pixels are decoded by
+    remarks: tuple[str, ...] = ()  # what is converted or left out when it is decoded
+
+    @property
+    def key(self) -> str:
+        """What names the image's features: its id, and if later rules decode it, a sha256 of it and their version."""
+        if self.rules == DECODE_RULES:
+            return self.id
+        return hashlib.sha256(f"{self.id} decoded by the rules of version {self.rules}".encode()).hexdigest()
 
     @property
     def names(self) -> tuple[str, ...]:

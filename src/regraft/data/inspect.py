@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median_low
 from textwrap import wrap
@@ -17,6 +16,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from regraft.core import threads
 from regraft.core.machine import cores
 from regraft.core.progress import progress
 from regraft.core.results import Result
@@ -73,9 +73,11 @@ class Inspection(Result):
             "conflicts": len(conflicts),
             "formats": dict(Counter(row.format for row in used).most_common()),
             "sizes": _sizes(used.rows),
+            "remarks": dict(Counter(remark for row in used for remark in row.remarks).most_common()),
             "files": {
                 "ignored": [{"path": row.path, "reason": row.reason} for row in ignored],
                 "broken": [{"path": row.path, "reason": row.reason} for row in broken],
+                "remarks": [{"path": row.path, "reason": remark} for row in used for remark in row.remarks],
                 "copies": [[row.path for row in rows] for rows in copies],
                 "conflicts": [[{"path": row.path, "label": row.label} for row in rows] for rows in conflicts],
             },
@@ -89,7 +91,7 @@ def inspect(index: Index) -> Inspection:
     """
     rows = list({row.id or row.path: row for row in index.used}.values())
     reasons = {}
-    with ThreadPoolExecutor(min(4, cores())) as pool, progress("Decoding images", len(rows)) as advance:
+    with threads.pool(min(4, cores())) as pool, progress("Decoding images", len(rows)) as advance:
         for row, reason in zip(rows, pool.map(_reason, rows), strict=True):
             if reason:
                 reasons[row.id or row.path] = reason
@@ -158,7 +160,8 @@ def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     ignored = [file for file in files["ignored"] if file["path"] not in shown_below]
     broken = [line for file in files["broken"][:_LISTED] for line in _with_reason(file, width)]
     yield _list(files["broken"], count(files["broken"], "file") + " broken", broken)
-    yield _by_reason(ignored, width)
+    yield _by_reason(ignored, count(ignored, "file") + " ignored", width)
+    yield _by_reason(files["remarks"], "converted, or left out, so that other programs may show other pixels", width)
     lines = [line for group in conflicts[:_LISTED] for line in _conflict(group, width)]
     left_out = len(files["ignored"]) - len(ignored)
     title = " under more than one label" + (f"; their {left_out:,} files are ignored" if left_out else "")
@@ -176,7 +179,7 @@ def _with_reason(file: Mapping[str, str], width: int) -> list[str]:
     return ["  " + shorten(file["path"], width - 2), *("      " + line for line in reason)]
 
 
-def _by_reason(files: Sequence[Mapping[str, str]], width: int) -> list[str]:
+def _by_reason(files: Sequence[Mapping[str, str]], title: str, width: int) -> list[str]:
     """Return each reason once, with the number of its files and the first of them."""
     counts = Counter(file["reason"] for file in files)
     firsts = {file["reason"]: file["path"] for file in reversed(files)}
@@ -184,7 +187,6 @@ def _by_reason(files: Sequence[Mapping[str, str]], width: int) -> list[str]:
     for reason, number in counts.most_common(_LISTED):
         lines.append("  " + shorten(f"{number:,} x {reason}", width - 2))
         lines.append("      such as " + shorten(firsts[reason], width - 14))
-    title = count(files, "file") + " ignored"
     return ["", title, *lines, *rest_line(counts, _LISTED)] if files else []
 
 

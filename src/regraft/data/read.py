@@ -16,11 +16,11 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from regraft.core import threads
 from regraft.core.errors import DataError
 from regraft.core.machine import cores
 from regraft.core.options import Options, option, require
@@ -193,7 +193,7 @@ def _read_files(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
     """Read the files of the used rows, in threads once reading turns out slow; each thread holds one file's bytes."""
     rows: list[Row] = []
     slow = False
-    with ThreadPoolExecutor(min(8, cores() + 2)) as pool, progress("Reading files", len(pairs)) as advance:
+    with threads.pool(min(8, cores() + 2)) as pool, progress("Reading files", len(pairs)) as advance:
         for start in range(0, len(pairs), _BATCH):
             began, batch = time.perf_counter(), pairs[start : start + _BATCH]
             rows += (pool.map if slow else map)(_read_file, *zip(*batch, strict=True))
@@ -226,10 +226,10 @@ def _with_header(row: Row, data: bytes, is_named: bool) -> Row:
     from regraft.data.decode import BrokenImage, read_header  # here, so that `regraft --help` does not import Pillow
 
     try:
-        kind, size = read_header(data)
+        header = read_header(data)
     except BrokenImage as error:
         return _unreadable(row, data, str(error), is_named)
-    return replace(row, format=kind, size=size)
+    return replace(row, format=header.format, size=header.size, rules=header.rules, remarks=header.remarks)
 
 
 def _unreadable(row: Row, data: bytes, reason: str, is_named: bool) -> Row:

@@ -72,7 +72,8 @@ def extract(
     unread: dict[str, str] = {}
     while todo := _lacking(index, shelf, fitting, unread):  # again only if a file couldn't be read: it may have a copy
         unread |= _fill(shelf, todo, runner)
-    reasons = shelf.errors([row.id for row in index.used]) | unread
+    errors = shelf.errors([row.key for row in index.used])
+    reasons = {row.id: errors[row.key] for row in index.used if row.key in errors} | unread
     return Features(index.mark_broken(reasons), runner, shelf, views=fitting)
 
 
@@ -380,7 +381,7 @@ class _Saving:
             keys = [key for batch in self.batches for key in batch.keys]
             failures = [failure for batch in self.batches for failure in batch.failures if failure.lasting]
             features = np.concatenate([batch.features for batch in self.batches])
-            self.shelf.put(keys, features, {failure.row.id: failure.reason for failure in failures})
+            self.shelf.put(keys, features, {failure.row.key: failure.reason for failure in failures})
         self._clear()
 
     def _clear(self) -> None:

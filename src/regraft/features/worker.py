@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from regraft.core import threads
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
-from regraft.data.decode import BrokenImage, decode
+from regraft.data.decode import BrokenImage, decoded
 from regraft.data.index import Row
 from regraft.features.augmentation import View, squares
 from regraft.inference.runner import Runner
@@ -34,6 +35,7 @@ from regraft.network.trunk import Trunk
 T = TypeVar("T")
 
 CHUNK = 16  # inputs that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
+HELD = 128 << 20  # bytes of files that are read and not done, besides one; the pixels have `data/budget`
 SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its engine
 
 
@@ -80,7 +82,7 @@ class Batch:
 
 def key(row: Row, view: View | None) -> str:
     """Return the name of the features of an image, or of a view of it."""
-    return row.id + (view.key if view else "")
+    return row.key + (view.key if view else "")
 
 
 def compute(tasks: Sequence[Task], runner: Runner, folder: Path) -> Iterator[Batch]:
@@ -106,29 +108,45 @@ def broken(rows: Sequence[Row]) -> list[Failure]:
 
 def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks: Iterable[list[Task]]) -> Iterator[T]:
     """Yield the work's result for each chunk, in order, a few ahead."""
-    waiting: deque[Future[T]] = deque()
+    waiting: deque[tuple[Future[T], int]] = deque()
+    held = 0  # bytes
     with _pool() as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(work, [(task, _read(task.row)) for task in chunk]))
-            if len(waiting) > cores() + SPARE:
-                yield waiting.popleft().result()
+        for loaded, size in _loaded(chunks):
+            waiting.append((pool.submit(work, loaded), size))
+            held += size
+            while len(waiting) > cores() + SPARE or (held > HELD and waiting):
+                result, size = waiting.popleft()
+                yield result.result()
+                held -= size
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
+
+
+def _loaded(chunks: Iterable[list[Task]]) -> Iterator[tuple[list[tuple[Task, bytes | Failure]], int]]:
+    """Yield the tasks of each chunk with their files, and how many bytes these are; where they are many, a part."""
+    for chunk in chunks:
+        loaded: list[tuple[Task, bytes | Failure]] = []
+        size = 0
+        for task in chunk:
+            loaded.append((task, data := _read(task.row)))
+            size += len(data) if isinstance(data, bytes) else 0
+            if size >= HELD // 8 or task is chunk[-1]:
+                yield loaded, size
+                loaded, size = [], 0
 
 
 @contextlib.contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
     """Yield the workers; where PyTorch is loaded, it computes with one core in each of them."""
     torch: Any = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 0
+    number = torch.get_num_threads() if torch else 0
     one_thread = functools.partial(torch.set_num_threads, 1) if torch else None
-    pool = ThreadPoolExecutor(cores() + SPARE, "extract", initializer=one_thread)
     try:
-        yield pool
+        with threads.pool(cores() + SPARE, "extract", one_thread) as pool:
+            yield pool
     finally:
-        pool.shutdown(cancel_futures=True)
         if torch:
-            torch.set_num_threads(threads)  # for threads that start later
+            torch.set_num_threads(number)  # for threads that start later
 
 
 def _chunks(tasks: Sequence[Task], size: int) -> Iterator[list[Task]]:
@@ -173,26 +191,29 @@ def _work(runner: Runner, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
 
 
 def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
-    results = (_pixels(task.row, data, 0) for task, data in loaded)
+    results = (_decoded(task.row, data, 0, lambda _: None) for task, data in loaded)
     return [result for result in results if isinstance(result, Failure)]
 
 
 def _inputs(task: Task, data: bytes | Failure, preprocess: Preprocess) -> list[np.ndarray] | Failure:
     """Return what the network is to see of an image and of its views, (S, S, 3) uint8 each."""
-    pixels = _pixels(task.row, data, preprocess.least_side)
-    if isinstance(pixels, Failure):
-        return pixels
-    clean = [preprocess(pixels) for view in task.views if view is None]
-    return clean + squares(pixels, preprocess, task.row.id, [view for view in task.views if view])
+
+    def use(pixels: np.ndarray) -> list[np.ndarray]:
+        clean = [preprocess(pixels) for view in task.views if view is None]
+        return clean + squares(pixels, preprocess, task.row.id, [view for view in task.views if view])
+
+    return _decoded(task.row, data, preprocess.least_side, use)
 
 
-def _pixels(row: Row, data: bytes | Failure, least: int) -> np.ndarray | Failure:
+def _decoded(row: Row, data: bytes | Failure, least: int, use: Callable[[np.ndarray], T]) -> T | Failure:
+    """Return what `use` makes of the image's pixels, which are in memory no longer than that."""
     if isinstance(data, Failure):
         return data
     if row.has_changed(data):
         return Failure(row, "it was changed since it was listed", lasting=False)
     try:
-        return decode(data, least)
+        with decoded(data, least) as pixels:
+            return use(pixels)
     except BrokenImage as error:
         return Failure(row, str(error), lasting=not isinstance(error.__cause__, MemoryError))
 

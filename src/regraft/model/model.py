@@ -361,7 +361,7 @@ def run_digest(features: Features, options: Mapping[str, Any], start: Model | No
 
     start: the model to continue from.
     """
-    rows = sorted((row.id, row.label or "", row.part or "", row.group or "") for row in features.rows)
+    rows = sorted((row.key, row.label or "", row.part or "", row.group or "") for row in features.rows)
     tail = features.tail
     decides: list[Any] = [rows, features.trunk.digest, dict(options), versions()]
     decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []

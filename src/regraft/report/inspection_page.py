@@ -31,6 +31,11 @@ def render(inspection: Inspection) -> str:
             _list("Broken files", ["file", "reason"], [[row["path"], row["reason"]] for row in files["broken"]]),
             _list("The same picture under several labels", ["file", "label"], conflicts),
             _list("The same picture in several files", ["files"], copies),
+            _list(
+                "Converted, or left out, so that other programs may show other pixels",
+                ["file", "what"],
+                [[row["path"], row["reason"]] for row in files["remarks"]],
+            ),
             _list("Ignored files", ["file", "reason"], [[row["path"], row["reason"]] for row in files["ignored"]]),
         ],
     )
