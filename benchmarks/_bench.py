@@ -35,7 +35,7 @@ Contestant = Callable[[argparse.Namespace], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Result:
-    """One contestant: seconds of each repeat, and what else it says of itself."""
+    """One contestant: seconds of each repeat, and notes."""
 
     name: str
     seconds: tuple[float, ...]
