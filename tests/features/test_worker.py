@@ -160,18 +160,29 @@ def three_threads():
     torch.set_num_threads(before)
 
 
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("extract")]
+
+
 def test_no_thread_is_left_and_torch_has_the_threads_it_had_however_it_ends(runner, tmp_path, three_threads):
-    for rows in (pictures(20), [*pictures(20), row("stop", b"", error=KeyboardInterrupt())]):
-        batches = compute(tasks(rows), runner, tmp_path)
-        with pytest.raises((StopIteration, KeyboardInterrupt)):
-            while True:
-                next(batches)
-        assert torch.get_num_threads() == 3
+    batches = compute(tasks(pictures(20)), runner, tmp_path)
+    assert len(list(batches)) == 2
+    assert (torch.get_num_threads(), workers()) == (3, [])
     batches = compute(tasks(pictures(40)), runner, tmp_path)
     next(batches)
     batches.close()
+    assert (torch.get_num_threads(), workers()) == (3, [])
+
+
+def test_an_interrupt_waits_for_no_thread_and_they_end_with_the_work_that_they_have_begun(
+    runner, tmp_path, three_threads
+):
+    batches = compute(tasks([*pictures(20), row("stop", b"", error=KeyboardInterrupt())]), runner, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        list(batches)
     assert torch.get_num_threads() == 3
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("extract")]
+    for thread in workers():
+        thread.join()
 
 
 def test_a_network_computes_with_one_thread_a_worker(runner, tmp_path, monkeypatch):
