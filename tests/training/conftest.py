@@ -16,7 +16,7 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Compute with one thread: the tensors are tiny, and a second one that has to wait for a core costs much more."""
+    """Compute with one thread: the tensors are tiny, and waiting for a core for a second one takes much longer."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

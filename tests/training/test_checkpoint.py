@@ -60,7 +60,7 @@ def run(path, ends_at=None, name="adam", digest="of the run", views=(), scale=1.
 
 
 class Ended(Exception):
-    """The process is gone, as far as the run can tell."""
+    """Ends the run as a killed process would."""
 
 
 def end():
@@ -124,7 +124,7 @@ def test_a_resumed_run_is_the_same_whatever_was_chosen(tmp_path, choices, ends_a
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfloat16, device):
-    """Its weights lie in memory otherwise than in the file."""
+    """Its weights have another layout in memory than in the file."""
     inputs = np.random.default_rng(0).normal(size=(24, 2, 6, 6)).astype(np.float32)
 
     def trained(path, ends_at=None):
@@ -144,7 +144,7 @@ def test_a_tail_that_was_ended_and_resumed_is_the_one_that_was_not(tmp_path, bfl
     assert outcome(resumed.module, resumed.history) == outcome(whole.module, whole.history)
 
 
-def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+def test_saving_takes_a_small_fraction_of_the_time(tmp_path, monkeypatch):
     now, saved = [0.0], []
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
 
@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(tmp_path):
     assert outcome(*resumed) == outcome(*run(None))
 
 
-def test_what_is_done_is_not_done_again(tmp_path, caplog):
+def test_epochs_that_are_done_are_not_trained_again(tmp_path, caplog):
     path = tmp_path / "checkpoint"
     first = outcome(*run(path))
     with caplog.at_level(logging.INFO, "regraft"):
@@ -229,7 +229,7 @@ def changed(content):
 
 
 @pytest.mark.parametrize("damage", [cut_short, changed, lambda _: b"", lambda _: b"\x08" + b"\0" * 7 + b'{"a":{}}'])
-def test_a_damaged_checkpoint_is_said_and_left_aside(tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_gives_a_warning_and_is_left_aside(tmp_path, caplog, damage):
     path = tmp_path / "checkpoint"
     with pytest.raises(Ended):
         run(path, 11)
@@ -239,7 +239,7 @@ def test_a_damaged_checkpoint_is_said_and_left_aside(tmp_path, caplog, damage):
     assert "damaged" in caplog.text
 
 
-def test_a_checkpoint_that_cannot_be_written_is_an_error_of_the_disk(tmp_path):
+def test_a_checkpoint_that_cannot_be_written_is_a_store_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError):
         run(tmp_path / "file" / "checkpoint")

@@ -30,8 +30,8 @@ def measured(losses, part="validation", accuracies=None, watch="loss", earlier=0
 )
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_training_ends_when_patience_or_epochs_run_out(losses, patience, why, part):
-    found = early_stopping.reason(measured(losses, part), options(patience=patience))
-    assert found is None if why is None else why in found
+    reason = early_stopping.reason(measured(losses, part), options(patience=patience))
+    assert reason is None if why is None else why in reason
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_gain_counts_from_the_last_value_that_was_enough_of_one(values, gain, 
     assert early_stopping.waited(values, gain) == waited
 
 
-def test_the_smallest_gain_is_that_of_the_measure_that_is_watched():
+def test_the_minimum_gain_is_that_of_the_watched_measure():
     choices = {"patience": 2, "minimum_gain": 0.05}
     by_loss = measured([3, 2.99, 2.98], accuracies=[0.5, 0.6, 0.7])
     by_accuracy = measured([3, 2.99, 2.98], accuracies=[0.5, 0.6, 0.7], watch="accuracy")
@@ -59,7 +59,7 @@ def test_the_smallest_gain_is_that_of_the_measure_that_is_watched():
     assert "a higher accuracy" in early_stopping.reason(rising, options(watch="accuracy", **choices))
 
 
-def test_training_ends_at_the_target_of_the_part_that_judges():
+def test_training_ends_at_the_target_accuracy_of_the_monitored_part():
     both = [
         Measured(1, "train", 1.0, 1.0, 0.1, 1.0),
         Measured(1, "validation", 1.0, 0.97, 0.1, 1.0),
@@ -70,9 +70,9 @@ def test_training_ends_at_the_target_of_the_part_that_judges():
 
 
 @pytest.mark.parametrize(("epochs", "ends"), [(3, False), (4, True), (5, True)])
-def test_training_ends_after_so_many_minutes_whenever_they_were(epochs, ends):
-    found = early_stopping.reason(measured([1.0] * epochs), options(minutes=2))
-    assert found == ("2 minutes are over" if ends else None)
+def test_training_ends_after_so_many_minutes_of_all_its_runs(epochs, ends):
+    reason = early_stopping.reason(measured([1.0] * epochs), options(minutes=2))
+    assert reason == ("2 minutes are over" if ends else None)
 
 
 def test_an_earlier_phase_counts_for_its_minutes_alone_and_one_epoch_is_trained_whatever_it_took():

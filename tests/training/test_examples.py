@@ -9,7 +9,7 @@ from regraft.training.examples import Examples, ahead, batch_rows, check, even_r
     ("rows", "size", "sizes"),
     [(8, 4, [4, 4]), (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (3, 1, [1, 1, 1]), (1, 4, [1]), (4, 100, [4]), (0, 4, [0])],
 )
-def test_a_lone_last_row_joins_the_batch_before_it(rows, size, sizes):
+def test_a_single_last_row_joins_the_batch_before_it(rows, size, sizes):
     batches = batch_rows(np.arange(rows), size)
     assert [len(batch) for batch in batches] == sizes
     assert np.concatenate(batches).tolist() == list(range(rows))
@@ -24,8 +24,8 @@ def test_a_batch_is_float32_and_may_be_written_to_though_the_inputs_may_not(tmp_
     assert (batch.dtype, labels.dtype, batch.flags.writeable) == (np.float32, np.int64, True)
 
 
-def shown(n=1000):
-    """Rows that say which they are: row k is k, and in view v it is k + 10,000 v."""
+def numbered(n=1000):
+    """Rows that hold their number: row k is k, and in view v it is k + 10,000 v."""
     inputs = np.arange(n, dtype=np.float32)[:, None]
     return Examples(inputs, np.arange(n) % 2, np.arange(n), views=(inputs + 10_000, inputs + 20_000))
 
@@ -34,30 +34,30 @@ def read(examples, size=64):
     return np.concatenate([inputs for inputs, _ in examples.batches(size)])[:, 0]
 
 
-def test_an_epoch_draws_alike_often_among_the_inputs_and_the_views():
-    found = read(shown().epoch(1, seed=0))
-    assert (found % 10_000).tolist() == list(range(1000))
-    counts = np.bincount((found // 10_000).astype(int))
+def test_an_epoch_draws_equally_often_among_the_inputs_and_the_views():
+    rows = read(numbered().epoch(1, seed=0))
+    assert (rows % 10_000).tolist() == list(range(1000))
+    counts = np.bincount((rows // 10_000).astype(int))
     assert len(counts) == 3
     assert np.abs(counts - 1000 / 3).max() < 5 * np.sqrt(1000 * 2 / 9)
 
 
-def test_what_an_epoch_draws_hangs_on_its_number_and_the_seed_alone():
-    drawn = [read(shown().epoch(number, seed)).tolist() for number, seed in [(1, 0), (1, 0), (2, 0), (1, 1)]]
+def test_what_an_epoch_draws_depends_on_its_number_and_the_seed_alone():
+    drawn = [read(numbered().epoch(number, seed)).tolist() for number, seed in [(1, 0), (1, 0), (2, 0), (1, 1)]]
     assert drawn[0] == drawn[1]
     assert drawn[2] != drawn[0] != drawn[3] != drawn[2]
 
 
-def test_rows_of_an_epoch_are_found_however_they_are_asked_for():
-    epoch = shown().epoch(3, seed=0)
+def test_rows_of_an_epoch_are_the_same_however_they_are_indexed():
+    epoch = numbered().epoch(3, seed=0)
     whole = read(epoch)
     assert epoch.batch(np.array([7, 2, 7]))[0][:, 0].tolist() == whole[[7, 2, 7]].tolist()
     assert epoch.batch(slice(5, 9))[0][:, 0].tolist() == whole[5:9].tolist()
-    assert read(shown().in_memory().epoch(3, seed=0)).tolist() == whole.tolist()
+    assert read(numbered().in_memory().epoch(3, seed=0)).tolist() == whole.tolist()
 
 
 @pytest.mark.parametrize("counts", [[90, 9, 1], [5, 5], [50, 3, 3, 3], [100, 1]])
-def test_even_rows_are_as_many_as_before_every_class_and_in_it_every_row_alike_often(counts):
+def test_even_rows_are_as_many_as_before_with_equally_many_of_every_class_and_row(counts):
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     rows = even_rows(labels, np.random.default_rng(1))
     assert len(rows) == len(labels)
@@ -68,7 +68,7 @@ def test_even_rows_are_as_many_as_before_every_class_and_in_it_every_row_alike_o
         assert often.max() - often.min() <= 1
 
 
-def test_an_even_epoch_gives_each_row_its_own_label_and_a_rare_one_as_several_views_show_it():
+def test_an_even_epoch_gives_each_row_its_own_label_and_draws_a_rare_one_in_all_views():
     inputs = np.arange(200, dtype=np.float32)[:, None]
     examples = Examples(inputs, np.arange(200) >= 196, views=(inputs + 10_000, inputs + 20_000))
     epochs = [examples.epoch(number, seed=0, evenly=True) for number in (1, 1, 2)]
@@ -80,7 +80,7 @@ def test_an_even_epoch_gives_each_row_its_own_label_and_a_rare_one_as_several_vi
     assert len(np.unique(first[epochs[0].labels == 1])) == 12  # four rows, each in three ways
 
 
-def test_an_even_epoch_of_fresh_inputs_or_of_arrays_in_memory_is_read_alike():
+def test_an_even_epoch_of_fresh_inputs_or_of_arrays_in_memory_has_the_same_rows():
     labels = np.repeat([0, 1], [30, 2])
     inputs = np.arange(32, dtype=np.float32)[:, None]
     plain = Examples(inputs, labels)
@@ -121,7 +121,7 @@ def test_an_array_is_in_memory_already_and_one_batch_of_all_of_it_copies_nothing
     assert labels.tolist() == loaded.labels.tolist()
 
 
-def test_no_number_is_found_in_a_view_too():
+def test_nan_in_a_view_is_refused_too():
     inputs = np.zeros((4, 1))
     with pytest.raises(DataError, match="NaN or infinity"):
         Examples(inputs, np.arange(4), views=(inputs, inputs * np.nan)).in_memory()
@@ -161,7 +161,7 @@ def test_labels_may_be_several_a_row():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_input_that_is_no_number_is_refused(value):
+def test_an_input_that_is_nan_or_infinite_is_refused(value):
     examples = Examples(np.array([[0.0], [value]]), np.array([0, 1]))
     with pytest.raises(DataError, match="NaN or infinity"):
         examples.batch(np.array([0, 1]))

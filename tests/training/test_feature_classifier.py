@@ -24,7 +24,7 @@ def test_it_learns_irises(estimator):
 
 
 @pytest.mark.parametrize("estimator", [LINEAR, MLP], ids=["linear", "mlp"])
-def test_it_comes_back_from_a_pickle_and_fits_the_same_twice(estimator):
+def test_it_is_restored_from_a_pickle_and_fits_the_same_twice(estimator):
     features, labels = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])[labels]
     first = estimator.fit(features, names).predict_proba(features)
@@ -40,7 +40,7 @@ def test_its_options_are_searched_like_any_other():
     assert search.best_params_ == {"head_options": {"regularisation": 1.0}}
 
 
-def test_a_wrong_option_is_said_when_it_is_fitted():
+def test_a_wrong_option_is_refused_when_it_is_fitted():
     with pytest.raises(UsageError, match="--epochs is 0"):
         FeatureClassifier(epochs=0).fit(*load_iris(return_X_y=True))
 

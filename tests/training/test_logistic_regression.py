@@ -26,7 +26,7 @@ def reference(inputs, labels, strength):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_along_a_path_each_fold_is_solved_and_judged_as_scikit_learn_does_it(classes):
+def test_along_a_path_each_fold_is_solved_and_its_loss_measured_as_by_scikit_learn(classes):
     inputs, labels, folds = problem(0, classes)
     regressions = Regressions(inputs, labels, classes, folds)
     for strength in (1e4, 1e2, 1.0):
@@ -64,7 +64,7 @@ def test_the_bias_is_free_of_the_penalty():
     assert second - first == pytest.approx(np.log(3), abs=1e-3)
 
 
-def test_rows_that_none_leaves_out_are_learnt_from_by_all_and_judge_none():
+def test_rows_that_none_leaves_out_are_trained_on_by_all():
     inputs, labels, _ = problem(3)
     left_out = np.repeat([-1, 0, 1], 40)
     regressions = Regressions(inputs, labels, 3, left_out)
@@ -76,33 +76,33 @@ def test_rows_that_none_leaves_out_are_learnt_from_by_all_and_judge_none():
         np.testing.assert_allclose(regressions.weights[number], alone.weights[0], atol=5e-3)
 
 
-def test_only_the_rows_that_are_judging_judge():
+def test_the_loss_is_that_of_the_measured_rows_alone():
     inputs, labels, folds = problem(4)
-    judging = np.arange(120) % 2 == 0
+    measured = np.arange(120) % 2 == 0
     regressions = Regressions(inputs, labels, 3, folds)
     regressions.solve(1.0, 1e-8)
     for number in range(3):
-        rows = judging & (folds == number)
+        rows = measured & (folds == number)
         logits = inputs[rows] @ regressions.weights[number].T
         expected = -log_softmax(logits, axis=1)[np.arange(rows.sum()), labels[rows]].mean()
-        assert regressions.losses(judging)[number] == pytest.approx(expected, abs=1e-5)
+        assert regressions.losses(measured)[number] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_the_answer_is_the_same_on_any_number_of_cores(monkeypatch, number):
+def test_the_solution_is_the_same_on_any_number_of_cores(monkeypatch, number):
     inputs, labels, folds = problem(5)
     monkeypatch.setattr(logistic_regression, "SMALL", 0)
     monkeypatch.setattr(logistic_regression, "BLOCK", 7)
-    found = []
+    solutions = []
     for cores in (1, number):
         monkeypatch.setattr(logistic_regression, "cores", lambda cores=cores: cores)
         regressions = Regressions(inputs, labels, 3, folds)
         regressions.solve(1.0, 1e-6)
-        found.append(regressions.weights)
-    assert np.array_equal(*found)
+        solutions.append(regressions.weights)
+    assert np.array_equal(*solutions)
 
 
-def test_shared_out_or_not_the_answer_is_the_same_but_for_rounding(monkeypatch):
+def test_divided_among_cores_or_not_the_solution_is_the_same_within_rounding(monkeypatch):
     inputs, labels, folds = problem(6)
     whole = Regressions(inputs, labels, 3, folds)
     whole.solve(1.0, 1e-8)
@@ -113,7 +113,7 @@ def test_shared_out_or_not_the_answer_is_the_same_but_for_rounding(monkeypatch):
     np.testing.assert_allclose(shared.losses(np.full(120, True)), whole.losses(np.full(120, True)), atol=1e-4)
 
 
-def test_classes_that_a_plane_parts_and_next_to_no_penalty_still_end():
+def test_separable_classes_with_almost_no_penalty_are_solved():
     labels = np.arange(40) % 2
     inputs = np.c_[np.random.default_rng(0).normal(size=(40, 3)) + 50 * labels[:, None], np.ones(40)].astype(np.float32)
     regressions = Regressions(inputs, labels, 2, np.full(40, -1))
@@ -121,14 +121,14 @@ def test_classes_that_a_plane_parts_and_next_to_no_penalty_still_end():
     assert np.array_equal((inputs @ regressions.weights[0].T).argmax(1), labels)
 
 
-def test_what_is_not_solved_in_time_is_told(monkeypatch):
+def test_a_solution_that_was_not_reached_is_returned_as_such(monkeypatch):
     monkeypatch.setattr(logistic_regression, "MAX_ITERATIONS", 2)
     inputs, labels, folds = problem(7)
     assert not Regressions(inputs, labels, 3, folds).solve(1e-2, 1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_rows_that_weigh_differently_are_solved_as_scikit_learn_does_it(classes):
+def test_weighted_rows_are_solved_as_by_scikit_learn(classes):
     inputs, labels, folds = problem(8, classes)
     labels = np.where(np.arange(120) % 4 > 0, 0, labels)  # most are of the first class
     weights = compute_sample_weight("balanced", labels)
@@ -138,11 +138,11 @@ def test_rows_that_weigh_differently_are_solved_as_scikit_learn_does_it(classes)
         fit, rest = folds != fold, folds == fold
         model = LogisticRegression(C=(2 if classes == 2 else 1) / 10, tol=1e-10, max_iter=10_000)
         model.fit(inputs[fit, :-1].astype(np.float64), labels[fit], sample_weight=weights[fit])
-        shares = model.predict_log_proba(inputs[rest, :-1])
-        assert loss == pytest.approx(-(weights[rest] * shares[np.arange(40), labels[rest]]).mean(), rel=1e-3)
+        log_probabilities = model.predict_log_proba(inputs[rest, :-1])
+        assert loss == pytest.approx(-(weights[rest] * log_probabilities[np.arange(40), labels[rest]]).mean(), rel=1e-3)
 
 
-def test_smoothed_labels_are_solved_as_another_minimiser_does_it():
+def test_smoothed_labels_are_solved_as_by_another_minimiser():
     inputs, labels, _ = problem(9)
     targets = 0.8 * np.eye(3)[labels] + 0.2 / 3
 
@@ -180,7 +180,7 @@ def test_several_labels_are_each_the_regression_of_scikit_learn():
             assert loss == pytest.approx(np.mean(expected), rel=1e-3)
 
 
-def test_smoothed_several_labels_are_solved_as_another_minimiser_does_it():
+def test_smoothed_several_labels_are_solved_as_by_another_minimiser():
     inputs, labels, _ = multilabel_rows(11)
     targets = 0.8 * labels + 0.1
 

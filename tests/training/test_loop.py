@@ -48,7 +48,7 @@ def options(**choices):
 
 
 class Watched:
-    """Inputs that do something when they are read: `seen(call, rows)` may raise, or give a factor."""
+    """Inputs that call a function when they are read: `seen(call, rows)` may raise, or return a factor."""
 
     def __init__(self, inputs, seen):
         self.inputs, self.seen, self.calls = inputs, seen, 0
@@ -95,7 +95,7 @@ def test_two_epochs_are_those_of_a_loop_written_by_hand():
     torch.testing.assert_close(dict(module.state_dict()), dict(twin.state_dict()))
 
 
-def test_all_rows_in_one_step_are_the_full_gradient_in_whatever_order():
+def test_all_rows_in_one_step_give_the_full_gradient():
     examples, module, twin = blobs(), linear(), linear()
     history = loop.train(module, examples, None, options(batch_size="all", epochs=20, optimizer="sgd"))
     sgd = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9)
@@ -119,12 +119,12 @@ def test_inputs_read_from_the_disk_train_as_those_in_memory_do(monkeypatch):
     assert trained() == in_memory
 
 
-def test_an_epoch_sees_each_row_as_it_is_or_as_a_view_shows_it_and_validation_sees_no_view():
+def test_an_epoch_trains_on_each_row_or_one_of_its_views_and_validation_has_no_views():
     inputs = np.arange(40, dtype=np.float32)[:, None]
     train = Examples(inputs, np.arange(40) % 3, views=(inputs + 100, inputs + 200))
     seen = []
     module = nn.Sequential(nn.Identity(), linear(1))
-    module[0].register_forward_hook(lambda part, given, result: seen.append((part.training, result[:, 0].tolist())))
+    module[0].register_forward_hook(lambda part, inputs, result: seen.append((part.training, result[:, 0].tolist())))
     loop.train(module, train, Examples(inputs, train.labels), options(batch_size=40))
     epochs = [values for training, values in seen if training]
     assert [sorted(value % 100 for value in epoch) for epoch in epochs] == [list(range(40))] * 3
@@ -138,7 +138,7 @@ def test_fresh_inputs_are_asked_for_by_the_number_of_the_epoch():
     examples = blobs(8)
     train = Examples(examples.inputs, examples.labels, fresh=lambda number: np.full((8, 4), number, np.float32))
     module = nn.Sequential(nn.Identity(), linear())
-    module[0].register_forward_hook(lambda part, given, result: seen.append(result.unique().tolist()))
+    module[0].register_forward_hook(lambda part, inputs, result: seen.append(result.unique().tolist()))
     loop.train(module, train, None, options())
     assert seen == [[1], [2], [3]]
 
@@ -148,11 +148,11 @@ def test_products_in_bfloat16_train_nearly_as_those_in_float32_do_and_the_weight
         module = network()
         return module, loop.train(module, blobs(300), blobs(seed=1), options(epochs=10), bfloat16=bfloat16)
 
-    (module, found), (_, expected) = trained(True), trained(False)
+    (module, history), (_, expected) = trained(True), trained(False)
     assert {tensor.dtype for tensor in module.parameters()} == {torch.float32}
-    for row, near in zip(found.rows, expected.rows, strict=True):
+    for row, near in zip(history.rows, expected.rows, strict=True):
         assert row.loss == pytest.approx(near.loss, rel=0.02)
-    assert [row.loss for row in found.rows] != [row.loss for row in expected.rows]
+    assert [row.loss for row in history.rows] != [row.loss for row in expected.rows]
 
 
 @pytest.mark.usefixtures("from_disk")
@@ -185,11 +185,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(device):
     assert trained(0) == trained(0) != trained(1)
 
 
-def test_every_epoch_drops_other_values_and_the_same_ones_when_run_again():
+def test_every_epoch_drops_other_values_and_a_second_run_the_same_ones():
     def dropped():
         masks = []
         module = nn.Sequential(nn.Dropout(0.5), linear())
-        module[0].register_forward_hook(lambda _, given, result: masks.append((result == 0).numpy().tobytes()))
+        module[0].register_forward_hook(lambda _, inputs, result: masks.append((result == 0).numpy().tobytes()))
         loop.train(module, blobs(), None, options(epochs=3, batch_size=60))
         return masks
 
@@ -201,9 +201,9 @@ def test_training_on_a_device_is_nearly_that_on_the_cpu_and_leaves_the_module_th
     choices = options(epochs=5, learning_rate=0.01)
     module, twin = network().to(device), network()
     module[3].p = twin[3].p = 0.0  # what is dropped differs
-    found = loop.train(module, blobs(), blobs(seed=1), choices)
+    history = loop.train(module, blobs(), blobs(seed=1), choices)
     expected = loop.train(twin, blobs(), blobs(seed=1), choices)
-    for row, near in zip(found.rows, expected.rows, strict=True):
+    for row, near in zip(history.rows, expected.rows, strict=True):
         assert row.loss == pytest.approx(near.loss, rel=1e-3)
     assert {tensor.device.type for tensor in module.state_dict().values()} == {device}
 
@@ -222,15 +222,15 @@ def test_training_learns_and_validation_is_measured_in_eval_mode():
     history = loop.train(module, blobs(300), held, options(epochs=20, learning_rate=0.01))
     best = history.part("validation")[history.best_epoch - 1]
     outputs = module(torch.from_numpy(held.inputs)).detach().double().numpy()
-    log_shares = scipy.special.log_softmax(outputs, axis=1)
+    log_probabilities = scipy.special.log_softmax(outputs, axis=1)
     assert not module.training
-    assert best.loss == pytest.approx(-log_shares[np.arange(60), held.labels].mean(), rel=1e-6)
+    assert best.loss == pytest.approx(-log_probabilities[np.arange(60), held.labels].mean(), rel=1e-6)
     assert best.accuracy == np.mean(outputs.argmax(1) == held.labels) > 0.9
-    assert best.loss_error == pytest.approx(scipy.stats.sem(-log_shares[np.arange(60), held.labels]), rel=1e-5)
+    assert best.loss_error == pytest.approx(scipy.stats.sem(-log_probabilities[np.arange(60), held.labels]), rel=1e-5)
     assert [(row.part, row.images) for row in history.rows[:2]] == [("train", 300), ("validation", 60)]
 
 
-def test_early_stopping_gives_the_weights_of_the_best_epoch_back():
+def test_early_stopping_restores_the_weights_of_the_best_epoch():
     train = blobs()
     contrary = Examples(train.inputs, (train.labels + 1) % 3)  # the better on train, the worse here
     module, once = linear(), linear()
@@ -240,12 +240,12 @@ def test_early_stopping_gives_the_weights_of_the_best_epoch_back():
     assert hash_tensors(module.state_dict()) == hash_tensors(once.state_dict())
 
 
-def test_a_lone_last_row_does_not_stop_batch_normalisation():
+def test_a_single_last_row_does_not_stop_batch_normalisation():
     history = loop.train(network(), blobs(33), None, options(batch_size=16, epochs=1))
     assert history.epochs == 1
 
 
-def test_parts_that_are_kept_still_keep_their_statistics():
+def test_frozen_norms_keep_their_statistics():
     module, learning = network(), network()
     before = module[1].running_mean.clone()
     loop.train(module, blobs(), None, options(), frozen_norms=[module[1]])
@@ -270,12 +270,12 @@ def groups(module):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_groups_are_trained_as_pytorch_trains_groups_each_at_its_share_of_the_rate(name):
+def test_groups_are_trained_as_by_pytorch_each_at_its_scale_of_the_rate(name):
     examples, (module, twin) = blobs(), ([network()[0], linear(16)] for _ in range(2))
     choices = options(epochs=4, batch_size=60, optimizer=name, warm_up=1, learning_rate=0.1, schedule="step",
                       schedule_options={"every": 2, "factor": 0.5})  # fmt: skip
-    given = [Group(list(module[1].parameters())), Group(list(module[0].parameters()), 0.1)]
-    loop.train(nn.Sequential(*module), examples, None, choices, groups=given)
+    parameter_groups = [Group(list(module[1].parameters())), Group(list(module[0].parameters()), 0.1)]
+    loop.train(nn.Sequential(*module), examples, None, choices, groups=parameter_groups)
     kind = {"sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9), "adamw": torch.optim.AdamW}[name]
     optimizer = kind([{"params": part.parameters()} for part in reversed(twin)])
     for rate in (0.05, 0.1, 0.1, 0.05):
@@ -306,16 +306,16 @@ def test_a_group_is_frozen_until_its_epoch_with_its_batchnorm_and_trained_from_t
 
 def test_what_is_frozen_has_no_gradient_and_no_weight_decay():
     module, gradients = network(), []
-    given = [Group(list(module[4].parameters())), Group(list(module[0].parameters()), from_epoch=9)]
+    parameter_groups = [Group(list(module[4].parameters())), Group(list(module[0].parameters()), from_epoch=9)]
     module[4].register_forward_hook(lambda *_: gradients.append(module[0].weight.grad))
     before = module[0].weight.clone()
     choices = options(optimizer="adamw", optimizer_options={"weight_decay": 0.5})
-    loop.train(module, blobs(), None, choices, groups=given)
+    loop.train(module, blobs(), None, choices, groups=parameter_groups)
     assert torch.equal(module[0].weight, before)
     assert all(gradient is None for gradient in gradients)
 
 
-def test_the_rate_of_every_step_is_the_schedules_and_the_history_has_that_of_the_epochs_last():
+def test_the_rate_of_every_step_is_the_schedules_and_the_history_has_that_of_the_last_step():
     choices = options(
         epochs=3, schedule="cosine", schedule_options={"floor": 0.01}, learning_rate=0.11, optimizer="sgd"
     )
@@ -334,7 +334,7 @@ def test_the_rate_falls_when_the_validation_loss_does_not():
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
 
 
-def test_a_later_phase_counts_on_and_chooses_by_its_own_epochs():
+def test_a_later_phase_counts_epochs_on_and_chooses_among_its_own():
     head = History([Measured(5, "train", 0.0, 1.0, 0.1, 1.0), Measured(5, "validation", 0.0, 1.0, 0.1, 1.0)])
     choices = options(epochs=2, schedule="step", schedule_options={"every": 1}, learning_rate=0.1)
     history = loop.train(network(), blobs(), blobs(seed=1), choices, start=head, phase="tail")
@@ -357,20 +357,20 @@ def test_divergence_of_the_tail_names_the_flag_of_its_rate():
         loop.train(linear(), large, None, options(optimizer="sgd", learning_rate=1e6), phase="tail")
 
 
-def test_one_output_trained_by_sigmoid_comes_to_the_regression_of_scikit_learn():
+def test_one_output_trained_by_sigmoid_converges_to_scikit_learns_regression():
     examples, fresh = blobs(90, classes=2), blobs(90, classes=2, seed=1)
     noisy = Examples(examples.inputs, np.where(np.arange(90) % 9 == 0, 1 - examples.labels, examples.labels))
     module = linear(classes=1)
     choices = options(loss="sigmoid", epochs=2000, batch_size="all", learning_rate=0.05)
     history = loop.train(module, noisy, None, choices)
     model = LogisticRegression(C=1e8, tol=1e-8, max_iter=10_000).fit(noisy.inputs, noisy.labels)
-    found = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
-    np.testing.assert_allclose(found, model.predict_proba(fresh.inputs), atol=5e-3)
+    probabilities = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
+    np.testing.assert_allclose(probabilities, model.predict_proba(fresh.inputs), atol=5e-3)
     assert history.rows[-1].loss == pytest.approx(log_loss(noisy.labels, model.predict_proba(noisy.inputs)), abs=1e-4)
     assert history.rows[-1].accuracy == model.score(noisy.inputs, noisy.labels)
 
 
-def test_several_labels_are_each_learnt_as_scikit_learn_learns_them():
+def test_several_labels_converge_to_a_regression_of_scikit_learn_each():
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(200, 4)).astype(np.float32)
     labels = (inputs @ rng.normal(size=(4, 3)) + rng.normal(size=(200, 3)) > 0).astype(np.float32)
@@ -390,7 +390,7 @@ def rare(n=120, seed=0):
     return Examples((np.eye(3, 4)[labels] + rng.normal(size=(n, 4))).astype(np.float32), labels)
 
 
-def test_weighed_classes_come_to_the_balanced_regression_of_scikit_learn():
+def test_weighted_classes_converge_to_scikit_learns_balanced_regression():
     train, held, module = rare(), rare(seed=1), linear()
     choices = options(balance="weights", epochs=1500, batch_size="all", learning_rate=0.05)
     history = loop.train(module, train, held, choices)
@@ -400,11 +400,11 @@ def test_weighed_classes_come_to_the_balanced_regression_of_scikit_learn():
     sample = compute_sample_weight("balanced", train.labels)
     assert last.loss == pytest.approx(log_loss(train.labels, expected, sample_weight=sample), abs=1e-4)
     best = history.part("validation")[history.best_epoch - 1]
-    found = log_loss(held.labels, loop.probabilities(module, held.inputs), sample_weight=sample)  # as many of each
-    assert best.loss == pytest.approx(found, rel=1e-5)
+    weighted = log_loss(held.labels, loop.probabilities(module, held.inputs), sample_weight=sample)  # as many of each
+    assert best.loss == pytest.approx(weighted, rel=1e-5)
 
 
-def test_oversampling_leads_where_weights_lead():
+def test_oversampling_has_the_effect_of_weights():
     held = rare(3000, seed=1)
     recalls = []
     for balance in ("none", "weights", "oversample"):
@@ -417,18 +417,18 @@ def test_oversampling_leads_where_weights_lead():
     assert weights[2] > plain[2] + 0.15
 
 
-def test_an_oversampled_epoch_shows_every_class_equally_often_also_in_one_step():
+def test_an_oversampled_epoch_has_every_class_equally_often_also_in_one_step():
     for size in (16, "all"):
         seen = []
         module = linear()
-        module.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].numpy().copy()))
+        module.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].numpy().copy()))
         train = rare()
         tagged = Examples(np.c_[train.inputs[:, :3], train.labels].astype(np.float32), train.labels)
         loop.train(module, tagged, None, options(balance="oversample", epochs=1, batch_size=size))
         assert np.bincount(np.concatenate(seen)[:, 3].astype(int)).tolist() == [40, 40, 40]
 
 
-def test_the_loss_that_judges_an_oversampled_run_weighs_the_classes():
+def test_the_validation_loss_of_an_oversampled_run_weights_the_classes():
     train, held, module = rare(), rare(seed=1), linear()
     history = loop.train(module, train, held, options(balance="oversample", epochs=1))
     sample = compute_sample_weight("balanced", held.labels)
@@ -436,7 +436,7 @@ def test_the_loss_that_judges_an_oversampled_run_weighs_the_classes():
     assert history.part("validation")[0].loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_epoch_of_the_highest_accuracy_is_kept_if_that_is_watched():
+def test_the_epoch_of_the_highest_accuracy_is_kept_if_accuracy_is_watched():
     held = blobs(seed=1)
     kept = {}
     for watch in ("loss", "accuracy"):
@@ -458,7 +458,7 @@ def test_the_epoch_of_the_highest_accuracy_is_kept_if_that_is_watched():
         ({"epochs": 90, "patience": 1, "minimum_gain": 9.0}, "1 epochs without a lower loss on the validation part"),
     ],
 )
-def test_it_is_said_why_training_stopped(caplog, choices, says):
+def test_the_log_has_why_training_stopped(caplog, choices, says):
     with caplog.at_level(logging.INFO, "regraft"):
         history = loop.train(network(), blobs(), blobs(seed=1), options(**choices))
     assert f"Stopped after epoch {history.epochs}: {says}" in caplog.text
@@ -466,7 +466,7 @@ def test_it_is_said_why_training_stopped(caplog, choices, says):
 
 
 @pytest.mark.parametrize("validation", [None, blobs(seed=1)])
-def test_a_step_too_large_is_called_so_and_gives_the_weights_before_back(validation):
+def test_a_learning_rate_too_large_is_called_so_and_the_weights_before_are_restored(validation):
     examples, module = blobs(), linear()
     large = Examples(examples.inputs * np.float32(1e30), examples.labels)
     says = r"epoch 1, .*--learning-rate 1e\+06.*before training.*Try --learning-rate 100000"
@@ -475,7 +475,7 @@ def test_a_step_too_large_is_called_so_and_gives_the_weights_before_back(validat
     assert not module.weight.any()
 
 
-def test_a_weight_that_is_no_number_is_found_at_the_end_of_the_epoch():
+def test_a_weight_that_is_nan_is_detected_at_the_end_of_the_epoch():
     examples, module = blobs(), linear()
     large = Examples(examples.inputs * np.float32(1e35), examples.labels)
     with pytest.raises(Diverged, match="weight"):  # the one step's own loss is still log 3
@@ -493,7 +493,7 @@ def test_divergence_later_keeps_the_weights_of_the_best_epoch_before():
     assert hash_tensors(module.state_dict()) == hash_tensors(twice.state_dict())
 
 
-def test_inputs_that_are_no_numbers_are_not_blamed_on_the_learning_rate():
+def test_inputs_that_are_nan_are_not_blamed_on_the_learning_rate():
     with pytest.raises(DataError, match="NaN"):
         loop.train(linear(), Examples(np.full((6, 4), np.nan), np.arange(6) % 3), None, options())
 
@@ -515,9 +515,9 @@ def test_an_interrupt_leaves_the_best_weights_in_the_module():
 def test_probabilities_are_the_softmax_of_the_logits_whatever_the_batches(precision):
     module = network().to(precision)
     inputs = blobs(513).inputs
-    found = loop.probabilities(module, inputs)
+    probabilities = loop.probabilities(module, inputs)
     expected = module.eval()(torch.from_numpy(inputs).to(precision)).detach().double().numpy()
-    np.testing.assert_allclose(found, scipy.special.softmax(expected, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
-    assert found.shape == (513, 3)
-    assert found.dtype == np.float64
+    np.testing.assert_allclose(probabilities, scipy.special.softmax(expected, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
+    assert probabilities.shape == (513, 3)
+    assert probabilities.dtype == np.float64

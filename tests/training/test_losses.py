@@ -21,7 +21,7 @@ MULTILABEL = (RNG.random((45, 3)) < 0.4).astype(np.float32)
 
 
 def value(loss, logits, labels):
-    """Return the loss by PyTorch, which is that without it."""
+    """Return the loss by PyTorch, which is equal to that by NumPy."""
     result = loss(torch.from_numpy(logits), torch.from_numpy(labels)).item()
     assert loss.measure(logits, labels)[0] == pytest.approx(result, rel=1e-12)
     return result
@@ -47,7 +47,7 @@ def test_of_several_labels_it_is_the_mean_of_their_log_losses():
     assert value(Loss("sigmoid", multilabel=True), LOGITS, MULTILABEL) == pytest.approx(np.mean(each))
 
 
-def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
+def test_smoothing_spreads_a_fraction_of_the_label_over_all_classes():
     targets = 0.7 * np.eye(3)[LABELS] + 0.3 / 3
     expected = -(targets * log_softmax(LOGITS, axis=1)).sum(axis=1).mean()
     assert value(Loss(smoothing=0.3), LOGITS, LABELS) == pytest.approx(expected)
@@ -67,7 +67,7 @@ def test_two_classes_smoothed_are_the_same_by_either_loss():
     assert value(Loss("sigmoid", smoothing=0.2), LOGITS[:, :1], TWO) == pytest.approx(expected)
 
 
-def test_classes_weigh_as_scikit_learns_balanced_ones_do():
+def test_class_weights_are_scikit_learns_balanced_ones():
     np.testing.assert_allclose(
         losses.balanced(LABELS), compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
     )
@@ -78,7 +78,7 @@ def test_classes_weigh_as_scikit_learns_balanced_ones_do():
     assert value(weighed, LOGITS, LABELS) == pytest.approx(expected)
 
 
-def test_a_weighed_loss_of_part_of_the_rows_is_over_their_number_not_their_weight():
+def test_a_weighted_loss_is_divided_by_the_number_of_rows_not_by_their_weights():
     """So that the mean over all batches is the loss of all rows."""
     weighed = losses.of(FitOptions(balance="weights"), LABELS)
     parts = [value(weighed, LOGITS[start : start + 9], LABELS[start : start + 9]) for start in range(0, 45, 9)]
@@ -112,15 +112,16 @@ def test_logits_as_large_as_float32_holds_give_finite_losses_and_probabilities(l
 )
 def test_logits_of_a_training_that_diverged_give_a_loss_that_is_not_finite(loss, label):
     for logits in ([[np.inf, -np.inf]], [[np.nan, 1.0]]):
-        outputs = np.array(logits)[:, : loss.outputs(2)]
-        assert not np.isfinite(loss.measure(outputs, np.array([label]))[0])
+        outputs = np.array(logits * 2)[:, : loss.outputs(2)]
+        assert not np.isfinite(loss.measure(outputs, np.array([label] * 2))[0])
+        assert np.isnan(loss.error(outputs, np.array([label] * 2)))
 
 
 def test_a_row_is_right_if_its_most_probable_class_is_or_all_of_its_labels_are():
     def right(loss, logits, labels):
-        found = loss.correct(np.array(logits), np.array(labels)).tolist()
-        assert loss.correct(torch.tensor(logits), torch.tensor(labels)).tolist() == found
-        return found
+        correct = loss.correct(np.array(logits), np.array(labels)).tolist()
+        assert loss.correct(torch.tensor(logits), torch.tensor(labels)).tolist() == correct
+        return correct
 
     assert right(Loss(), [[0.0, 1.0], [0.0, 1.0]], [1, 0]) == [True, False]
     assert right(Loss("sigmoid"), [[0.1], [0.1], [-0.1], [-0.1]], [1, 0, 1, 0]) == [True, False, False, True]

@@ -34,7 +34,7 @@ def test_the_suggestion_is_where_the_loss_falls_most_steeply(steepest):
     assert suggest(RATES, losses) == pytest.approx(steepest, rel=0.2)
 
 
-def test_a_fall_on_the_way_up_again_is_none():
+def test_a_fall_after_the_lowest_loss_is_not_suggested():
     """Past its lowest the loss climbs and drops again, more steeply than anywhere before."""
     losses = 1 - 0.5 / (1 + (1e-3 / RATES) ** 2)
     losses[RATES > 0.3] = 5
@@ -72,7 +72,7 @@ def test_the_sweep_goes_up_evenly_and_ends_where_the_loss_diverges():
     assert ended.losses[-1] > 2 * np.log(3)
 
 
-def test_losses_that_are_no_numbers_from_the_start_give_an_empty_sweep():
+def test_losses_that_are_nan_from_the_start_give_an_empty_sweep():
     module = nn.Linear(8, 3)
     nn.init.constant_(module.weight, 1e38)
     sweep = lr_find(module, blobs(), options())
@@ -102,7 +102,7 @@ def test_an_interrupt_leaves_the_weights_as_they_were():
     assert hash_tensors(module.state_dict()) == weights
 
 
-def test_the_same_seed_sweeps_alike():
+def test_the_same_seed_gives_the_same_sweep():
     first, second, other = (lr_find(network(), blobs(), options(seed=seed)).losses for seed in (0, 0, 1))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other[: len(first)])

@@ -25,13 +25,13 @@ def test_inputs_are_moved_to_the_device_of_the_module_and_outputs_stay_there():
 
 
 @pytest.mark.parametrize(("width", "groups"), [(3, 1), (5, 1), (3, 8), (5, 8)])
-def test_a_convolution_is_near_the_one_in_float32_and_what_leaves_is_float32(width, groups, device):
+def test_a_convolution_is_near_the_one_in_float32_and_its_outputs_are_float32(width, groups, device):
     module, inputs = convolution(width, groups)
     expected = module(inputs).detach()
-    found = forward(module.to(device), inputs).cpu()
-    assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
-    assert not torch.equal(found, expected)
+    outputs = forward(module.to(device), inputs).cpu()
+    assert outputs.dtype == torch.float32
+    assert (outputs - expected).abs().max() < 0.02 * expected.abs().max()
+    assert not torch.equal(outputs, expected)
 
 
 @pytest.mark.parametrize("side", [1, 9, 12, 13])
@@ -48,36 +48,36 @@ def test_a_convolution_of_width_1_is_near_the_one_in_double_precision_and_so_are
         outputs = mixed_precision.forward(network, maps, bfloat16=network is module)
         (outputs * (2 + torch.arange(outputs.numel()).reshape(outputs.shape).sin())).sum().backward()
         seen.append([outputs.detach(), maps.grad, *(parameter.grad for parameter in network.parameters())])
-    for found, expected in zip(*seen, strict=True):
-        assert found.dtype == torch.float32 and found.shape == expected.shape
-        assert (found - expected).norm() < 0.01 * expected.norm()
+    for actual, expected in zip(*seen, strict=True):
+        assert actual.dtype == torch.float32 and actual.shape == expected.shape
+        assert (actual - expected).norm() < 0.01 * expected.norm()
 
 
 def test_maps_keep_their_channels_last_through_a_convolution_of_width_1():
     layouts = []
     body = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1, stride=2))
     for part in body:
-        part.register_forward_hook(lambda part, given, maps: layouts.append(maps.stride()))
+        part.register_forward_hook(lambda part, inputs, maps: layouts.append(maps.stride()))
     forward(body, torch.randn(2, 8, 10, 10))
     assert layouts == [(800, 1, 80, 8), (200, 1, 40, 8)]
 
 
 @pytest.mark.parametrize("form", ["with padding in words", "with several outputs a channel"])
-def test_what_the_quick_way_can_not_do_is_left_to_torch(form):
+def test_convolutions_that_no_workaround_can_do_are_left_to_torch(form):
     outputs, padding = (8, "same") if form == "with padding in words" else (16, 1)
     module = nn.Conv2d(8, outputs, 3, padding=padding, groups=8)
     inputs = torch.randn(4, 8, 9, 9)
-    found, expected = forward(module, inputs), module(inputs).detach()
-    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    outputs, expected = forward(module, inputs), module(inputs).detach()
+    assert (outputs - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_gradients_reach_float32_weights():
     module, inputs = convolution(5, 8)
     body = nn.Sequential(nn.Conv2d(8, 8, 3), module, nn.Flatten())
     mixed_precision.forward(body, inputs, bfloat16=True).square().sum().backward()
-    found = [parameter.grad.clone() for parameter in body.parameters()]
+    gradients = [parameter.grad.clone() for parameter in body.parameters()]
     body.zero_grad()
     body(inputs).square().sum().backward()
-    for gradient, parameter in zip(found, body.parameters(), strict=True):
+    for gradient, parameter in zip(gradients, body.parameters(), strict=True):
         assert gradient.dtype == torch.float32
         assert (gradient - parameter.grad).norm() < 0.02 * parameter.grad.norm()

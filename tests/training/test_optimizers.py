@@ -17,7 +17,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", optimizers.NAMES)
 def test_a_step_is_the_same_wherever_the_channels_lie_in_memory(name):
-    found = []
+    weights = []
     for layout in (torch.contiguous_format, torch.channels_last):
         weight = torch.nn.Parameter(torch.linspace(1, 2, 48).reshape(2, 3, 4, 2).contiguous(memory_format=layout))
         optimizer = optimizers.build(name, [Group([weight])], 0.1)
@@ -25,20 +25,20 @@ def test_a_step_is_the_same_wherever_the_channels_lie_in_memory(name):
             optimizer.zero_grad()
             (weight**3 * torch.arange(48).reshape(weight.shape)).sum().backward()
             optimizer.step()
-        found.append(weight.detach().contiguous())
-    torch.testing.assert_close(*found)
+        weights.append(weight.detach().contiguous())
+    torch.testing.assert_close(*weights)
 
 
 @pytest.mark.parametrize("name", optimizers.NAMES)
 def test_two_steps_are_those_of_the_formula(name):
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = optimizers.build(name, [Group([weight])], 0.1)
-    found = []
+    values = []
     for _ in range(2):
         weight.grad = torch.tensor([4.0], dtype=torch.float64)
         optimizer.step()
-        found.append(weight.item())
-    assert found == pytest.approx(EXPECTED[name], rel=1e-6)
+        values.append(weight.item())
+    assert values == pytest.approx(EXPECTED[name], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_two_steps_are_those_of_the_formula(name):
         ("adagrad", {"initial_accumulator_value": 48.0}, [2 - 0.4 / 8, 2 - 0.4 / 8 - 0.4 / 80**0.5]),
     ],
 )
-def test_every_parameter_of_the_optimizer_may_be_given(name, settings, expected):
+def test_every_parameter_of_the_optimizer_may_be_set(name, settings, expected):
     optimizers.check(name, settings)
     weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     optimizer = optimizers.build(name, [Group([weight])], 0.1, settings)
-    found = []
+    values = []
     for _ in range(2):
         weight.grad = torch.tensor([4.0], dtype=torch.float64)
         optimizer.step()
-        found.append(weight.item())
-    assert found == pytest.approx(expected, rel=1e-6)
+        values.append(weight.item())
+    assert values == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_parameter_that_it_does_not_have_is_refused_with_those_it_has(name, se
         ("adamw", {"weight_decay": (1, 2)}),
     ],
 )
-def test_a_value_that_it_refuses_is_told_in_one_line(name, settings):
+def test_a_value_that_it_refuses_gives_one_line(name, settings):
     with pytest.raises(UsageError, match=f"^--optimizer-options of {name}, {next(iter(settings))} [^\n]*$"):
         optimizers.check(name, settings)
 

@@ -41,7 +41,7 @@ from regraft.training.options import FitOptions, read_options
         {"head": "linear", "head_options": {"regularisation": "strong"}},
     ],
 )
-def test_a_value_that_cannot_be_meant_is_refused_by_its_flag(wrong):
+def test_an_invalid_value_is_refused_by_its_flag(wrong):
     name = "schedule" if "schedule" in wrong else next(iter(wrong.get("head_options", wrong))).replace("_", "-")
     with pytest.raises(UsageError, match=f"--{name} is .*expected"):
         FitOptions(**wrong)
@@ -70,7 +70,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(wrong, near):
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("values", "read"),
     [
         ({"hidden": "256,128"}, mlp.Options(hidden=(256, 128))),
         ({"hidden": "64"}, mlp.Options(hidden=64)),
@@ -78,26 +78,26 @@ def test_an_unknown_name_is_refused_with_the_known_ones(wrong, near):
         ({"hidden": (8,), "dropout": "0.25"}, mlp.Options(hidden=(8,), dropout=0.25)),
     ],
 )
-def test_head_options_are_read_from_words_and_from_json(given, read):
-    assert FitOptions(head="mlp", head_options=given).head_settings == read
+def test_head_options_are_read_from_words_and_from_json(values, read):
+    assert FitOptions(head="mlp", head_options=values).head_settings == read
 
 
 @pytest.mark.parametrize(("word", "value"), [("none", None), ("None", None), ("1e-3", 0.001), (" 10 ", 10)])
-def test_a_word_becomes_the_value_that_it_spells(word, value):
+def test_a_word_is_read_as_the_value_that_it_spells(word, value):
     assert read_options(linear.Options, {"regularisation": word}, "option") == linear.Options(regularisation=value)
 
 
 def test_optimizer_and_schedule_options_are_read_from_words_and_from_json():
-    given = {"optimizer_options": {"betas": "0.8,0.9", "amsgrad": "true"}, "schedule": "cosine"}
-    options = FitOptions(**given, schedule_options={"floor": "1e-5"})
+    values = {"optimizer_options": {"betas": "0.8,0.9", "amsgrad": "true"}, "schedule": "cosine"}
+    options = FitOptions(**values, schedule_options={"floor": "1e-5"})
     assert options.optimizer_settings == {"betas": (0.8, 0.9), "amsgrad": True}
     assert options.schedule_settings.floor == 1e-5
     assert FitOptions(optimizer_options={"betas": [0.8, 0.9]}).optimizer_settings == {"betas": (0.8, 0.9)}
 
 
-@pytest.mark.parametrize(("given", "rows"), [(32, 32), ("all", 70)])
-def test_a_step_takes_as_many_rows_as_the_options_say(given, rows):
-    assert FitOptions(batch_size=given).rows_a_step(70) == rows
+@pytest.mark.parametrize(("size", "rows"), [(32, 32), ("all", 70)])
+def test_a_step_takes_as_many_rows_as_the_options_say(size, rows):
+    assert FitOptions(batch_size=size).rows_a_step(70) == rows
 
 
 def test_options_are_json_able_but_for_nothing():

@@ -48,9 +48,9 @@ def tail_of(name, cut):
 )
 def test_the_stages_of_a_tail_are_the_numbered_parts_of_its_network_from_the_cut_up(name, cut, expected):
     module = tail_of(name, cut)
-    found = tail.stages(module)
-    assert list(found) == expected
-    parameters = [id(parameter) for stage in found.values() for parameter in stage]
+    stages = tail.stages(module)
+    assert list(stages) == expected
+    parameters = [id(parameter) for stage in stages.values() for parameter in stage]
     assert sorted(parameters) == sorted(map(id, module.parameters()))
 
 
@@ -61,9 +61,9 @@ def test_the_stages_are_those_that_timm_groups_its_parameters_by(name, traced):
         network = catalog.build(catalog.find(name))
         module = tail_of(name, "act1" if name == "resnet50" else "bn1") if traced else network
     names = {parameter: name for name, parameter in module.named_parameters()}
-    found = [{names[parameter] for parameter in stage} for stage in tail.stages(module).values()]
+    stages = [{names[parameter] for parameter in stage} for stage in tail.stages(module).values()]
     groups = import_timm().models.group_parameters(network, network.group_matcher(coarse=True)).values()
-    assert found == [kept for group in groups if (kept := set(group) & set(names.values()))]
+    assert stages == [kept for group in groups if (kept := set(group) & set(names.values()))]
 
 
 def test_a_normalisation_right_above_the_cut_belongs_to_the_stage_above_it():
@@ -82,45 +82,45 @@ def test_what_has_no_numbers_is_one_stage_and_what_has_no_weights_none():
     assert [len(stage) for stage in tail.stages(nn.Sequential(nn.BatchNorm1d(2))).values()] == [2]
 
 
-# What it says
+# Its features
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_what_the_frozen_tail_says_is_what_torch_says_row_for_row_of_images_and_views(bfloat16):
+def test_the_features_of_the_frozen_tail_are_torchs_row_for_row_of_images_and_views(bfloat16):
     module, before = above(), hash_tensors(above().state_dict())
     views = (maps(seed=1).inputs, maps(seed=2).inputs)
     groups = np.arange(48) // 2
-    found = tail.pooled(module, maps(views=views, groups=groups), bfloat16=bfloat16)
+    result = tail.features(module, maps(views=views, groups=groups), bfloat16=bfloat16)
     with torch.no_grad():
         expected = [module(torch.from_numpy(inputs)).numpy() for inputs in (maps().inputs, *views)]
-    for inputs, near in zip(found.all_inputs, expected, strict=True):
+    for inputs, near in zip(result.all_inputs, expected, strict=True):
         np.testing.assert_allclose(inputs, near, atol=0.02 if bfloat16 else 1e-6)
         assert inputs.dtype == np.float32
-    assert found.labels.tolist() == maps().labels.tolist()
-    assert found.groups.tolist() == groups.tolist()
+    assert result.labels.tolist() == maps().labels.tolist()
+    assert result.groups.tolist() == groups.tolist()
     assert hash_tensors(module.state_dict()) == before
 
 
-def test_the_frozen_tail_sees_the_rows_as_they_are_where_they_are_augmented_anew():
+def test_the_features_are_of_the_rows_as_they_are_where_each_epoch_augments_them():
     def fresh(number):
         raise AssertionError(f"epoch {number} is asked for")
 
-    found = tail.pooled(above(), maps(fresh=fresh))
-    assert found.fresh is None
-    np.testing.assert_array_equal(found.inputs, tail.pooled(above(), maps()).inputs)
+    result = tail.features(above(), maps(fresh=fresh))
+    assert result.fresh is None
+    np.testing.assert_array_equal(result.inputs, tail.features(above(), maps()).inputs)
 
 
-def test_a_full_disk_is_told_in_one_line(monkeypatch):
+def test_a_full_disk_gives_one_line(monkeypatch):
     class Full(io.BytesIO):
         def write(self, _):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tail.tempfile, "TemporaryFile", Full)
     with pytest.raises(StoreError, match="no room is left on the disk"):
-        tail.pooled(above(), maps())
+        tail.features(above(), maps())
 
 
-def test_the_shape_above_is_the_one_that_the_tail_gives():
+def test_the_output_shape_is_that_of_the_tail():
     assert tail.output_shape(above(), (2, 6, 6)) == (8,)
 
 
@@ -140,8 +140,8 @@ def test_the_tail_and_a_head_are_trained_together(head):
     module = above()
     before = module[0].weight.clone()
     whole, history = trained(module, maps(seed=1), head=head, tail_epochs=15, tail_learning_rate=0.02)
-    found = loop.probabilities(whole, maps(seed=2).inputs)
-    assert np.mean(found.argmax(1) == maps(seed=2).labels) > 0.95
+    probabilities = loop.probabilities(whole, maps(seed=2).inputs)
+    assert np.mean(probabilities.argmax(1) == maps(seed=2).labels) > 0.95
     assert whole[0] is module
     assert not torch.equal(module[0].weight, before)
     assert {(row.part, row.phase) for row in history.rows} == {("train", "tail"), ("validation", "tail")}
@@ -164,7 +164,7 @@ def test_the_rate_is_the_tails_own_and_goes_through_one_cycle_unless_a_schedule_
     ]
 
 
-def test_each_stage_further_down_learns_at_the_decayed_rate_of_the_one_above():
+def test_each_stage_is_trained_at_the_decayed_rate_of_the_one_above():
     def steps(decay):
         options = {"optimizer": "sgd", "schedule": "constant", "batch_size": "all", "tail_epochs": 1}
         whole, _ = trained(**options, layer_decay=decay, tail_learning_rate=0.1)
@@ -180,8 +180,8 @@ def test_each_stage_further_down_learns_at_the_decayed_rate_of_the_one_above():
 
 def test_the_groups_are_the_head_and_then_the_stages_from_the_top():
     whole = tail.build(above(), (2, 6, 6), 2, FitOptions())
-    found = tail.groups(whole, FitOptions(layer_decay=0.5, unfreeze_every=3))
-    assert [(group.scale, group.from_epoch, len(group.parameters)) for group in found] == [
+    groups = tail.groups(whole, FitOptions(layer_decay=0.5, unfreeze_every=3))
+    assert [(group.scale, group.from_epoch, len(group.parameters)) for group in groups] == [
         (1.0, 1, 2),
         (0.5, 1, 4),
         (0.25, 4, 4),
@@ -202,7 +202,7 @@ def test_a_frozen_stage_stays_bit_equal_with_its_normalisation_until_its_turn(ba
     assert [now == then for now, then in zip(stages(3), before, strict=True)] == [False, False]
 
 
-def test_stages_whose_turn_never_comes_are_told(caplog):
+def test_stages_whose_turn_never_comes_give_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "regraft"):
         trained(tail_epochs=2, unfreeze_every=2)
     assert "The lowest 1 of the tail's 2 stages stay frozen" in caplog.text
@@ -212,7 +212,7 @@ def test_stages_whose_turn_never_comes_are_told(caplog):
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_normalisation_keeps_the_statistics_of_pretrained_weights_and_learns_those_of_random_ones(pretrained):
+def test_normalisation_keeps_the_statistics_of_pretrained_weights_and_trains_those_of_random_ones(pretrained):
     module = above()
     before = copy.deepcopy(dict(module[1].named_buffers()))
     trained(module, pretrained=pretrained)
@@ -227,16 +227,16 @@ def test_the_statistics_of_pretrained_weights_are_trained_on_request():
     assert not torch.equal(module[1].running_mean, before)
 
 
-def test_what_is_trained_in_bfloat16_is_float32_lies_as_before_and_is_nearly_the_same():
+def test_a_tail_trained_in_bfloat16_has_float32_weights_in_their_old_layout_and_nearly_the_same_losses():
     choices = {"tail_epochs": 10, "tail_learning_rate": 0.01}
-    whole, found = trained(validation=maps(seed=1), bfloat16=True, **choices)
+    whole, history = trained(validation=maps(seed=1), bfloat16=True, **choices)
     _, expected = trained(validation=maps(seed=1), **choices)
     assert all(tensor.is_contiguous() and tensor.dtype != torch.bfloat16 for tensor in whole.state_dict().values())
-    for row, near in zip(found.rows, expected.rows, strict=True):
+    for row, near in zip(history.rows, expected.rows, strict=True):
         assert row.loss == pytest.approx(near.loss, rel=0.05, abs=0.01)
 
 
-def test_a_batch_of_one_is_refused_where_normalisation_has_to_learn():
+def test_a_batch_of_one_is_refused_where_normalisation_is_trained():
     with pytest.raises(UsageError, match="--batch-size is 1"):
         trained(batch_size=1, tail_epochs=1, pretrained=False)
     with pytest.raises(UsageError, match="--batch-size is 1"):
@@ -248,9 +248,9 @@ def test_a_sweep_of_the_rate_trains_all_stages_and_leaves_no_trace():
     options = FitOptions(batch_size=8, unfreeze_every=1)
     whole = tail.build(above(), (2, 6, 6), 2, options)
     before = hash_tensors(whole.state_dict())
-    found = tail.sweep(whole, maps(), options)
-    assert found.losses[0] == pytest.approx(loop.evaluate(whole, maps())[0], rel=0.2)
-    assert 1e-5 < found.suggestion < 1
+    sweep = tail.sweep(whole, maps(), options)
+    assert sweep.losses[0] == pytest.approx(loop.evaluate(whole, maps())[0], rel=0.2)
+    assert 1e-5 < sweep.suggestion < 1
     assert hash_tensors(whole.state_dict()) == before
     assert all(parameter.requires_grad for parameter in whole.parameters())
     assert whole[0][0].weight.is_contiguous()

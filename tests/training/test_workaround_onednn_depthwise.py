@@ -46,12 +46,12 @@ def test_onednn_itself_has_no_depthwise_kernel_for_two_gradients(width, stride, 
 )
 def test_values_and_gradients_are_those_of_float64(width, stride, padding, shape):
     maps, weight = numbers(4, 16, *shape), numbers(16, 1, width, width)
-    found = convolve(maps.contiguous(memory_format=torch.channels_last), weight, stride, padding)
+    outputs = convolve(maps.contiguous(memory_format=torch.channels_last), weight, stride, padding)
     maps64, weight64 = maps.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
     expected = torch.conv2d(maps64, weight64, None, stride, padding, 1, 16)
     pull = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
-    found.backward(pull), expected.backward(pull.double())
-    for ours, exact in ((found, expected), (maps.grad, maps64.grad), (weight.grad, weight64.grad)):
+    outputs.backward(pull), expected.backward(pull.double())
+    for ours, exact in ((outputs, expected), (maps.grad, maps64.grad), (weight.grad, weight64.grad)):
         assert ours.dtype == torch.bfloat16
         assert (ours.double() - exact).abs().max() < 2**-7 * exact.abs().max()
 
@@ -74,6 +74,6 @@ def test_only_what_is_asked_for_is_computed():
         ((8, 1, 3, 3), "same", (1, 1), 8),
     ],
 )
-def test_other_convolutions_do_not_suit(shape, padding, dilation, groups):
+def test_other_convolutions_are_not_taken(shape, padding, dilation, groups):
     assert suits(torch.empty(8, 1, 3, 3), (1, 1), (1, 1), 8)
     assert not suits(torch.empty(shape), padding, dilation, groups)

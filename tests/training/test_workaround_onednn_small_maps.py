@@ -26,21 +26,21 @@ def numbers(*shape):
 )
 def test_values_and_gradients_are_those_of_float64(kernel, stride, padding, shape, layout):
     maps, weight = numbers(4, 16, *shape), numbers(24, 16, *kernel)
-    found = convolve(maps.contiguous(memory_format=layout), weight.to(memory_format=layout), stride, padding)
+    outputs = convolve(maps.contiguous(memory_format=layout), weight.to(memory_format=layout), stride, padding)
     maps64, weight64 = maps.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
     expected = torch.conv2d(maps64, weight64, None, stride, padding)
     pull = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
-    found.backward(pull), expected.backward(pull.double())
-    for ours, exact in ((found, expected), (maps.grad, maps64.grad), (weight.grad, weight64.grad)):
+    outputs.backward(pull), expected.backward(pull.double())
+    for ours, exact in ((outputs, expected), (maps.grad, maps64.grad), (weight.grad, weight64.grad)):
         assert ours.dtype == torch.bfloat16 and ours.shape == exact.shape
         assert (ours.double() - exact).abs().max() < 2**-7 * exact.abs().max()
 
 
-def test_what_it_gives_has_its_channels_last():
+def test_its_outputs_are_channels_last():
     maps = numbers(2, 8, 3, 3).detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    found = convolve(maps, numbers(16, 8, 1, 1), (1, 1), (0, 0))
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    found.sum().backward()
+    outputs = convolve(maps, numbers(16, 8, 1, 1), (1, 1), (0, 0))
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+    outputs.sum().backward()
     assert maps.grad.stride() == maps.stride()
 
 
@@ -65,7 +65,7 @@ def test_only_what_is_asked_for_is_computed():
         (4, (1, 3), (1, 1), (0, 1), False),
     ],
 )
-def test_the_new_maps_must_be_small(side, kernel, stride, padding, fits):
+def test_the_outputs_must_be_small(side, kernel, stride, padding, fits):
     maps, weight = torch.empty(1, 8, side, side), torch.empty(8, 8, *kernel)
     assert suits(maps, weight, stride, padding, (1, 1), 1) is fits
 
@@ -73,5 +73,5 @@ def test_the_new_maps_must_be_small(side, kernel, stride, padding, fits):
 @pytest.mark.parametrize(
     ("padding", "dilation", "groups"), [("same", (1, 1), 1), ((1, 1), (2, 2), 1), ((1, 1), (1, 1), 2)]
 )
-def test_other_convolutions_do_not_suit(padding, dilation, groups):
+def test_other_convolutions_are_not_taken(padding, dilation, groups):
     assert not suits(torch.empty(1, 8, 3, 3), torch.empty(8, 8 // groups, 3, 3), (1, 1), padding, dilation, groups)

@@ -1,16 +1,17 @@
-"""Probes: how well a linear head does on features, every image judged by a regression that never saw it.
+"""Cross-validation: how well a linear head does on features, each image predicted by a regression that never saw it.
 
-    examples → folds → one regression for each fold, solved side by side → probabilities of the rows it left out
+    examples → folds → one regression for each fold, solved side by side → probabilities of the rows that it left out
 
-Nothing that is trained here is kept: a probe says what features are worth, how
-many photographs are enough, and which labels look wrong. The inputs are in
-memory twice, at four bytes a number; views are not looked at.
+Nothing that is trained here is kept: it shows what features are worth, how many
+photographs are enough, and which labels look wrong. The inputs are in memory
+twice, at four bytes a number; views are not read.
 
-How strongly a fold's regression is held is chosen by the log loss in the other
-folds, so that no row has a say in the choice by which it is judged. What is left
-is that the other folds' regressions learnt from its row, as they should; one
-number of a coarse grid carries nothing of it that could be measured (see
-tests/graft/test_probe.py), and a full nesting would cost three times as much.
+The regularisation of a fold's regression is chosen by the log loss in the other
+folds, so that no row takes part in the choice by which it is predicted. The
+regressions of the other folds are trained on that row, as they should be; the
+choice of one number of a coarse grid reveals nothing measurable of it (see
+tests/training/test_cross_validation.py), and nested cross-validation would cost
+three times as much.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from regraft.training import standardise
 from regraft.training.examples import Examples, check
 from regraft.training.heads.linear import GRID, SEARCH_TOLERANCE, TOLERANCE, WORSE
 from regraft.training.logistic_regression import Regressions
+from regraft.training.losses import Loss
 
 FOLDS = 5
 MOST_SIZES = 7  # of a learning curve, each half of the next
@@ -41,40 +43,41 @@ def cross_validate(
     examples: Examples,
     n_classes: int,
     *,
-    folds: int = FOLDS,
+    n_folds: int = FOLDS,
     repeats: int = 1,
     seed: int = 0,
     regularisation: float | None = None,
 ) -> Numbers:
-    """Return the probabilities that each row was given by regressions that did not learn from it.
+    """Return the probabilities of each row by regressions that were not trained on it.
 
-    repeats:        how many times the rows are dealt into folds anew, each by `draw_folds` with its number.
-    regularisation: as the linear head has it; None: chosen, for each fold by the others.
+    repeats:        how often the rows are assigned to other folds, each time by `draw_folds` with its number.
+    regularisation: as in the linear head; None: chosen, for each fold by the others.
 
-    Returns (repeats, n, n_classes); a row's numbers sum to 1.
+    Returns (repeats, n, n_classes); the probabilities of a row sum to 1.
     Raises DataError if a class is missing or has a single group, or an input is not finite.
     """
-    return out_of_fold_probabilities(examples, n_classes, assign_folds(examples, folds, repeats, seed), regularisation)
+    folds = assign_folds(examples, n_folds, repeats, seed)
+    return out_of_fold_probabilities(examples, n_classes, folds, regularisation)
 
 
 def out_of_fold_probabilities(
-    examples: Examples, n_classes: int, dealt: Folds, regularisation: float | None = None
+    examples: Examples, n_classes: int, folds: Folds, regularisation: float | None = None
 ) -> Numbers:
-    """Return what `cross_validate` does, for folds that are dealt already: (repeats, n), which one judges each row."""
+    """Return what `cross_validate` does for folds that are assigned already: (repeats, n), the fold of each row."""
     _check(examples, n_classes)
     inputs, rows = _prepared(examples), np.arange(len(examples))
     with threadpool_limits(1):
-        judged = [_judged(inputs, examples.labels, n_classes, drawn, rows, regularisation) for drawn in dealt]
-    return np.stack(judged)
+        repeats = [_predicted(inputs, examples.labels, n_classes, fold_of, rows, regularisation) for fold_of in folds]
+    return np.stack(repeats)
 
 
 @dataclass(frozen=True, eq=False)
 class CurvePoints:
-    """How a linear head does by the number of photographs that it learns from.
+    """How a linear head does by the number of photographs that it is trained on.
 
-    sizes:  so many, about, each regression learnt from; rising.
-    labels: (n,), of all rows; each was judged at every size.
-    folds:  (repeats, n), which round of a repeat judged the row.
+    sizes:   about how many photographs each regression was trained on; rising.
+    labels:  (n,), of all rows; each was predicted at every size.
+    folds:   (repeats, n), the fold of each row in each repeat.
     correct: (sizes, repeats, n) bool.
     """
 
@@ -85,19 +88,19 @@ class CurvePoints:
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """The share of rows that is right at each size, (sizes,), mean over the repeats."""
-        shares: NDArray[np.float64] = self.correct.mean(axis=(1, 2), dtype=np.float64)
-        return shares
+        """The accuracy at each size, (sizes,), mean over the repeats."""
+        accuracy: NDArray[np.float64] = self.correct.mean(axis=(1, 2), dtype=np.float64)
+        return accuracy
 
     @property
     def recalls(self) -> NDArray[np.float64]:
-        """The same of each class, (sizes, classes)."""
+        """The recall of each class at each size, (sizes, classes)."""
         classes = range(int(self.labels.max()) + 1)
-        each = [self.correct[:, :, self.labels == label].mean(axis=(1, 2), dtype=np.float64) for label in classes]
-        return np.stack(each, axis=1)
+        recalls = [self.correct[:, :, self.labels == label].mean(axis=(1, 2), dtype=np.float64) for label in classes]
+        return np.stack(recalls, axis=1)
 
     def scores(self, at: int, label: int | None = None) -> NDArray[np.float64]:
-        """Return the accuracy in each round at the size number `at`, (rounds,); the recall of one class, if given."""
+        """Return the accuracy in each fold of each repeat at the size number `at`, or the recall of one class."""
         rows = slice(None) if label is None else self.labels == label
         return fold_scores(self.correct[at][:, rows], self.folds[:, rows])
 
@@ -107,49 +110,49 @@ def learning_curve(
     n_classes: int,
     sizes: Sequence[int] | None = None,
     *,
-    folds: int = FOLDS,
+    n_folds: int = FOLDS,
     repeats: int = 3,
     seed: int = 0,
     regularisation: float | None = None,
 ) -> CurvePoints:
-    """Return how accuracy and recall grow with the number of photographs that are learnt from.
+    """Return how accuracy and recall grow with the number of photographs that are trained on.
 
-    sizes: numbers of photographs; None: as many as there are without the fold that judges, half of that, and so on
-           down to one of each class in each fold.
+    sizes: numbers of photographs; None: all but one fold, half of that, and so on down to one of each class in each
+           fold.
 
-    At a smaller size a random part of each class is learnt from, whole groups first, the same share of each fold;
-    every row is judged all the same. Other arguments and errors are those of `cross_validate`.
-    Raises UsageError for a size that can't be had.
+    At a smaller size each class is sampled, whole groups first, in the same proportion from each fold; every row is
+    predicted at every size. Other arguments and errors are those of `cross_validate`.
+    Raises UsageError for a size out of range.
     """
     _check(examples, n_classes)
-    dealt = assign_folds(examples, folds, repeats, seed)
-    counts = _counts(sizes, examples.labels, dealt)
+    folds = assign_folds(examples, n_folds, repeats, seed)
+    counts = _counts(sizes, examples.labels, folds)
     inputs = _prepared(examples)
-    right = np.empty((len(counts), repeats, len(examples)), bool)
-    for repeat, drawn in enumerate(dealt):
-        order = _order(examples, drawn, generator(seed, "curve", repeat))
+    correct = np.empty((len(counts), repeats, len(examples)), bool)
+    for repeat, fold_of in enumerate(folds):
+        order = _order(examples, fold_of, generator(seed, "curve", repeat))
         for at, count in enumerate(counts):
             with threadpool_limits(1):
-                judged = _judged(inputs, examples.labels, n_classes, drawn, order[:count], regularisation)
-            right[at, repeat] = judged.argmax(axis=1) == examples.labels
-    learnt = tuple(round(count * (1 - 1 / _number(dealt[0]))) for count in counts)
-    return CurvePoints(learnt, examples.labels, dealt, right)
+                predicted = _predicted(inputs, examples.labels, n_classes, fold_of, order[:count], regularisation)
+            correct[at, repeat] = predicted.argmax(axis=1) == examples.labels
+    trained_on = tuple(round(count * (1 - 1 / _number(folds[0]))) for count in counts)
+    return CurvePoints(trained_on, examples.labels, folds, correct)
 
 
-def assign_folds(examples: Examples, folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Folds:
-    """Return the fold that each row is judged in, (repeats, n), each repeat dealt anew by `draw_folds`."""
-    return np.stack([draw_folds(examples, folds, seed, repeat) for repeat in range(repeats)])
+def assign_folds(examples: Examples, n_folds: int = FOLDS, repeats: int = 1, seed: int = 0) -> Folds:
+    """Return the fold of each row in each repeat, (repeats, n), by `draw_folds`."""
+    return np.stack([draw_folds(examples, n_folds, seed, repeat) for repeat in range(repeats)])
 
 
-def draw_folds(examples: Examples, folds: int = FOLDS, seed: int = 0, repeat: int = 0) -> Folds:
-    """Return the fold that each row is judged in, (n,): stratified, equal groups together.
+def draw_folds(examples: Examples, n_folds: int = FOLDS, seed: int = 0, repeat: int = 0) -> Folds:
+    """Return the fold of each row, (n,), at random: stratified, equal groups together.
 
-    There are fewer folds if a class has fewer groups. Raises DataError if one has a single group.
+    There are fewer folds than `n_folds` if a class has fewer groups. Raises DataError if one has a single group.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if folds < 2:
-        raise UsageError(f"folds is {folds!r}; expected 2 or more.")
+    if n_folds < 2:
+        raise UsageError(f"n_folds is {n_folds!r}; expected 2 or more.")
     labels, groups = examples.labels, _groups(examples)
     pairs = np.unique(np.stack([labels, groups]), axis=1)
     per_class = np.bincount(pairs[0])
@@ -160,26 +163,26 @@ def draw_folds(examples: Examples, folds: int = FOLDS, seed: int = 0, repeat: in
             "cross-validation needs two or more. Add photographs, or leave the class out."
         )
     grouped = groups.max() + 1 < len(groups)
-    kind = StratifiedGroupKFold if grouped else StratifiedKFold  # the same, and fast for many rows
-    draw = kind(min(folds, fewest), shuffle=True, random_state=derive(seed, "folds", repeat) % 2**32)
-    found = np.empty(len(labels), np.int64)
-    for fold, (_, rows) in enumerate(draw.split(labels, labels, groups if grouped else None)):
-        found[rows] = fold
-    return found
+    splitter_type = StratifiedGroupKFold if grouped else StratifiedKFold  # equivalent, and fast for many rows
+    splitter = splitter_type(min(n_folds, fewest), shuffle=True, random_state=derive(seed, "folds", repeat) % 2**32)
+    fold_of = np.empty(len(labels), np.int64)
+    for fold, (_, rows) in enumerate(splitter.split(labels, labels, groups if grouped else None)):
+        fold_of[rows] = fold
+    return fold_of
 
 
-def fold_scores(right: NDArray[np.bool_], folds: Folds) -> NDArray[np.float64]:
-    """Return the share that is right in each round, (rounds,), of both (repeats, n): a fold of a repeat is a round."""
-    return np.concatenate([_shares(of_repeat, drawn) for of_repeat, drawn in zip(right, folds, strict=True)])
+def fold_scores(correct: NDArray[np.bool_], folds: Folds) -> NDArray[np.float64]:
+    """Return the accuracy in each fold of each repeat, (repeats · folds,), from two arrays (repeats, n)."""
+    return np.concatenate([_accuracies(rows, fold_of) for rows, fold_of in zip(correct, folds, strict=True)])
 
 
-def _shares(right: NDArray[np.bool_], folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    counts = np.bincount(folds)
-    return (np.bincount(folds, right) / np.maximum(counts, 1))[counts > 0]
+def _accuracies(correct: NDArray[np.bool_], fold_of: NDArray[np.int64]) -> NDArray[np.float64]:
+    counts = np.bincount(fold_of)
+    return (np.bincount(fold_of, correct) / np.maximum(counts, 1))[counts > 0]
 
 
 def take(examples: Examples, rows: NDArray[np.integer]) -> Examples:
-    """Return some of the examples, with their views, in memory."""
+    """Return the examples of these rows, with their views, in memory."""
     groups = None if examples.groups is None else examples.groups[rows]
     views = tuple(np.asarray(view[rows]) for view in examples.views)
     return Examples(np.asarray(examples.inputs[rows]), examples.labels[rows], groups, views)
@@ -187,107 +190,105 @@ def take(examples: Examples, rows: NDArray[np.integer]) -> Examples:
 
 def _check(examples: Examples, n_classes: int) -> None:
     if examples.labels.ndim > 1:
-        raise DataError("These images have several labels each; a probe needs one label an image.")
+        raise DataError("These images have several labels each; expected one label for each image.")
     check(examples, None, n_classes)
 
 
 def _prepared(examples: Examples) -> Numbers:
-    """Return the inputs flat, centred, of one scale, with a 1 at the end, (n, width + 1)."""
+    """Return the inputs flattened, centred, divided by one scale, with a 1 at the end, (n, width + 1)."""
     inputs, start = np.ones((len(examples), math.prod(examples.shape) + 1), np.float32), 0
     for values, _ in examples.batches():
         inputs[start : start + len(values), :-1] = values.reshape(len(values), -1)
         start += len(values)
-    standardise.together(inputs[:, :-1], len(inputs))  # the labels have no part in it
+    standardise.centre_and_scale(inputs[:, :-1], len(inputs))  # no label is used
     return inputs
 
 
-def _judged(
+def _predicted(
     inputs: Numbers,
     labels: NDArray[np.int64],
     n_classes: int,
-    folds: Folds,
-    learnt: NDArray[np.integer],
+    fold_of: Folds,
+    rows: NDArray[np.integer],
     regularisation: float | None,
 ) -> Numbers:
-    """Return the probabilities of all rows (n, n_classes), each by its fold's regression, which learns from `learnt`.
+    """Return the probabilities of all rows (n, n_classes), each by its fold's regression.
 
-    learnt: numbers of rows; those of its own fold each regression leaves out.
+    rows: row numbers that regressions are trained on; each leaves out those of its own fold.
     """
-    from scipy.special import softmax
-
-    order = learnt[np.argsort(folds[learnt], kind="stable")]
-    regressions = Regressions(inputs[order], labels[order], n_classes, folds[order])
-    found = np.empty((len(labels), n_classes), np.float32)
+    order = rows[np.argsort(fold_of[rows], kind="stable")]
+    regressions = Regressions(inputs[order], labels[order], n_classes, fold_of[order])
+    probabilities = np.empty((len(labels), n_classes), np.float32)
     for fold, weights in enumerate(_solved(regressions, regularisation)):
-        rows = folds == fold
-        found[rows] = softmax(inputs[rows] @ weights.T, axis=1)
-    return found
+        held = fold_of == fold
+        probabilities[held] = Loss().probabilities(inputs[held] @ weights.T)
+    return probabilities
 
 
 def _solved(regressions: Regressions, regularisation: float | None) -> Numbers:
-    """Return the weights of each, for the given strength, or for that of GRID that the other folds would choose."""
-    times = 2 if regressions.weights.shape[1] == 2 else 1  # as the linear head counts
+    """Return the weights of each, for this regularisation, or for that of GRID that the other folds choose."""
+    times = 2 if regressions.weights.shape[1] == 2 else 1  # as in the linear head
     if regularisation is not None:
         regressions.solve(regularisation * times, TOLERANCE)
         return regressions.weights
     counts, every = np.bincount(regressions.left_out), np.ones(len(regressions.labels), bool)
-    kept, least, worse = np.zeros_like(regressions.weights), np.full(len(counts), np.inf), 0
+    best, lowest, worse = np.zeros_like(regressions.weights), np.full(len(counts), np.inf), 0
     for strength in GRID:
         regressions.solve(strength * times, SEARCH_TOLERANCE)
         losses = regressions.losses(every) * counts
         others = losses.sum() - losses
-        better = others < least
-        kept[better], least[better] = regressions.weights[better], others[better]
+        better = others < lowest
+        best[better], lowest[better] = regressions.weights[better], others[better]
         worse = 0 if better.any() else worse + 1
         if worse == WORSE:
             break
-    return kept
+    return best
 
 
-def _counts(sizes: Sequence[int] | None, labels: NDArray[np.int64], dealt: Folds) -> list[int]:
-    """Return how many rows are learnt from at each size, those of the fold that is left out included; rising."""
-    most, folds = len(labels), _number(dealt[0])
-    least = max(len(_cells(labels, drawn)[1]) for drawn in dealt)
+def _counts(sizes: Sequence[int] | None, labels: NDArray[np.int64], folds: Folds) -> list[int]:
+    """Return how many rows are sampled for each size, those of the fold that is left out included; rising."""
+    most = len(labels)
+    least = max(len(_cells(labels, fold_of)[1]) for fold_of in folds)
     if sizes is None:
         halves = [most >> times for times in range(MOST_SIZES)]
         return sorted({most, *(count for count in halves if count >= least)})
-    share = 1 - 1 / folds
+    fraction = 1 - 1 / _number(folds[0])
     for size in sizes:
-        if not math.floor(least * share) <= size <= math.ceil(most * share):
+        if not math.floor(least * fraction) <= size <= math.ceil(most * fraction):
             raise UsageError(
-                f"A size is {size}; expected {math.ceil(least * share)} (one of each class in each fold) to "
-                f"{math.floor(most * share)} photographs (all but the fold that judges)."
+                f"A size is {size}; expected {math.ceil(least * fraction)} (one of each class in each fold) to "
+                f"{math.floor(most * fraction)} photographs (all but one fold)."
             )
-    return sorted({min(max(round(size / share), least), most) for size in sizes})
+    return sorted({min(max(round(size / fraction), least), most) for size in sizes})
 
 
-def _order(examples: Examples, folds: Folds, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return the rows in the order in which they are learnt from: of any number of them each class has its share.
+def _order(examples: Examples, fold_of: Folds, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the rows in an order any beginning of which has each class and fold in proportion.
 
     A class's rows of a fold come group by group; the first of each come before all others.
     """
     groups = _groups(examples)
     shuffled = rng.permutation(groups.max() + 1)[groups]
-    cell, sizes = _cells(examples.labels, folds)
+    cell, sizes = _cells(examples.labels, fold_of)
     order = np.lexsort((shuffled, cell))
     starts = np.cumsum(sizes) - sizes
-    place = np.empty(len(order))
-    place[order] = (np.arange(len(order)) - np.repeat(starts, sizes)) / np.repeat(sizes, sizes)
-    return np.lexsort((rng.permutation(len(order)), place))
+    position = np.empty(len(order))  # within the cell, in [0, 1)
+    position[order] = (np.arange(len(order)) - np.repeat(starts, sizes)) / np.repeat(sizes, sizes)
+    return np.lexsort((rng.permutation(len(order)), position))
 
 
-def _cells(labels: NDArray[np.int64], folds: Folds) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which pair of a class and a fold each row is of, numbered from 0, and how many rows each has."""
-    _, cell, sizes = np.unique(labels * _number(folds) + folds, return_inverse=True, return_counts=True)
+def _cells(labels: NDArray[np.int64], fold_of: Folds) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pair of a class and a fold that each row belongs to, numbered from 0, and how many rows each has."""
+    _, cell, sizes = np.unique(labels * _number(fold_of) + fold_of, return_inverse=True, return_counts=True)
     return cell, sizes
 
 
 def _groups(examples: Examples) -> NDArray[np.intp]:
-    """Return the groups numbered from 0; without any, each row is its own."""
+    """Return the groups numbered from 0; without any, each row is a group."""
     if examples.groups is None:
         return np.arange(len(examples))
     return np.unique(examples.groups, return_inverse=True)[1]
 
 
-def _number(folds: Folds) -> int:
-    return int(folds.max()) + 1
+def _number(fold_of: Folds) -> int:
+    return int(fold_of.max()) + 1

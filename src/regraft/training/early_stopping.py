@@ -1,4 +1,4 @@
-"""When training ends: a pure function of what was measured so far, so that a resumed run ends where the other did."""
+"""When training ends: a pure function of what was measured so far, so that a resumed run ends at the same epoch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from regraft.training.options import FitOptions
 
 
 def reason(history: History, options: FitOptions) -> str | None:
-    """Return why training ends after the epochs of `history`, for people to read, or None if it goes on.
+    """Return in words why training ends after the epochs of `history`, or None if it continues.
 
     Of earlier phases only their minutes count. At least one epoch is trained.
     """
     if not (done := history.epochs - history.before):
         return None
     target, minutes, patience = options.target_accuracy, options.minutes, options.patience
-    if target is not None and history.rows[-1].accuracy >= target:  # the judging part is measured last
+    if target is not None and history.rows[-1].accuracy >= target:  # the monitored part is measured last
         return f"the {history.monitored_part} accuracy reached {target:g}"
     watched = history.watched
     if patience is not None and len(watched) > patience and waited(watched, options.minimum_gain) >= patience:

@@ -1,9 +1,9 @@
 """Examples: the inputs and labels that a fit sees, read a batch at a time.
 
 Inputs may be an array, a memory map, or stored features, and so may the
-augmented views of the same rows. Small ones are read into memory once; of
-larger ones nothing here holds all, so that memory stays flat however many
-there are, and one thread reads the next batch while the last is worked on.
+augmented views of the same rows. Small ones are read into memory once; larger
+ones are never held whole, so that memory stays flat however many there are, and
+one thread reads the next batch while the last is in use.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from regraft.core.rng import generator
 T = TypeVar("T")
 R = TypeVar("R")
 
-IN_MEMORY = 1 << 29  # bytes, as float32, up to which the inputs of one part with their views are read in once
+IN_MEMORY = 1 << 29  # bytes, as float32, up to which the inputs of one part with their views are read into memory
 
 
 class Inputs(Protocol):
-    """Rows of numbers: an array, or something that reads rows as one does."""
+    """Rows of numbers: an array, or what can be indexed by rows like one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, …), as NumPy has it."""
+        """(n, …), as in NumPy."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> np.ndarray:
-        """Return the rows of these numbers, (len(rows), …)."""
+        """Return these rows, (len(rows), …)."""
         ...
 
 
@@ -46,12 +46,13 @@ class Examples:
     """Inputs with their labels.
 
     inputs: (n, …) numbers.
-    labels: (n,) int64, the class's place among the classes; or (n, classes) float32 of 0 and 1, where an image may
-            have several labels.
-    groups: (n,) int64 or None; rows of one group (copies of one picture) are never told apart by a choice.
+    labels: (n,) int64, the index of the class; or (n, classes) float32 of 0 and 1, where an image may have several
+            labels.
+    groups: (n,) int64 or None; rows of one group (copies of one picture) stay on one side of a split.
     views:  the same rows augmented, each (n, …); an epoch of training draws among them and `inputs`.
-    fresh:  for an epoch's number the rows augmented anew, computed as they are read; training then sees only these.
-    finite: the inputs and views are arrays of float32 that were looked through for NaN and infinity.
+    fresh:  gives the rows augmented for an epoch, by its number, computed as they are read; training then uses these
+            alone.
+    finite: the inputs and views are arrays of float32 without NaN or infinity.
     """
 
     inputs: Inputs
@@ -64,8 +65,8 @@ class Examples:
     def __post_init__(self) -> None:
         kind = np.float32 if np.ndim(self.labels) == 2 else np.int64
         object.__setattr__(self, "labels", np.require(self.labels, kind, ["C", "W"]))
-        given = [("labels", self.labels), ("groups", self.groups), *(("rows of a view", view) for view in self.views)]
-        for name, values in given:
+        parts = [("labels", self.labels), ("groups", self.groups), *(("rows of a view", view) for view in self.views)]
+        for name, values in parts:
             if values is not None and len(values) != len(self.inputs):
                 raise DataError(f"There are {len(self.inputs)} inputs but {len(values)} {name}; expected one each.")
 
@@ -83,18 +84,18 @@ class Examples:
         return (self.inputs, *self.views)
 
     def epoch(self, number: int, seed: int, *, evenly: bool = False) -> Examples:
-        """Return what training sees in epoch `number`: without views or `fresh` the examples themselves.
+        """Return what epoch `number` trains on: without views or `fresh` the examples themselves.
 
-        With views each row is drawn among the inputs and the views, alike often, by the seed and the number alone.
-        evenly: of as many rows as there are, every class has alike many, whatever its size (see `even_rows`).
+        With views each row is drawn from the inputs or a view, equally often, by the seed and the number alone.
+        evenly: draw as many rows as there are, equally many of every class (see `even_rows`).
         """
         sources = self.all_inputs if self.fresh is None else (self.fresh(number),)
         if not evenly and len(sources) == 1:
             return self if self.fresh is None else Examples(sources[0], self.labels, self.groups)
         rows = even_rows(self.labels, generator(seed, "row", number)) if evenly else np.arange(len(self))
-        drawn = generator(seed, "view", number).integers(len(sources), size=len(self))
+        source_of = generator(seed, "view", number).integers(len(sources), size=len(self))
         finite = self.finite and self.fresh is None
-        return Examples(_Drawn(sources, rows, drawn), self.labels[rows], finite=finite)
+        return Examples(_Drawn(sources, rows, source_of), self.labels[rows], finite=finite)
 
     def in_memory(self, limit: int | None = None) -> Examples:
         """Return the examples with inputs and views as arrays, if these take no more bytes than `limit` (IN_MEMORY)."""
@@ -113,59 +114,59 @@ class Examples:
         return inputs if self.finite else _check_finite(inputs), self.labels[rows]
 
     def batches(self, size: int = 256, order: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield all examples, `size` at a time, in order or in the given one; from the disk the next is read ahead.
+        """Yield all examples, `size` at a time, in their own order or in `order`; from the disk the next is read ahead.
 
-        All at once, inputs in memory are given as they are: nothing is copied, and the order does not matter.
+        A single batch of inputs in memory is the inputs themselves: nothing is copied, and the order does not matter.
         """
         if self.finite and size >= len(self):
             return iter([self.batch(slice(None))])
-        parts = batch_rows(np.arange(len(self)) if order is None else order, size)
-        return map(self.batch, parts) if self.finite else ahead(self.batch, parts)
+        batches = batch_rows(np.arange(len(self)) if order is None else order, size)
+        return map(self.batch, batches) if self.finite else ahead(self.batch, batches)
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Rows of which each is read from one of several inputs, all of one shape."""
+    """Rows each of which is read from one of several sources of one shape."""
 
     sources: tuple[Inputs, ...]
-    rows: np.ndarray  # (n,), which of their rows each is
-    drawn: np.ndarray  # (n,), which source each is from
+    rows: np.ndarray  # (n,), the row of the source
+    source_of: np.ndarray  # (n,), the number of the source
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.sources[0].shape
 
     def __len__(self) -> int:
-        return len(self.drawn)
+        return len(self.source_of)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         numbers = np.arange(len(self))[rows]
-        found = np.empty((len(numbers), *self.shape[1:]), np.float32)
+        result = np.empty((len(numbers), *self.shape[1:]), np.float32)
         for source, inputs in enumerate(self.sources):
-            places = np.flatnonzero(self.drawn[numbers] == source)
-            if len(places):
-                found[places] = inputs[self.rows[numbers[places]]]
-        return found
+            positions = np.flatnonzero(self.source_of[numbers] == source)
+            if len(positions):
+                result[positions] = inputs[self.rows[numbers[positions]]]
+        return result
 
 
 def even_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return as many numbers of rows as there are labels (n,), every class alike often, but for one row.
+    """Return as many row numbers as there are labels (n,), with equally many of every class, within one.
 
-    Within a class, too, each row comes as often as any other, but for once.
+    Within a class each row occurs equally often, within one.
     """
     classes, counts = np.unique(labels, return_counts=True)
     order = np.argsort(labels, kind="stable")
-    shares = np.full(len(classes), len(labels) // len(classes))
-    shares[rng.permutation(len(classes))[: len(labels) % len(classes)]] += 1
-    found = []
-    for rows, share in zip(np.split(order, np.cumsum(counts)[:-1]), shares, strict=True):
-        rest = rng.permutation(rows)[: share % len(rows)]
-        found += [np.tile(rows, share // len(rows)), rest]
-    return np.concatenate(found)
+    wanted = np.full(len(classes), len(labels) // len(classes))
+    wanted[rng.permutation(len(classes))[: len(labels) % len(classes)]] += 1
+    drawn = []
+    for rows, count in zip(np.split(order, np.cumsum(counts)[:-1]), wanted, strict=True):
+        rest = rng.permutation(rows)[: count % len(rows)]
+        drawn += [np.tile(rows, count // len(rows)), rest]
+    return np.concatenate(drawn)
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield `work` of each item in order, one item ahead in a thread; its error is raised in the item's turn."""
+    """Yield `work(item)` of each item in order, computed one ahead in a thread; an error is raised in its turn."""
     with ThreadPoolExecutor(1, "ahead") as thread:
         waiting: Future[R] | None = None
         for item in items:
@@ -177,7 +178,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def _array(inputs: Inputs, shape: tuple[int, ...]) -> np.ndarray:
-    """Return all inputs as an array of float32 that may be written to: themselves, if they are one."""
+    """Return all inputs as a writable array of float32: themselves, if they are one."""
     if isinstance(inputs, np.ndarray) and not isinstance(inputs, np.memmap):
         return _check_finite(np.require(inputs, np.float32, ["C", "W"]))
     array = np.empty((len(inputs), *shape), np.float32)
@@ -191,15 +192,15 @@ def _check_finite(inputs: np.ndarray) -> np.ndarray:
     if not np.isfinite(inputs).all():
         raise DataError(
             "An input holds NaN or infinity; expected finite numbers. The weights of the frozen part are damaged "
-            "or do not fit its preprocessing: try other --weights."
+            "or do not fit its preprocessing. Use other --weights."
         )
     return inputs
 
 
 def batch_rows(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut rows into batches of `size`, the last one what is left.
+    """Split rows into batches of `size`; the last one has the rest.
 
-    A last batch of one row joins the batch before it: BatchNorm learns nothing from one row.
+    A last batch of one row joins the batch before it: BatchNorm needs more than one row.
     """
     starts = list(range(0, len(rows), size))
     if size > 1 and len(starts) > 1 and len(rows) - starts[-1] == 1:
@@ -208,9 +209,9 @@ def batch_rows(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def check(train: Examples, validation: Examples | None, n_classes: int) -> None:
-    """Raise DataError unless there are two classes or more, each with a training example, and no others."""
+    """Raise DataError unless there are two or more classes, each has a training example, and no label is another."""
     if n_classes < 2:
-        raise DataError(f"There is {n_classes} class; expected two or more classes to tell apart.")
+        raise DataError(f"The labels have {n_classes} class; expected two or more.")
     known = set(range(n_classes))
     missing = sorted(known - _present(train.labels))
     if missing:

@@ -1,4 +1,4 @@
-"""A head on arrays of features, with scikit-learn's face: what the estimator on images has inside."""
+"""A head on arrays of features as a scikit-learn estimator, which the estimator on images contains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         store_options(self, options)
 
     def fit(self, X: Any, y: Any) -> FeatureClassifier:  # noqa: N803 (scikit-learn's name)
-        """Learn from features X (n, width) and their labels y (n,); raise ValueError for anything else."""
+        """Train on features X (n, width) and their labels y (n,); raise ValueError for anything else."""
         options = make(FitOptions, self.get_params(deep=False))
         X, y = validate_data(self, X, y, dtype=np.float32)  # noqa: N806
         check_classification_targets(y)
@@ -35,7 +35,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         head = plugins.load(heads, options.head)
         fitted = head.fit(Examples(X, codes), None, len(self.classes_), options.head_settings, options)
         self.loss_ = losses.of(options, codes)
-        self.module_ = fitted.module.double()  # so that a row's answer hangs on no other row of its batch
+        self.module_ = (
+            fitted.module.double()
+        )  # so that the result for a row does not depend on the other rows of its batch
         self.history_, self.chosen_ = fitted.history, fitted.chosen
         return self
 

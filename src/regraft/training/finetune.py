@@ -1,12 +1,12 @@
-"""Fine-tuning in two phases: a head on what the frozen tail says, then the tail and that head together.
+"""Fine-tuning in two phases: a head on the features of the frozen tail, then the tail and that head together.
 
-A head that has learnt nothing sends large and meaningless gradients into a
-pretrained tail, which loses what it knew; one that was solved before does not
-(linear probing, then fine-tuning: Kumar et al. 2022, arXiv:2202.10054). What
-the tail's phase ends with lies somewhere on the way from the weights before it
-to those after it, which is often better than either (Wortsman et al. 2022,
-arXiv:2109.01903). After each phase the model is judged on the same rows, and
-a later one is kept where it is better by more than chance would have it.
+An untrained head sends large and meaningless gradients into a pretrained tail,
+which loses what it has learned; one that was trained before does not (linear
+probing, then fine-tuning: Kumar et al. 2022, arXiv:2202.10054). The weights kept
+from the tail's phase lie on the line from those before it to those after it,
+where an average is often better than either end (Wortsman et al. 2022,
+arXiv:2109.01903). After each phase the model is evaluated on the same rows, and
+a later phase is kept where it is better by more than chance explains.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from regraft.training.options import FitOptions
 if TYPE_CHECKING:
     from regraft.training.checkpoint import Tensors
 
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before the tail's phase to those after it
+STEPS = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before the tail's phase to those after it
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How the model did on the judging rows after one phase.
+    """How the model did on the validation rows after one phase.
 
-    name:    "start" (a model to go on from), "head" or "tail".
+    name:    "start" (the model to continue from), "head" or "tail".
     losses:  (n,) of the rows.
-    correct:   (n,) bool, which rows it was right about.
-    epochs:  how many the phase took, 0 for what is solved in one go.
-    seconds: what judging took.
+    correct: (n,) bool, whether each row is classified correctly.
+    epochs:  how many the phase took, 0 for a head that is solved.
+    seconds: what the evaluation took.
     chosen:  what the phase chose by itself.
     """
 
@@ -66,28 +66,28 @@ class Phase:
 
     @property
     def accuracy(self) -> float:
-        """The share of the rows that is right, in [0, 1]."""
+        """The fraction of the rows that is right, in [0, 1]."""
         return float(self.correct.mean())
 
     def costs(self, watch: str) -> np.ndarray:
-        """Return (n,) what each row costs by the watched measure: its loss, or 1 where it is wrong."""
+        """Return (n,) the cost of each row by the watched measure: its loss, or 1 where it is wrong."""
         return 1.0 - self.correct if watch == "accuracy" else self.losses
 
     def describe(self) -> dict[str, Any]:
         """Return all but the rows, JSON-able."""
-        own = {"phase": self.name, "loss": self.loss, "accuracy": self.accuracy, "epochs": self.epochs}
-        return {**own, **self.chosen}
+        measures = {"phase": self.name, "loss": self.loss, "accuracy": self.accuracy, "epochs": self.epochs}
+        return {**measures, **self.chosen}
 
 
 @dataclass
 class _Run:
-    """A fit under way: what it is told, the phases that are done, and the weights after the best of them."""
+    """A fit in progress: its arguments, the phases that are done, and the weights after the best of them."""
 
     module: nn.Sequential  # the tail and the head
     train: Examples
     validation: Examples | None
     options: FitOptions
-    loss: Loss  # that judges
+    loss: Loss  # of the validation rows
     bfloat16: bool
     hooks: Hooks | None
     device: str
@@ -104,9 +104,9 @@ class _Run:
 def nearest(phases: Sequence[Phase], watch: str) -> Phase:
     """Return the first of the phases that is within a standard error of the best by the watched measure.
 
-    Or the first that is right about all rows: their losses then say how sure it is, not how good. The phases are in the
-    order of how far they go from the weights that the network came with. The rows that judge are few, and have chosen
-    an epoch too, which favours what goes far. The rule is that of Breiman et al. 1984 for trees.
+    Or the first that is right about all rows: their losses then measure its confidence, not its quality. The phases are
+    in the order of how far they go from the pretrained weights. The validation rows are few, and have chosen the epoch
+    too, which favours the later phase. The rule is that of Breiman et al. 1984 for trees.
     """
     best = min((phase.costs(watch) for phase in phases), key=np.mean)
 
@@ -118,11 +118,11 @@ def nearest(phases: Sequence[Phase], watch: str) -> Phase:
 
 
 def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, ...]:
-    """Return the phases that are to be gone through, in order, of "head" and "tail".
+    """Return the phases to train, in order, of "head" and "tail".
 
-    pretrained: whether the tail's weights are worth keeping. Random ones are trained with their head at once: what
-                they say before is no ground for a head.
-    trained:    whether there is a trained model to go on from, whose head needs no phase of its own.
+    pretrained: whether the tail's weights are worth keeping. Random ones are trained with their head from the start:
+                no head can be built on their features.
+    trained:    whether there is a trained model to continue from, whose head needs no phase of its own.
 
     Raises UsageError where an untrained head would spoil a pretrained tail.
     """
@@ -134,7 +134,7 @@ def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, 
     if "head" not in names and not options.untrained_head:
         raise UsageError(
             "--phases is 'tail', and the head is untrained: it would spoil the pretrained tail in its first steps. "
-            "Use --phases head,tail, or go on from a trained model with --continue, or insist with --untrained-head."
+            "Use --phases head,tail, or continue from a trained model with --continue, or insist with --untrained-head."
         )
     return names
 
@@ -154,22 +154,22 @@ def fit(
     hooks: Hooks | None = None,
     device: str = "cpu",
 ) -> Fitted:
-    """Train a head on top of `tail`, and `tail` itself, in place, as `plan` says; `Fitted.module` is the two in a row.
+    """Train a head on top of `tail`, and `tail` itself, in place, in the phases of `plan`; return both as one module.
 
-    shape:      of one input, as the trunk gives it.
-    validation: the rows that judge each phase, by the options' watched measure; the training rows where there are none.
-    bfloat16:   compute products in it, which pays where the processor is built for it; what is learnt stays float32.
-    checkpoint: keeps the state of the tail's phase between epochs. The head's, which takes about as long
-                as an epoch or two of that, is gone through again when a run is resumed, to the same end.
-    start:      a trained tail with its head, to go on from.
+    shape:      of one input, as the trunk outputs it.
+    validation: the rows on which each phase is evaluated, by the options' watched measure; None: the training rows.
+    bfloat16:   compute products in it, which is faster where the processor supports it; weights stay float32.
+    checkpoint: keeps the state of the tail's phase between epochs. The head's, which takes about as long as an epoch or
+                two of that, is trained again when a run is resumed, with the same result.
+    start:      a trained tail with its head, to continue from.
     hooks:      called between the epochs of both phases.
     device:     where tail and head are trained, such as "cuda"; they come back to the CPU.
 
-    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose model it is, see `nearest`;
-    `Fitted.correct` says for each phase which of the judging rows were right.
+    `Fitted.chosen` has under "phases" how each phase ended and under "kept" the one whose weights are kept, see
+    `nearest`; `Fitted.correct` has for each phase which of the validation rows were right.
 
-    Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another make. In the
-    `kept` of Diverged is the better of the phases before and what the last one came to.
+    Raises what `plan`, the head's `fit` and `tail.train` raise; UsageError for a `start` of another architecture. The
+    `kept` of Diverged is the better of the phases before and the last good weights of the one that diverged.
     """
     check(train, validation, n_classes)
     names = plan(options, pretrained=pretrained, trained=start is not None)
@@ -178,45 +178,51 @@ def fit(
     run = _Run(module, train, validation, options, loss, bfloat16, hooks, device)
     with on(module, device):
         if start is not None:
-            _take_over(module, start)
-            _end(run, _judged(run, "start", module, validation or train))
+            _load_start(module, start)
+            _end(run, _evaluated(run, "start", module, validation or train))
         if "head" in names:
             _fit_head(run, n_classes)
         if "tail" in names:
             _train_tail(run, checkpoint, pretrained=pretrained)
-        return _kept(run)
+        return _result(run)
 
 
-def _take_over(module: nn.Sequential, start: nn.Sequential) -> None:
-    """Load the weights to go on from."""
-    given = start.state_dict()
-    if {name: tensor.shape for name, tensor in given.items()} != {n: t.shape for n, t in module.state_dict().items()}:
-        raise UsageError("The model to go on from has another network, cut, head or number of classes than this run.")
-    module.load_state_dict(given)
+def _load_start(module: nn.Sequential, start: nn.Sequential) -> None:
+    """Load the weights to continue from."""
+    if _shapes(start) != _shapes(module):
+        raise UsageError(
+            "The model to continue from has another network, cut, head or number of classes than this run. "
+            "Leave out what differs, or --continue."
+        )
+    module.load_state_dict(start.state_dict())
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _fit_head(run: _Run, n_classes: int) -> None:
-    """Fit the head on what the tail says of each image and its views.
+    """Fit the head on the tail's features of each image and its views.
 
-    A head that needs no rows held out chooses by cross-validation of the training rows: they are more, and those that
-    judge stay out of it. Another goes on from that of the model to start from, if there is one.
+    A head that needs no rows held out chooses by cross-validation of the training rows: they are more, and the
+    validation rows take no part in the choice. Any other continues from the head of `start`, if there is one.
     """
-    options, (tail, own) = run.options, run.module
+    options, (tail, trained) = run.options, run.module
     head = plugins.load(heads, options.head)
-    train = tails.pooled(tail, run.train, bfloat16=run.bfloat16)
-    held = run.validation and tails.pooled(tail, run.validation, bfloat16=run.bfloat16)
-    begin: dict[str, Any] = {"start": own} if run.done and head.NEEDS_HELD_OUT else {}
+    train = tails.features(tail, run.train, bfloat16=run.bfloat16)
+    held = run.validation and tails.features(tail, run.validation, bfloat16=run.bfloat16)
+    begin: dict[str, Any] = {"start": trained} if run.done and head.NEEDS_HELD_OUT else {}
     choosing = held if head.NEEDS_HELD_OUT else None
     begin |= {"hooks": run.hooks, "device": run.device}
     try:
         fitted = head.fit(train, choosing, n_classes, options.head_settings, options, **begin)
     except Diverged as error:
-        own.load_state_dict(error.kept.module.state_dict())
+        trained.load_state_dict(error.kept.module.state_dict())
         error.kept = Fitted.of_module(run.module.eval(), error.kept.history, error.kept.chosen)
         raise
-    own.load_state_dict(fitted.module.state_dict())
+    trained.load_state_dict(fitted.module.state_dict())
     run.history = fitted.history
-    phase = _judged(run, "head", own, held or train, fitted.chosen)
+    phase = _evaluated(run, "head", trained, held or train, fitted.chosen)
     _end(run, phase)
     if held and not head.NEEDS_HELD_OUT:
         epoch, images = run.history.epochs, len(held)
@@ -225,45 +231,54 @@ def _fit_head(run: _Run, n_classes: int) -> None:
 
 
 def _train_tail(run: _Run, checkpoint: Checkpoint | None, *, pretrained: bool) -> None:
-    """Train the tail and the head together; whether or not that diverges, judge what it came to."""
-    told: dict[str, Any] = {
-        "pretrained": pretrained,
-        "bfloat16": run.bfloat16,
-        "checkpoint": checkpoint,
-        "hooks": run.hooks,
-    }
+    """Train the tail and the head together, and evaluate the result, also where it diverges."""
     before, diverged = checkpoints.weights(run.module), None
     try:
-        run.history = tails.train(run.module, run.train, run.validation, run.options, start=run.history, **told)
+        run.history = tails.train(
+            run.module,
+            run.train,
+            run.validation,
+            run.options,
+            start=run.history,
+            pretrained=pretrained,
+            bfloat16=run.bfloat16,
+            checkpoint=checkpoint,
+            hooks=run.hooks,
+        )
     except Diverged as error:
         run.history, diverged = error.kept.history, error
-    _end(run, _best_between(run, before, SHARES if pretrained and run.validation else SHARES[-1:]))
+    _end(run, _best_between(run, before, STEPS if pretrained and run.validation else STEPS[-1:]))
     if diverged:
-        diverged.kept = _kept(run)
+        diverged.kept = _result(run)
         raise diverged
 
 
-def _best_between(run: _Run, before: Tensors, shares: Sequence[float]) -> Phase:
-    """Return the tail's phase at the best of the shares of its way, in rising order, and leave the module there."""
-    after, found = checkpoints.weights(run.module), []
-    for share in shares:
-        run.module.load_state_dict(_between(before, after, share))
-        chosen = {"best_epoch": run.history.best_epoch, "share": share}
-        found.append(_judged(run, "tail", run.module, run.validation or run.train, chosen))
-    best = nearest(found, run.options.watch)
+def _best_between(run: _Run, before: Tensors, steps: Sequence[float]) -> Phase:
+    """Return the tail's phase with the best average of the weights before and after it; leave the module there.
+
+    steps: the averages, how far from `before` to the module's weights, rising to 1.
+    """
+    after, phases = checkpoints.weights(run.module), []
+    for step in steps:
+        run.module.load_state_dict(_between(before, after, step))
+        chosen = {"best_epoch": run.history.best_epoch, "share": step}
+        phases.append(_evaluated(run, "tail", run.module, run.validation or run.train, chosen))
+    best = nearest(phases, run.options.watch)
     run.module.load_state_dict(_between(before, after, best.chosen["share"]))
     return best
 
 
-def _between(before: Tensors, after: Tensors, share: float) -> Tensors:
+def _between(before: Tensors, after: Tensors, step: float) -> Tensors:
     return {
-        name: torch.lerp(before[name], tensor, share) if tensor.is_floating_point() else tensor
+        name: torch.lerp(before[name], tensor, step) if tensor.is_floating_point() else tensor
         for name, tensor in after.items()
     }
 
 
-def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any] | None = None) -> Phase:
-    """Return how a module does on the rows that judge."""
+def _evaluated(
+    run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Mapping[str, Any] | None = None
+) -> Phase:
+    """Return how a module does on these rows."""
     began = time.perf_counter()
     logits = loop.logits(module, rows.inputs, bfloat16=run.bfloat16)
     losses, correct = run.loss.of_rows(logits, rows.labels), run.loss.correct(logits, rows.labels)
@@ -272,19 +287,19 @@ def _judged(run: _Run, name: str, module: nn.Module, rows: Examples, chosen: Map
 
 
 def _end(run: _Run, phase: Phase) -> None:
-    """End a phase; keep its weights of tail and head if it is the one to keep so far."""
+    """Add a phase that is done; keep the weights of tail and head if it is the best so far."""
     run.done.append(phase)
     if run.best is phase:
         run.weights = checkpoints.weights(run.module)
 
 
-def _kept(run: _Run) -> Fitted:
-    """Return the best phase's model, and say which it is."""
+def _result(run: _Run) -> Fitted:
+    """Return the result with the weights of the best phase, and log which it is."""
     run.module.load_state_dict(run.weights)
     if len(run.done) > 1:
-        told = [f"{phase.name}: loss {phase.loss:.4f}, accuracy {phase.accuracy:.2%}" for phase in run.done]
+        measures = [f"{phase.name}: loss {phase.loss:.4f}, accuracy {phase.accuracy:.2%}" for phase in run.done]
         part = "validation" if run.validation else "train"
-        log.info("On the %s part, %s. Kept: %s.", part, "; ".join(told), run.best.name)
+        log.info("On the %s part, %s. Kept: %s.", part, "; ".join(measures), run.best.name)
     chosen = {
         "phases": [phase.describe() for phase in run.done],
         "kept": run.best.name,

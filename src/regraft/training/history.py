@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class Measured:
     """One part after one epoch."""
 
-    epoch: int  # from 1, going on from phase to phase; 0 for what is solved in one go, without epochs
+    epoch: int  # from 1, counted on from phase to phase; 0 for a head that is solved, without epochs
     part: str  # "train" or "validation"
-    loss: float  # mean of the loss that is trained, in nats
-    accuracy: float  # share that is right, in [0, 1]
+    loss: float  # mean of the loss that training lowers, in nats
+    accuracy: float  # fraction of the images that is right, in [0, 1]
     learning_rate: float | None  # in the epoch's last step; None without epochs
     seconds: float  # what the epoch took for this part
-    phase: str = "head"  # what was trained: "head", on what stays frozen, or "tail", the network above the cut with it
+    phase: str = "head"  # "head", on frozen features, or "tail": the network above the cut with its head
     images: int = 0  # of the part; 0: unknown
     loss_error: float = 0.0  # standard error of the loss, by its spread over the images; 0: unknown
 
@@ -34,8 +34,8 @@ class Measured:
 class History(Result):
     """The rows in the order in which they were measured.
 
-    watch:   the measure of the judging part that says which epoch is best.
-    earlier: how many of the rows are of phases before the one that is going on; they choose nothing.
+    watch:   the measure of the monitored part by which the best epoch is chosen.
+    earlier: how many of the rows are of phases before the present one; they choose nothing.
     """
 
     rows: list[Measured] = field(default_factory=list)
@@ -76,7 +76,7 @@ class History(Result):
 
     @property
     def before(self) -> int:
-        """How many of them earlier phases did."""
+        """How many of them were in earlier phases."""
         return self.rows[self.earlier - 1].epoch if self.earlier else 0
 
     @property
@@ -86,21 +86,21 @@ class History(Result):
 
     @property
     def monitored_part(self) -> str:
-        """The part that says which epoch is best: validation where it was measured, else train."""
+        """The part by which the best epoch is chosen: validation where it was measured, else train."""
         return "validation" if "validation" in self._best else "train"
 
     @property
     def watched(self) -> list[float]:
-        """The judging part's measure that is watched, epoch by epoch of the phase; lower is better."""
+        """The watched measure of the monitored part, epoch by epoch of the phase; lower is better."""
         return self._watched.get(self.monitored_part, [])
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch of the phase with the best measure of the judging part; 0 before any."""
+        """The first epoch of the phase with the best watched measure of the monitored part; 0 before any."""
         return self._best[self.monitored_part].epoch if self._best else 0
 
     def after(self, before: History) -> History:
-        """Return this history of a run that went on from a model with the history `before`: its epochs count on."""
+        """Return this history of a run that continued from a model with the history `before`: its epochs count on."""
         rows = [dataclasses.replace(row, epoch=row.epoch + before.epochs) for row in self.rows]
         return History([*before.rows, *rows], self.watch, len(before.rows) + self.earlier)
 

@@ -20,5 +20,5 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(math.prod(shape)))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return (n, width) standardised numbers of inputs (n, …)."""
+        """Return the standardised features (n, width) of inputs (n, …)."""
         return (inputs.flatten(1) - self.mean) / self.scale

@@ -1,15 +1,16 @@
-"""Regularised softmax regressions on the same rows, each leaving out a share of them, solved side by side.
+"""Regularised softmax regressions on the same rows, each leaving out some of them, solved side by side.
 
-What each minimises is the mean cross-entropy of its rows plus half the
-penalty times the squared weights, by L-BFGS (Nocedal and Wright, Numerical
+Each minimises the mean cross-entropy of its rows plus half the penalty times the
+sum of the squared weights, by L-BFGS (Nocedal and Wright, Numerical
 Optimization, 2006, algorithm 7.4). One pass over the rows serves all that are
-not solved yet: their weights stand under each other in one matrix product.
-Where a row may have several labels, a logistic regression of each label
-stands where the classes do: the sum of their cross-entropies is minimised.
+not solved yet: their weights are stacked in one matrix product. Where a row may
+have several labels, the classes are replaced by a logistic regression of each
+label: the sum of their cross-entropies is minimised.
 
-A large pass is shared out among the cores, always at the same rows and summed
-in the same order, so that the answer is the same on any number of cores.
-NumPy's own threads should be switched off meanwhile: they'd be one too many.
+A large pass is divided among the cores, always at the same rows and summed in
+the same order, so that the result is the same on any number of cores. NumPy's
+own threads should be switched off meanwhile (`threadpool_limits`), as they would
+compete for the cores. All of it is NumPy on the CPU.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ import numpy as np
 
 from regraft.core.machine import cores
 
-MEMORY = 10  # steps that the curvature is told from
+MEMORY = 10  # steps from which the curvature is estimated
 MAX_ITERATIONS = 1000  # of one `solve`
 TRIES = 10  # lengths of one step
-SHARES = 8  # parts of the rows that may be worked on at the same time
+TASKS = 8  # into which a pass is divided
 BLOCK = 1024  # rows of one matrix product: they and their logits stay in the cache
-SMALL = 4e6  # multiplications up to which a pass is left to one core
+SMALL = 4e6  # multiplications up to which a pass runs on one core
 
 
 class Regressions:
     """As many regressions as `left_out` names, at least one; `weights` are 0 before the first `solve`.
 
-    inputs:      (n, width) float32; the last number of each row is 1: what is learnt for it, the bias, has no penalty.
+    inputs:      (n, width) float32; the last feature of each row is 1: its weight, the bias, has no penalty.
     labels:      (n,) int64, 0 to classes - 1; or (n, classes) float32 of 0 and 1, where a row may have several.
-    left_out:    (n,) int64, sorted: the regression that does not learn from the row; -1 for a row that all learn from.
-    row_weights: (n,) what a row counts, or None: all 1.
-    smoothing:   share of each label that is spread evenly over all classes, or over yes and no.
+    left_out:    (n,) int64, sorted: the regression that is not trained on the row; -1 for none.
+    row_weights: (n,) the weights of the rows, or None: all 1.
+    smoothing:   the fraction of each label that is spread evenly over all classes, or over yes and no.
     weights:     (regressions, classes, width) float32.
     """
 
@@ -57,70 +58,69 @@ class Regressions:
         self.weights = np.zeros((number, classes, inputs.shape[1]), np.float32)
         self._counts = len(labels) - np.bincount(left_out[left_out >= 0], minlength=number)
         self._penalty = np.zeros((number, 1, inputs.shape[1]), np.float32)
-        self._before = self.weights  # what the last but one `solve` found
+        self._before = self.weights  # the solution of the last `solve` but one
         self._loss = np.zeros(number)
         self._gradient = np.zeros_like(self.weights)
-        self._taken = np.zeros(number, np.int64)  # how many steps; of the last ones, each at its number % MEMORY:
-        self._steps = np.zeros((MEMORY, *self.weights.shape), np.float32)  # how the weights changed
-        self._bends = np.zeros_like(self._steps)  # and the gradient with them
+        self._taken = np.zeros(number, np.int64)  # number of steps; of the last ones, each at its number % MEMORY:
+        self._steps = np.zeros((MEMORY, *self.weights.shape), np.float32)  # the changes of the weights
+        self._bends = np.zeros_like(self._steps)  # and those of the gradient
 
     def solve(self, strength: float, tolerance: float) -> bool:
-        """Solve all for a penalty of `strength` / rows, until no step is worth more than `tolerance`.
+        """Solve all for a penalty of `strength` / rows, until no step is expected to gain more than `tolerance` nats.
 
-        A step is worth what it is expected to lower the objective by, in nats. A strength after others is begun where
-        the last two solutions point to, so go through strengths in even steps of their logarithm, from the strongest.
-        Returns whether all were solved within MAX_ITERATIONS.
+        After two solutions the next starts from their extrapolation, so call with strengths in even steps of their
+        logarithm, from the strongest. Returns whether all were solved within MAX_ITERATIONS.
         """
         self._change(strength)
         self._before, self.weights = self.weights, 2 * self.weights - self._before
-        going = np.arange(len(self.weights))
-        self._loss, self._gradient = self._objective(going, self.weights)
+        unsolved = np.arange(len(self.weights))
+        self._loss, self._gradient = self._objective(unsolved, self.weights)
         for _ in range(MAX_ITERATIONS):
-            direction = self._direction(going)
-            worth = _dot(self._gradient[going], direction) / 2  # nothing is expected before the first step
-            more = (worth > tolerance) | ((self._taken[going] == 0) & (worth > 0))
-            going = self._step(going[more], direction[more])
-            if not len(going):
+            direction = self._direction(unsolved)
+            gain = _dot(self._gradient[unsolved], direction) / 2  # no estimate before the first step
+            more = (gain > tolerance) | ((self._taken[unsolved] == 0) & (gain > 0))
+            unsolved = self._step(unsolved[more], direction[more])
+            if not len(unsolved):
                 return True
         return False
 
-    def losses(self, judging: np.ndarray) -> np.ndarray:
-        """Return for each the mean log loss (regressions,), in nats, of the rows it leaves out and that are `judging`.
+    def losses(self, measured: np.ndarray) -> np.ndarray:
+        """Return the mean log loss of each, (regressions,), in nats, on the rows that it leaves out and are `measured`.
 
-        judging: (n,) bool, one or more of what each leaves out. Of several labels it is the mean over them, too.
+        measured: (n,) bool, one or more of those that each leaves out. Of several labels it is the mean over them, too.
         """
         sums, counts = np.zeros((2, len(self.weights)))
         for rows, out in self._blocks():
             if out >= 0:
                 entropy = self._errors(self._logits(rows, self.weights[out : out + 1]), rows)
-                sums[out] += entropy[0, judging[rows]].sum(dtype=np.float64)
-                counts[out] += judging[rows].sum()
+                sums[out] += entropy[0, measured[rows]].sum(dtype=np.float64)
+                counts[out] += measured[rows].sum()
         return sums / counts / (1 if self.labels.ndim == 1 else self.labels.shape[1])
 
     def _change(self, strength: float) -> None:
-        """Set the penalty; what is known of the curvature becomes that of the new objective."""
+        """Set the penalty; the estimate of the curvature becomes that of the new objective."""
         penalty = np.zeros_like(self._penalty)
         penalty[:, :, :-1] = _each(strength / self._counts)
         self._bends += (penalty - self._penalty) * self._steps
         self._penalty = penalty
 
     def _direction(self, which: np.ndarray) -> np.ndarray:
-        """Return what to subtract from the weights of these: the gradient times an estimate of the inverse Hessian."""
+        """Return the gradient of these times an estimate of the inverse Hessian, to be subtracted from the weights."""
         direction: np.ndarray = self._gradient[which]
-        shares: list[np.ndarray] = []
+        ratios: list[np.ndarray] = []
         past = [(self._taken[which] - 1 - back) % MEMORY for back in range(min(MEMORY, self._taken[which].max()))]
         for slot in past:
             step, bend = self._steps[slot, which], self._bends[slot, which]
-            shares.append(_ratio(_dot(step, direction), _dot(step, bend)))
-            direction -= _each(shares[-1]) * bend
+            ratios.append(_ratio(_dot(step, direction), _dot(step, bend)))
+            direction -= _each(ratios[-1]) * bend
         direction *= _each(self._length(which))
-        for slot, share in zip(reversed(past), reversed(shares), strict=True):
+        for slot, ratio in zip(reversed(past), reversed(ratios), strict=True):
             step, bend = self._steps[slot, which], self._bends[slot, which]
-            direction += _each(share - _ratio(_dot(bend, direction), _dot(step, bend))) * step
+            direction += _each(ratio - _ratio(_dot(bend, direction), _dot(step, bend))) * step
         return direction
 
     def _length(self, which: np.ndarray) -> np.ndarray:
-        """Return how far to go along the gradient: by the last step's curvature; a length of 1 before any."""
+        """Return the step along the gradient by the curvature of the last step; of length 1 before any."""
         last = (self._taken[which] - 1) % MEMORY
         step, bend = self._steps[last, which], self._bends[last, which]
         norm = np.sqrt(_dot(self._gradient[which], self._gradient[which]))
@@ -130,25 +130,26 @@ class Regressions:
         return length
 
     def _step(self, which: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Take a step against the direction, shortened until it is good; return which found one.
+        """Take a step against the direction, shortened until it is good; return which regressions took one.
 
-        A step is good if the loss falls, within what float32 can tell, and the slope at its end is at most half as
-        steep up as it was down at its start: the objective is convex, so a slope is a surer sign than the loss.
+        A step is good if the loss falls, within the precision of float32, and the slope at its end is at most half as
+        steep up as it was down at its start: the objective is convex, so a slope is more precise than the loss.
         """
-        length, slope, left = np.ones(len(which)), _dot(self._gradient[which], direction), np.arange(len(which))
+        length, slope, remaining = np.ones(len(which)), _dot(self._gradient[which], direction), np.arange(len(which))
         for _ in range(TRIES if len(which) else 0):
-            tried = which[left]
-            weights = self.weights[tried] - _each(length[left]) * direction[left]
+            tried = which[remaining]
+            weights = self.weights[tried] - _each(length[remaining]) * direction[remaining]
             loss, gradient = self._objective(tried, weights)
-            end = -_dot(gradient, direction[left])
-            good = (end <= slope[left] / 2) & (loss <= self._loss[tried] * (1 + 1e-6) + 1e-7)
+            end = -_dot(gradient, direction[remaining])
+            good = (end <= slope[remaining] / 2) & (loss <= self._loss[tried] * (1 + 1e-6) + 1e-7)
             self._move(tried[good], weights[good], loss[good], gradient[good])
-            length[left] *= np.clip(_ratio(slope[left], slope[left] + end), 0.1, 0.5)  # to where the slope may be 0
-            left = left[~good]
-            if not len(left):
+            ratio = _ratio(slope[remaining], slope[remaining] + end)  # to where the slope may be 0
+            length[remaining] *= np.clip(ratio, 0.1, 0.5)
+            remaining = remaining[~good]
+            if not len(remaining):
                 break
-        found: np.ndarray = np.delete(which, left)
-        return found
+        stepped: np.ndarray = np.delete(which, remaining)
+        return stepped
 
     def _move(self, which: np.ndarray, weights: np.ndarray, loss: np.ndarray, gradient: np.ndarray) -> None:
         slot = self._taken[which] % MEMORY
@@ -164,30 +165,30 @@ class Regressions:
         return loss / counts + _dot(held, weights) / 2, gradient / _each(counts) + held
 
     def _summed(self, which: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cross-entropy and its gradient, summed over the rows that each learns from."""
+        """Return the cross-entropy and its gradient, summed over the rows that each is trained on."""
         blocks = list(self._blocks())
         if len(self.inputs) * weights.size <= SMALL:
-            return self._part(blocks, which, weights)
-        parts = [blocks[start::SHARES] for start in range(min(SHARES, len(blocks)))]
+            return self._summed_blocks(blocks, which, weights)
+        parts = [blocks[start::TASKS] for start in range(min(TASKS, len(blocks)))]
         with ThreadPoolExecutor(min(cores(), len(parts))) as pool:
-            (loss, gradient), *others = pool.map(lambda part: self._part(part, which, weights), parts)
+            (loss, gradient), *others = pool.map(lambda part: self._summed_blocks(part, which, weights), parts)
         for more_loss, more_gradient in others:
             loss += more_loss
             gradient += more_gradient
         return loss, gradient
 
-    def _part(
+    def _summed_blocks(
         self, blocks: list[tuple[slice, int]], which: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same of some blocks of rows."""
+        """Return the same of these blocks of rows."""
         loss, gradient = np.zeros(len(which)), np.zeros_like(weights)
         for rows, out in blocks:
-            learning = np.flatnonzero(which != out)
-            some = slice(None) if len(learning) == len(which) else learning
-            logits = self._logits(rows, weights[some])
-            loss[some] += self._errors(logits, rows).sum(axis=1, dtype=np.float64)
+            training = np.flatnonzero(which != out)
+            selected = slice(None) if len(training) == len(which) else training
+            logits = self._logits(rows, weights[selected])
+            loss[selected] += self._errors(logits, rows).sum(axis=1, dtype=np.float64)
             flat = logits.reshape(-1, logits.shape[2])
-            gradient[some] += (flat @ self.inputs[rows]).reshape(-1, *weights.shape[1:])
+            gradient[selected] += (flat @ self.inputs[rows]).reshape(-1, *weights.shape[1:])
         return loss, gradient
 
     def _errors(self, logits: np.ndarray, rows: slice) -> np.ndarray:
@@ -200,37 +201,37 @@ class Regressions:
         return entropy
 
     def _blocks(self) -> Iterator[tuple[slice, int]]:
-        """Yield up to BLOCK rows and who leaves them out, which is the same for all of them."""
+        """Yield blocks of up to BLOCK rows, each left out by the same regression, and its number."""
         ends = np.flatnonzero(np.diff(self.left_out, append=self.left_out[-1] + 1)) + 1
         for first, end in zip([0, *ends[:-1]], ends, strict=True):
             for start in range(first, end, BLOCK):
                 yield slice(start, min(start + BLOCK, end)), int(self.left_out[first])
 
     def _logits(self, rows: slice, weights: np.ndarray) -> np.ndarray:
-        """Return (regressions, classes, rows)."""
+        """Return the logits of these rows, (regressions, classes, rows)."""
         flat: np.ndarray = weights.reshape(-1, weights.shape[2]) @ self.inputs[rows].T
         return flat.reshape(*weights.shape[:2], flat.shape[1])
 
 
 def _softmax_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> np.ndarray:
     """Return the cross-entropy (regressions, rows) of the classes `labels`; logits become its gradient by them."""
-    places, share = np.arange(len(labels)), smoothing / logits.shape[1]
+    rows, spread = np.arange(len(labels)), smoothing / logits.shape[1]
     logits -= logits.max(axis=1, keepdims=True)
-    right = (1 - smoothing) * logits[:, labels, places]
+    target = (1 - smoothing) * logits[:, labels, rows]
     if smoothing:
-        right += share * logits.sum(axis=1)
+        target += spread * logits.sum(axis=1)
     np.exp(logits, out=logits)
     total = logits.sum(axis=1)
     logits /= total[:, None]
-    logits[:, labels, places] -= 1 - smoothing
+    logits[:, labels, rows] -= 1 - smoothing
     if smoothing:
-        logits -= share
-    entropy: np.ndarray = np.log(total) - right
+        logits -= spread
+    entropy: np.ndarray = np.log(total) - target
     return entropy
 
 
 def _sigmoid_errors(logits: np.ndarray, labels: np.ndarray, smoothing: float) -> np.ndarray:
-    """Return the same, summed over several labels (rows, classes), each a yes or no of its own."""
+    """Return the same, summed over several labels (rows, classes), each a binary one."""
     targets = (labels * (1 - smoothing) + smoothing / 2).T.astype(np.float32)
     softplus = np.logaddexp(0, logits)
     entropy: np.ndarray = (softplus - targets * logits).sum(axis=1)
@@ -251,5 +252,5 @@ def _ratio(above: np.ndarray | float, below: np.ndarray) -> np.ndarray:
 
 
 def _each(numbers: np.ndarray) -> np.ndarray:
-    """Return a number for each regression so that it multiplies its weights."""
+    """Return the numbers, one for each regression, in the shape in which they multiply the weights."""
     return numbers.astype(np.float32)[:, None, None]

@@ -1,9 +1,9 @@
 """The one loop that trains: `train` → `epoch` → `step`.
 
-A module and examples enter; the module leaves in eval mode with the weights
-of its best epoch, beside a History. Every epoch's shuffling and dropout are
-drawn from the seed and the epoch's number alone, so that a run that was
-killed and resumed ends as the run that was not.
+A module and examples enter; the module leaves in eval mode with the weights of
+its best epoch, and a History. The shuffling and dropout of an epoch depend on
+the seed and the epoch's number alone, so that a run that was killed and resumed
+ends as the run that was not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from regraft.training.options import FitOptions
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 PLAIN = Loss()  # cross-entropy over the classes
-FEW = 1 << 20  # numbers that a step takes in, up to which one thread is faster
+FEW = 1 << 20  # numbers in the inputs of a step, up to which one thread is faster
 
 
 def train(
@@ -52,28 +52,28 @@ def train(
     phase: str = "head",
     hooks: Hooks | None = None,
 ) -> History:
-    """Train parameters of `module`; its best epoch's weights are what it ends with.
+    """Train parameters of `module`, which ends with the weights of its best epoch.
 
-    module:     inputs (n, …) → logits (n, outputs), as many as `Loss.outputs` says.
-    validation: judges the epochs. Without it the training part does, so that `patience` then means "as long as the
-                training loss falls": hold some training rows out as validation where you can.
-    checkpoint: keeps the state between epochs; the same run called again goes on from it.
+    module:     inputs (n, …) → logits (n, outputs), as many as `Loss.outputs` returns.
+    validation: the part by which the best epoch is chosen. Without it the training part is, so that `patience` then
+                means "as long as the training loss falls": hold out some training rows for validation where possible.
+    checkpoint: keeps the state between epochs; the same run called again resumes from it.
     frozen_norms:      parts of `module` that stay in eval mode, such as BatchNorm with pretrained statistics.
     bfloat16:   compute the module's products in it; weights, optimizer and loss stay float32.
-    groups:     all that is trained, and how; None: every parameter that requires a gradient, alike.
-    start:      what earlier phases measured. The History begins with its rows and counts its epochs on; the options,
-                the schedule and the best epoch are of this phase alone.
-    phase:      what the History calls this phase, "head" or "tail".
+    groups:     all that is trained, and how; None: every parameter that requires a gradient, at the same rate.
+    start:      the history of earlier phases. The History begins with its rows and counts the epochs on from it; the
+                options, the schedule and the best epoch are of this phase alone.
+    phase:      the phase's name in the History, "head" or "tail".
     hooks:      called between the epochs.
 
     It trains on the device that the module is on, and reads the examples a batch at a time to there.
 
     A group is frozen before its epoch, and BatchNorm that is frozen keeps its statistics. Small inputs are read into
-    memory once; of larger ones the next batch is read while a step is taken.
+    memory once; of larger ones the next batch is read during a step.
 
-    In the History the training part's loss and accuracy are means over the epoch's batches as they were trained
-    (dropout at work, weights changing); the validation part is measured in eval mode at the epoch's end. Both are of
-    the loss that is trained, with its label smoothing and class weights.
+    In the History the training part's loss and accuracy are means over the epoch's batches as they were trained (with
+    dropout, while the weights change); the validation part is evaluated in eval mode at the end of the epoch. Both
+    losses are the one that training lowers, with its label smoothing and class weights.
 
     Raises Diverged when the loss or a weight is NaN or infinite; the module, also in its `kept`, then has its best
     epoch's weights, or those it came with. Raises DataError for inputs that are not finite, UsageError for a loss
@@ -93,38 +93,38 @@ def train(
     train, validation = train.in_memory(), validation and validation.in_memory()
     keeper = checkpoints.resume(checkpoint, state) if checkpoint else None
     hooks = hooks or Hooks()
-    hooks.on_train_begin(_seen(state))
+    hooks.on_train_begin(_view(state))
     try:
         reason = _epochs(state, train, validation, keeper, hooks)
     finally:
         module.load_state_dict(state.best)
         module.eval()
     log.info("Stopped after epoch %d: %s. Epoch %d is the best and kept.", history.epochs, reason, history.best_epoch)
-    hooks.on_train_end(_seen(state))
+    hooks.on_train_end(_view(state))
     return history
 
 
 def _epochs(
     state: State, train: Examples, validation: Examples | None, keeper: checkpoints.Keeper | None, hooks: Hooks
 ) -> str:
-    """Train epoch after epoch; return why no more."""
+    """Train one epoch after the other; return in words why training ends."""
     history, options = state.history, state.options
     shape = (options.rows_a_step(len(train)), *train.shape)
     reason = early_stopping.reason(history, options)
     with progress(f"training the {state.phase}", state.epoch_steps * options.epochs) as advance, _threads(shape):
         advance(state.epoch_steps * (history.epochs - history.before))
         while reason is None:
-            hooks.on_epoch_begin(_seen(state, history.epochs + 1))
+            hooks.on_epoch_begin(_view(state, history.epochs + 1))
             epoch(state, train, validation, advance)
             reason = early_stopping.reason(history, options)
-            if hooks.on_epoch_end(_seen(state)):
+            if hooks.on_epoch_end(_view(state)):
                 reason = reason or "a hook asked for it"
             if keeper:
                 keeper.keep(state, last=reason is not None)
     return reason
 
 
-def _seen(state: State, epoch: int | None = None) -> TrainingState:
+def _view(state: State, epoch: int | None = None) -> TrainingState:
     return TrainingState(state.phase, epoch or state.history.epochs, state.history, state.module)
 
 
@@ -160,10 +160,10 @@ def begin(
 
 @contextlib.contextmanager
 def _threads(shape: tuple[int, ...]) -> Iterator[None]:
-    """Compute with one thread where a step's inputs of this shape, (rows, …), are too few numbers to share out.
+    """Compute with one thread where the inputs of a step, of this shape, (rows, …), are too few to be divided.
 
-    On pooled features a step takes less than a millisecond; a thread that has to be waited for costs more than it
-    brings, and many times more where another program has its core.
+    On pooled features a step takes less than a millisecond; waiting for a second thread takes longer than it saves, and
+    many times longer where another program has its core.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1 if len(shape) == 2 and math.prod(shape) <= FEW else before)
@@ -174,7 +174,7 @@ def _threads(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def epoch(state: State, train: Examples, validation: Examples | None, advance: Advance) -> None:
-    """Go once over the training examples in a fresh order, measure both parts, keep the weights if they are best."""
+    """Train once on all examples in a new order, measure both parts, keep the weights if they are the best."""
     number = state.history.epochs + 1
     rows = [_measured(state, number, "train", len(train), lambda: _train_once(state, number, train, advance))]
     if validation:
@@ -188,7 +188,7 @@ def epoch(state: State, train: Examples, validation: Examples | None, advance: A
 def _measured(
     state: State, number: int, part: str, images: int, work: Callable[[], tuple[float, float, float]]
 ) -> Measured:
-    """Do the work of one part in one epoch, which gives loss, accuracy and error; return the row of the History."""
+    """Return the History's row of one part in one epoch, from the loss, accuracy and error that `work` returns."""
     began = time.perf_counter()
     loss, accuracy, error = work()
     seconds = time.perf_counter() - began
@@ -198,32 +198,32 @@ def _measured(
 
 
 def _train_once(state: State, number: int, train: Examples, advance: Advance) -> tuple[float, float, float]:
-    """Train on every example once; return the mean loss and accuracy of the batches, and 0 for an error not known."""
-    place = number - state.history.before  # in this phase, from 1
-    thaw(state, place)
+    """Train on every example once; return the mean loss and accuracy of the batches, and 0 for an unknown error."""
+    in_phase = number - state.history.before  # from 1
+    thaw(state, in_phase)
     seed, evenly = state.options.seed, state.options.balance == "oversample"
     size = state.options.rows_a_step(len(train))
     order = generator(seed, "shuffle", number).permutation(len(train)) if size < len(train) else None
-    seen = train.epoch(number, seed, evenly=evenly).batches(size, order)
+    batches = train.epoch(number, seed, evenly=evenly).batches(size, order)
     total, hits = 0.0, 0
     with seeded(seed, "epoch", number, device=device_of(state.module)):
-        for count, (inputs, labels) in enumerate(seen, (place - 1) * state.epoch_steps):
-            loss, right = step(state, inputs, labels, state.rate(count))
+        for count, (inputs, labels) in enumerate(batches, (in_phase - 1) * state.epoch_steps):
+            loss, correct = step(state, inputs, labels, state.rate(count))
             if not math.isfinite(loss):
                 raise _diverged(f"The loss became {loss}", state)
-            total, hits = total + loss * len(labels), hits + right
+            total, hits = total + loss * len(labels), hits + correct
             advance(1)
     return total / len(train), hits / len(train), 0.0
 
 
-def thaw(state: State, place: int) -> None:
-    """Make ready to train in an epoch of the phase, from 1: what is frozen in it hangs on its place alone.
+def thaw(state: State, number: int) -> None:
+    """Set the module to train in epoch `number` of the phase, from 1, which alone decides what is frozen.
 
-    What is frozen has no gradient, so that the way back ends above it, and BatchNorm in it keeps its statistics.
+    What is frozen has no gradient, so that backpropagation ends above it, and its BatchNorm keeps its statistics.
     """
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
-            parameter.requires_grad_(place >= group["from_epoch"])
+            parameter.requires_grad_(number >= group["from_epoch"])
     state.module.train()
     for part in (*state.frozen_norms, *filter(_is_frozen_norm, state.module.modules())):
         part.eval()
@@ -237,9 +237,9 @@ def _is_frozen_norm(part: nn.Module) -> bool:
 
 
 def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> tuple[float, int]:
-    """Change the weights once; return the batch's loss before that, and how many were right.
+    """Update the weights once; return the batch's loss before that, and how many rows were right.
 
-    A group's rate is `rate` times its scale. A loss that is not finite changes nothing.
+    A group's rate is `rate` times its scale. After a loss that is not finite nothing is updated.
     """
     targets = torch.from_numpy(labels).to(device_of(state.module))
     for group in state.optimizer.param_groups:
@@ -255,7 +255,7 @@ def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> t
 
 
 def _check_finite(state: State, rows: Sequence[Measured]) -> None:
-    """Raise Diverged if what an epoch ends with is NaN or infinite."""
+    """Raise Diverged if a loss or a weight at the end of an epoch is NaN or infinite."""
     for row in rows:
         if not math.isfinite(row.loss):
             raise _diverged(f"The {row.part} loss became {row.loss}", state)
@@ -283,14 +283,14 @@ def _validate(state: State, validation: Examples) -> tuple[float, float, float]:
 def evaluate(
     module: nn.Module, examples: Examples, loss: Loss = PLAIN, *, bfloat16: bool = False
 ) -> tuple[float, float]:
-    """Return the loss, in nats, and the share of rows that is right, in eval mode."""
+    """Return the loss, in nats, and the accuracy, in [0, 1], in eval mode."""
     return loss.measure(logits(module, examples.inputs, bfloat16=bfloat16), examples.labels)
 
 
 def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
     """Return the logits (n, outputs) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
     module.eval()
-    batch_size = 256 if len(inputs.shape) == 2 else 32  # maps are large, and larger above
+    batch_size = 256 if len(inputs.shape) == 2 else 32  # feature maps are large, and larger in the layers above
     precision = next(module.parameters()).dtype
 
     def read(rows: np.ndarray) -> torch.Tensor:
@@ -303,13 +303,13 @@ def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.n
 
 
 def probabilities(module: nn.Module, inputs: Inputs, loss: Loss = PLAIN) -> np.ndarray:
-    """Return the probabilities (n, classes) of inputs (n, …), float64, as `loss` reads the module's logits."""
+    """Return the probabilities (n, classes) of inputs (n, …), float64, by the meaning of logits in `loss`."""
     return loss.probabilities(logits(module, inputs))
 
 
 @contextlib.contextmanager
 def seeded(seed: int, *names: str | int, device: torch.device = CPU) -> Iterator[None]:
-    """Draw torch's random numbers of the block from `seed` and its use; leave its global state as it was.
+    """Draw torch's random numbers in the block from `seed` and the names of its use; restore the global state after.
 
     device: where random numbers are drawn in the block, beside the CPU.
     """

@@ -88,7 +88,8 @@ class Loss:
     def error(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the standard error of the mean loss, by its spread over the rows; 0 for a single row."""
         losses = self.of_rows(logits, labels)
-        return float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
+        with np.errstate(invalid="ignore"):
+            return float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return (n, classes) float64 of logits (n, outputs); rows sum to 1 unless an image may have several labels."""

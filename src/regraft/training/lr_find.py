@@ -1,4 +1,4 @@
-"""A learning rate to begin with: the rate is swept upwards while the loss is watched, and the weights are put back.
+"""A learning rate to begin with: the rate is swept upwards, the loss recorded, and the weights are restored.
 
 Source: Smith 2017, arXiv:1506.01186, section 3.3, with one step a rate, as fastai's `lr_find` has it.
 """
@@ -22,20 +22,20 @@ from regraft.training.optimizers import Group
 from regraft.training.options import FitOptions
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
-MEMORY = 0.9  # of the running mean that divergence is told by
+MEMORY = 0.9  # of the running mean by which divergence is detected
 DIVERGED = 4  # times the lowest running mean
-WIDTH = 3  # steps, a quarter of a decade: the standard deviation of what the losses are smoothed with
-FALL = 0.9  # share of its first value that the loss must fall to for a suggestion
+WIDTH = 3  # steps, a quarter of a decade: the standard deviation of the Gaussian that smooths the losses
+FALL = 0.9  # fraction of its first value to which the loss must fall for a suggestion
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
+    """The loss by the learning rate, and a suggestion.
 
-    rates:      (n,) tried one after the other, up to where the loss diverged; each is one step's.
-    losses:     (n,) the batch's loss at that step, smoothed over a quarter of a decade.
+    rates:      (n,) rising, each used for one step, up to where the loss diverged.
+    losses:     (n,) the loss of the batch of that step, smoothed over a quarter of a decade.
     suggestion: the rate at which the loss fell most steeply, over the logarithm of the rate; None if it never fell to
-                nine tenths of what it was at first.
+                nine tenths of its first value.
     """
 
     rates: np.ndarray
@@ -52,10 +52,10 @@ def lr_find(
     bfloat16: bool = False,
     groups: Sequence[Group] | None = None,
 ) -> Sweep:
-    """Return what the loss does while the learning rate goes from 1e-7 to 10 in at most 100 steps.
+    """Return the loss while the learning rate rises from 1e-7 to 10 in at most 100 steps.
 
-    The arguments are those of `loop.train`; of the options the rate, its schedule and the epochs do not matter. The
-    module leaves in eval mode with the weights that it came with, also after an error.
+    The arguments are those of `loop.train`; of the options the rate, its schedule and the epochs are not used. The
+    module ends in eval mode with the weights that it had before, also after an error.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -63,24 +63,24 @@ def lr_find(
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     try:
         with loop.seeded(options.seed, "sweep", device=device_of(module)):
-            found = list(_until_diverged(_losses(state, train.in_memory(), rates)))
+            losses = list(_until_diverged(_losses(state, train.in_memory(), rates)))
     finally:
         module.load_state_dict(state.best)
         module.eval()
-    smooth = gaussian_filter1d(np.array(found), WIDTH, mode="nearest") if found else np.empty(0)
-    return Sweep(rates[: len(found)], smooth, suggest(rates[: len(found)], smooth))
+    smooth = gaussian_filter1d(np.array(losses), WIDTH, mode="nearest") if losses else np.empty(0)
+    return Sweep(rates[: len(losses)], smooth, suggest(rates[: len(losses)], smooth))
 
 
 def _losses(state: State, train: Examples, rates: np.ndarray) -> Iterator[float]:
-    """Yield the loss of one step at each rate, going through the examples as often as it takes."""
-    left = iter(rates.tolist())
+    """Yield the loss of one step at each rate, repeating the examples as often as needed."""
+    remaining = iter(rates.tolist())
     seed, evenly = state.options.seed, state.options.balance == "oversample"
     rows = state.options.rows_a_step(len(train))
     for number in itertools.count(1):
         loop.thaw(state, number)
         order = generator(seed, "sweep", number).permutation(len(train))
         for inputs, labels in train.epoch(number, seed, evenly=evenly).batches(rows, order):
-            if (rate := next(left, None)) is None:
+            if (rate := next(remaining, None)) is None:
                 return
             yield loop.step(state, inputs, labels, rate)[0]
 
@@ -90,7 +90,7 @@ def _until_diverged(losses: Iterator[float]) -> Iterator[float]:
     mean, lowest = 0.0, math.inf
     for count, loss in enumerate(losses, 1):
         mean = MEMORY * mean + (1 - MEMORY) * loss
-        now = mean / (1 - MEMORY**count)  # as if it had not begun at 0
+        now = mean / (1 - MEMORY**count)  # corrected for its start at 0
         lowest = min(lowest, now)
         if not now <= DIVERGED * lowest:
             return

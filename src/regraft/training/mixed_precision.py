@@ -1,8 +1,8 @@
-"""Mixed precision: products in bfloat16, weights, their gradients' sums and the loss in float32.
+"""Mixed precision: products in bfloat16; weights, the sums of gradients and the loss in float32.
 
-It pays where the processor multiplies bfloat16 faster; elsewhere it would
-give the same, slower. Some convolutions are taken another way than PyTorch's,
-to the same numbers but for rounding: see `_Quick`.
+It is faster where the processor multiplies bfloat16 faster than float32; elsewhere
+it would give the same results more slowly. On a CPU some convolutions are computed
+otherwise than by PyTorch, with the same results within rounding: see `_Workarounds`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from regraft.training.devices import device_of
 
 
 def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch.Tensor:
-    """Return what `module` makes of float inputs (n, …), in the precision of its weights, or of float32 for bfloat16.
+    """Return the outputs of `module` for float inputs (n, …), in the precision of its weights; float32 for bfloat16.
 
-    Maps, (n, C, H, W), enter with their channels last, and for bfloat16 in it. Inputs go to the device of the module,
+    Feature maps, (n, C, H, W), enter channels-last, and with `bfloat16` in it. Inputs go to the device of the module,
     and outputs stay there.
     """
     inputs = inputs.to(device_of(module))
@@ -39,11 +39,11 @@ def forward(module: nn.Module, inputs: torch.Tensor, *, bfloat16: bool) -> torch
 
 
 def _workarounds(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return _Quick() if device.type == "cpu" else contextlib.nullcontext()
+    return _Workarounds() if device.type == "cpu" else contextlib.nullcontext()
 
 
-class _Quick(TorchFunctionMode):
-    """Takes depthwise convolutions by `depthwise`, and those on small maps as products of matrices."""
+class _Workarounds(TorchFunctionMode):
+    """Computes depthwise convolutions by `depthwise`, and those on small maps by `small_maps`."""
 
     def __torch_function__(
         self,
@@ -54,12 +54,12 @@ class _Quick(TorchFunctionMode):
     ) -> Any:
         if func is torch.conv2d and len(args) == 7:
             maps, weight, bias, stride, padding, dilation, groups = args
-            quick = None
+            convolve = None
             if depthwise.suits(weight, padding, dilation, groups):
-                quick = depthwise.convolve
+                convolve = depthwise.convolve
             elif small_maps.suits(maps, weight, stride, padding, dilation, groups):
-                quick = small_maps.convolve
-            if quick:
-                outputs = quick(maps.bfloat16(), weight.bfloat16(), stride, padding)
+                convolve = small_maps.convolve
+            if convolve:
+                outputs = convolve(maps.bfloat16(), weight.bfloat16(), stride, padding)
                 return outputs if bias is None else outputs + bias.bfloat16()[:, None, None]
         return func(*args, **(kwargs or {}))

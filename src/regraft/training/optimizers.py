@@ -1,8 +1,8 @@
-"""Optimizers by name, each with torch's own defaults; SGD has the momentum that everyone gives it, 0.9.
+"""Optimizers by name, with PyTorch's defaults, but for SGD, whose momentum is the usual 0.9.
 
-Every parameter that torch's optimizer has may be given, but for the learning
-rate, which is an option of its own, and those that say how it is computed:
-where torch has one pass over the weights for a whole step ("fused"), it is taken.
+Every parameter of PyTorch's optimizer may be set, but for the learning rate,
+which is an option of regraft, and those of the implementation: where PyTorch has
+one pass over the weights for a whole step ("fused"), it is used.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"momentum": 0.9, "fused": True}),
 }
 NAMES = tuple(_KINDS)
-_NOT_OPEN = {"self", "params", "lr", "maximize", "foreach", "fused", "capturable", "differentiable"}
+_FIXED = {"self", "params", "lr", "maximize", "foreach", "fused", "capturable", "differentiable"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that are trained alike.
+    """Parameters that are trained at the same rate.
 
     scale:      their learning rate is this times the schedule's.
-    from_epoch: the epoch of the running phase, from 1, in which they begin to be trained; frozen before.
+    from_epoch: the first epoch of the phase, from 1, in which they are trained; before it they are frozen.
     """
 
     parameters: Sequence[torch.nn.Parameter]
@@ -46,16 +46,16 @@ def build(
 ) -> torch.optim.Optimizer:
     """Return the optimizer `name`, one of NAMES; its `param_groups` carry each group's scale and from_epoch.
 
-    settings: more of its parameters by torch's names; raises what torch raises for values that it refuses.
+    settings: its other parameters by PyTorch's names; raises what PyTorch raises for values that it refuses.
     """
     import torch
 
     kind, defaults = _KINDS[name]
-    given = [
+    parameter_groups = [
         {"params": list(group.parameters), "scale": group.scale, "from_epoch": group.from_epoch} for group in groups
     ]
     optimizer: torch.optim.Optimizer = getattr(torch.optim, kind)(
-        given, lr=learning_rate, **{**defaults, **(settings or {})}
+        parameter_groups, lr=learning_rate, **{**defaults, **(settings or {})}
     )
     return optimizer
 
@@ -64,7 +64,7 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
     """Raise UnknownName for a parameter that the optimizer does not have, UsageError for a value that it refuses."""
     import torch
 
-    known = set(inspect.signature(getattr(torch.optim, _KINDS[name][0])).parameters) - _NOT_OPEN
+    known = set(inspect.signature(getattr(torch.optim, _KINDS[name][0])).parameters) - _FIXED
     for setting in settings:
         if setting not in known:
             hint = "Its learning rate is --learning-rate." if setting in ("lr", "learning_rate") else ""
@@ -74,6 +74,6 @@ def check(name: str, settings: Mapping[str, Any]) -> None:
     try:
         build(name, [Group([weight])], 0.1, settings).step()
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
-        given = ", ".join(f"{setting} {value!r}" for setting, value in settings.items())
-        why = str(error).splitlines()[0]
-        raise UsageError(f"--optimizer-options of {name}, {given}: {why}.") from None
+        values = ", ".join(f"{setting} {value!r}" for setting, value in settings.items())
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--optimizer-options of {name}, {values}: {reason}.") from None

@@ -53,7 +53,7 @@ def test_by_sigmoid_it_gives_one_logit_for_two_classes_and_refuses_more(name):
 
 
 def labelled(seed, n=120):
-    """Rows with two labels that are told by two of their numbers; some have both, some neither."""
+    """Rows with two labels, each shown by some of their features; some have both, some neither."""
     rng = np.random.default_rng(seed)
     labels = np.array([[1, 1], [0, 0], [1, 0], [0, 1]])[np.arange(n) % 4]
     return Examples((np.c_[labels, labels, labels] * 6 + rng.normal(size=(n, 6))).astype(np.float32), labels)
@@ -71,23 +71,23 @@ def test_it_learns_several_labels_of_an_image(name, validation):
 
 @every_head
 @pytest.mark.parametrize("balance", ["weights", "oversample"])
-def test_balanced_it_finds_more_of_a_rare_class(name, balance):
+def test_balanced_it_predicts_a_rare_class_more_often(name, balance):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [180, 20])
     train = Examples((labels[:, None] + rng.normal(size=(200, 6))).astype(np.float32), labels)
-    plain, balanced = (fitted(name, train, None, 2, balance=given) for given in ("none", balance))
+    plain, balanced = (fitted(name, train, None, 2, balance=choice) for choice in ("none", balance))
     fresh = (1 + np.random.default_rng(1).normal(size=(500, 6))).astype(np.float32)  # all of the rare class
-    found = [np.mean(loop.logits(result.module, fresh).argmax(1)) for result in (plain, balanced)]
-    assert found[1] > found[0] + 0.05
+    recalls = [np.mean(loop.logits(result.module, fresh).argmax(1)) for result in (plain, balanced)]
+    assert recalls[1] > recalls[0] + 0.05
 
 
 @every_head
 @every_shape
-def test_name_options_and_tensors_are_enough_to_have_it_back(name, shape):
+def test_name_options_and_tensors_are_enough_to_restore_it(name, shape):
     head = plugins.load(heads, name)
     module = fitted(name, blobs(0, shape)).module
-    said = json.loads(json.dumps(dataclasses.asdict(head.Options())))
-    again = head.build(shape, 3, read_options(head.Options, said, "option"))
+    options = json.loads(json.dumps(dataclasses.asdict(head.Options())))
+    again = head.build(shape, 3, read_options(head.Options, options, "option"))
     again.load_state_dict(safetensors.torch.load(safetensors.torch.save(module.state_dict())))
     inputs = blobs(1, shape).inputs
     assert np.array_equal(loop.logits(again, inputs), loop.logits(module, inputs))
@@ -102,15 +102,15 @@ def test_logits_without_torch_are_those_of_the_module(name, shape, precision):
     module = head.fit(blobs(0, shape), None, 3, options.head_settings, options).module.to(precision)
     inputs = blobs(1, shape).inputs
     weights = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
-    found = head.logits(weights, inputs, options.head_settings)
+    logits = head.logits(weights, inputs, options.head_settings)
     expected = loop.logits(module, inputs)
-    assert found.dtype == expected.dtype
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    assert logits.dtype == expected.dtype
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
 @every_head
 @pytest.mark.parametrize("validation", [None, blobs(1)], ids=["train only", "validation"])
-def test_it_leaves_eval_mode_a_history_of_each_part_and_says_what_it_chose(name, validation):
+def test_it_returns_a_module_in_eval_mode_a_history_of_each_part_and_what_it_chose(name, validation):
     result = fitted(name, blobs(0), validation)
     assert not result.module.training
     assert {row.part for row in result.history.rows} == ({"train", "validation"} if validation else {"train"})
@@ -127,14 +127,16 @@ def test_the_same_seed_gives_the_same_tensors_and_the_callers_random_state_is_le
 
 
 @every_head
-def test_the_validation_part_may_choose_but_is_never_learnt_from(name):
-    """Its rows move no standardisation and no weight, as long as the same is chosen."""
+def test_the_validation_part_may_choose_but_is_never_trained_on(name):
+    """Its rows change no standardisation and no weight, as long as the same is chosen."""
     head = plugins.load(heads, name)
     options = FitOptions(head=name, epochs=1, head_options={"regularisation": 1.0} if name == "linear" else None)
     far = blobs(1)
     shifted = Examples(far.inputs + 1000, far.labels)
-    found = [head.fit(blobs(0), held, 3, options.head_settings, options).module.state_dict() for held in (far, shifted)]
-    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    states = [
+        head.fit(blobs(0), held, 3, options.head_settings, options).module.state_dict() for held in (far, shifted)
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 @every_head
@@ -144,7 +146,7 @@ def test_a_class_without_training_rows_is_refused(name):
 
 
 @every_head
-def test_inputs_that_are_no_numbers_are_refused(name):
+def test_inputs_that_are_nan_are_refused(name):
     broken = blobs(0)
     broken.inputs[17, 2] = np.nan
     with pytest.raises(DataError, match="NaN"):

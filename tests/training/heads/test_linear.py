@@ -45,15 +45,15 @@ def test_it_is_the_regression_of_scikit_learn_on_centred_features_of_one_scale(c
     fitted = linear.fit(train, None, classes, linear.Options(regularisation=strength), FitOptions())
     for part in (train, fresh):
         expected = reference(strength, train, part.inputs)
-        found = loop.probabilities(fitted.module, part.inputs)
-        assert np.abs(found - expected).mean() < 3e-4
+        probabilities = loop.probabilities(fitted.module, part.inputs)
+        assert np.abs(probabilities - expected).mean() < 3e-4
         if strength >= 10:  # next to nothing holds weaker ones, so float32 leaves their single rows less exact
-            np.testing.assert_allclose(found, expected, atol=1e-3)
-        assert log_loss(part.labels, found) == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
+            np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+        assert log_loss(part.labels, probabilities) == pytest.approx(log_loss(part.labels, expected), abs=1e-3)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_validation_part_chooses_the_strength_that_trying_all_finds(classes):
+def test_the_validation_part_chooses_the_regularisation_that_is_best_of_all(classes):
     train, held = overlapping(0, classes), overlapping(1, classes)
     fitted = linear.fit(train, held, classes, linear.Options(), FitOptions())
     losses = [log_loss(held.labels, reference(strength, train, held.inputs)) for strength in linear.GRID]
@@ -63,7 +63,7 @@ def test_the_validation_part_chooses_the_strength_that_trying_all_finds(classes)
     assert "validation" in fitted.chosen["how"]
 
 
-def test_cross_validation_chooses_the_strength_that_trying_all_finds():
+def test_cross_validation_chooses_the_regularisation_that_is_best_of_all():
     train = overlapping(0)
     fitted = linear.fit(train, None, 3, linear.Options(), FitOptions(seed=4))
     inputs = prepared(train, train.inputs)
@@ -80,8 +80,8 @@ def test_cross_validation_chooses_the_strength_that_trying_all_finds():
     assert "5-fold" in fitted.chosen["how"]
 
 
-def test_copies_of_a_row_do_not_judge_what_was_fitted_on_it():
-    """Labels that mean nothing: only who meets the same rows again believes that they can be learnt."""
+def test_copies_of_a_row_are_in_its_fold():
+    """Random labels: only a model that is validated on rows it was trained on seems to predict them."""
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(40, 60)).repeat(4, axis=0), rng.permutation(np.arange(40) % 2).repeat(4)
     groups = np.arange(40).repeat(4)
@@ -98,7 +98,7 @@ def test_there_are_no_more_folds_than_a_class_has_groups(groups, folds):
     assert folds in linear.fit(examples, None, 2, linear.Options(), FitOptions()).chosen["how"]
 
 
-def test_with_one_group_in_a_class_the_default_is_taken_and_said():
+def test_with_one_group_in_a_class_the_default_is_taken_and_recorded():
     examples = Examples(
         np.random.default_rng(0).normal(size=(6, 2)), np.repeat([0, 1], 3), np.array([0, 0, 0, 1, 2, 3])
     )
@@ -113,7 +113,7 @@ def test_one_picture_a_class_is_enough_to_fit():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_it_learns_from_all_views_each_as_its_share_of_the_image(classes):
+def test_it_is_trained_on_all_views_each_with_an_equal_fraction_of_the_weight(classes):
     train, views = overlapping(0, classes), [overlapping(seed, classes).inputs for seed in (1, 2)]
     fitted = linear.fit(
         dataclasses.replace(train, views=tuple(views)),
@@ -132,9 +132,9 @@ def test_it_learns_from_all_views_each_as_its_share_of_the_image(classes):
 
 def unequal(seed, classes):
     """The classes of `overlapping`, of which the first is by far the largest."""
-    given = overlapping(seed, classes, n=300)
-    kept = np.flatnonzero((given.labels == 0) | (np.arange(300) % 5 == 0))
-    return Examples(given.inputs[kept], given.labels[kept])
+    examples = overlapping(seed, classes, n=300)
+    rows = np.flatnonzero((examples.labels == 0) | (np.arange(300) % 5 == 0))
+    return Examples(examples.inputs[rows], examples.labels[rows])
 
 
 @pytest.mark.parametrize("balance", ["weights", "oversample"])
@@ -146,9 +146,9 @@ def test_balanced_it_is_the_balanced_regression_of_scikit_learn(classes, balance
     model = LogisticRegression(C=1 / 10, tol=1e-10, max_iter=10_000, class_weight="balanced")
     model.fit(prepared(train, train.inputs), train.labels)
     expected = model.predict_proba(prepared(train, fresh.inputs))
-    found = loop.probabilities(fitted.module, fresh.inputs)
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-    assert log_loss(fresh.labels, found) == pytest.approx(log_loss(fresh.labels, expected), abs=1e-3)
+    probabilities = loop.probabilities(fitted.module, fresh.inputs)
+    np.testing.assert_allclose(probabilities, expected, atol=2e-3)
+    assert log_loss(fresh.labels, probabilities) == pytest.approx(log_loss(fresh.labels, expected), abs=1e-3)
     weighed = log_loss(
         train.labels,
         model.predict_proba(prepared(train, train.inputs)),
@@ -157,7 +157,7 @@ def test_balanced_it_is_the_balanced_regression_of_scikit_learn(classes, balance
     assert fitted.history.rows[0].loss == pytest.approx(weighed, abs=1e-3)
 
 
-def test_balanced_the_strength_is_chosen_by_the_weighed_log_loss():
+def test_balanced_the_regularisation_is_chosen_by_the_weighted_log_loss():
     train, held = unequal(0, 3), unequal(1, 3)
     fitted = linear.fit(train, held, 3, linear.Options(), FitOptions(balance="weights"))
     weights = len(train) / (3 * np.bincount(train.labels))
@@ -165,8 +165,8 @@ def test_balanced_the_strength_is_chosen_by_the_weighed_log_loss():
     for strength in linear.GRID:
         model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000, class_weight="balanced")
         model.fit(prepared(train, train.inputs), train.labels)
-        shares = model.predict_log_proba(prepared(train, held.inputs))
-        losses.append(-np.mean(weights[held.labels] * shares[np.arange(len(held)), held.labels]))
+        log_probabilities = model.predict_log_proba(prepared(train, held.inputs))
+        losses.append(-np.mean(weights[held.labels] * log_probabilities[np.arange(len(held)), held.labels]))
     assert fitted.chosen["regularisation"] == linear.GRID[np.argmin(losses)]
     tried = np.array(fitted.chosen["tried"])
     np.testing.assert_allclose(tried[:, 1], losses[: len(tried)], atol=5e-3)  # weak ones are tried less exactly
@@ -176,19 +176,19 @@ def test_of_two_classes_the_sigmoid_is_the_same_model_with_one_output():
     train, fresh = overlapping(0, 2), overlapping(1, 2)
     one, two = (linear.fit(train, fresh, 2, linear.Options(), FitOptions(loss=loss)) for loss in ("sigmoid", "softmax"))
     assert loop.logits(one.module, fresh.inputs).shape == (150, 1)
-    found = loop.probabilities(one.module, fresh.inputs, Loss("sigmoid"))
-    np.testing.assert_allclose(found, loop.probabilities(two.module, fresh.inputs), atol=1e-6)
+    probabilities = loop.probabilities(one.module, fresh.inputs, Loss("sigmoid"))
+    np.testing.assert_allclose(probabilities, loop.probabilities(two.module, fresh.inputs), atol=1e-6)
     assert one.chosen == two.chosen
     for row, same in zip(one.history.rows, two.history.rows, strict=True):
         assert (row.loss, row.accuracy) == pytest.approx((same.loss, same.accuracy))
 
 
-def test_smoothing_keeps_it_from_being_sure():
+def test_smoothing_keeps_the_probabilities_from_0_and_1():
     train = Examples(np.repeat(np.eye(3), 20, axis=0), np.repeat([0, 1, 2], 20))  # that planes part
     options = FitOptions(label_smoothing=0.3)
     fitted = linear.fit(train, None, 3, linear.Options(regularisation=1e-4), options)
-    found = loop.probabilities(fitted.module, np.eye(3, dtype=np.float32))
-    np.testing.assert_allclose(found, 0.7 * np.eye(3) + 0.1, atol=1e-3)
+    probabilities = loop.probabilities(fitted.module, np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(probabilities, 0.7 * np.eye(3) + 0.1, atol=1e-3)
 
 
 def multilabel_rows(seed, n=200):
@@ -201,19 +201,21 @@ def multilabel_rows(seed, n=200):
 
 def regressions(strength, train, inputs):
     """Return scikit-learn's probability of each label, from a regression of its own."""
-    found = []
+    probabilities = []
     for label in range(train.labels.shape[1]):
         model = LogisticRegression(C=1 / strength, tol=1e-10, max_iter=10_000)
         model.fit(prepared(train, train.inputs), train.labels[:, label])
-        found.append(model.predict_proba(prepared(train, inputs))[:, 1])
-    return np.stack(found, axis=1)
+        probabilities.append(model.predict_proba(prepared(train, inputs))[:, 1])
+    return np.stack(probabilities, axis=1)
 
 
-def mean_loss(labels, shares):
-    return np.mean([log_loss(labels[:, label], shares[:, label], labels=[0, 1]) for label in range(labels.shape[1])])
+def mean_loss(labels, probabilities):
+    return np.mean(
+        [log_loss(labels[:, label], probabilities[:, label], labels=[0, 1]) for label in range(labels.shape[1])]
+    )
 
 
-def test_several_labels_have_a_regression_each_of_the_strength_with_the_lowest_mean_loss():
+def test_several_labels_have_a_regression_each_with_the_regularisation_of_the_lowest_mean_loss():
     train, held, fresh = multilabel_rows(0), multilabel_rows(1), multilabel_rows(2)
     fitted = linear.fit(train, held, 3, linear.Options(), FitOptions())
     losses = [mean_loss(held.labels, regressions(strength, train, held.inputs)) for strength in linear.GRID]
@@ -227,7 +229,7 @@ def test_several_labels_have_a_regression_each_of_the_strength_with_the_lowest_m
     assert fitted.history.rows[1].loss == pytest.approx(min(losses), abs=1e-3)
 
 
-def test_several_labels_are_chosen_for_by_folds_that_part_each_images_rarest_label():
+def test_folds_of_several_labels_are_stratified_by_the_rarest_label_of_each_image():
     train = multilabel_rows(0, n=100)
     fitted = linear.fit(train, None, 3, linear.Options(), FitOptions())
     assert "5-fold" in fitted.chosen["how"]
@@ -237,8 +239,8 @@ def test_several_labels_are_chosen_for_by_folds_that_part_each_images_rarest_lab
     assert chosen["regularisation"] == linear.DEFAULT
 
 
-def test_views_judge_nothing_and_stay_in_the_fold_of_their_image():
-    """Labels that mean nothing, and views that equal their image: a view on the other side would give them away."""
+def test_views_are_never_validated_on_and_stay_in_the_fold_of_their_image():
+    """Random labels, and views equal to their image: one in another fold would show as a low log loss."""
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(40, 60)), rng.permutation(np.arange(40) % 2)
     plain = linear.fit(Examples(inputs, labels), None, 2, linear.Options(), FitOptions())
@@ -272,7 +274,7 @@ def test_fitting_imports_neither_torch_nor_scipy_and_scikit_learn_only_to_draw_f
     assert done.stdout.strip() == ("[]" if validation == "train" else "['scipy', 'sklearn']")
 
 
-def test_a_solution_that_was_not_reached_is_said(monkeypatch, caplog):
+def test_a_solution_that_was_not_reached_gives_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(logistic_regression, "MAX_ITERATIONS", 1)
     with caplog.at_level(logging.WARNING, "regraft"):
         linear.fit(overlapping(0), None, 3, linear.Options(regularisation=0.1), FitOptions())

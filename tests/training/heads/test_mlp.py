@@ -24,7 +24,7 @@ def accuracy(module, examples):
     return np.mean(loop.logits(module, examples.inputs).argmax(1) == examples.labels)
 
 
-def test_it_learns_what_no_line_can_part_as_well_as_scikit_learns_network():
+def test_it_separates_what_no_line_can_as_well_as_scikit_learns_network():
     train, held, fresh = moons(0), moons(1), moons(2)
     module = mlp.fit(train, held, 2, mlp.Options(hidden=32, dropout=0.1), OPTIONS).module
     line = LogisticRegression().fit(train.inputs, train.labels).score(fresh.inputs, fresh.labels)
@@ -33,12 +33,12 @@ def test_it_learns_what_no_line_can_part_as_well_as_scikit_learns_network():
     assert accuracy(module, fresh) > network.score(fresh.inputs, fresh.labels) - 0.03
 
 
-def test_features_of_any_scale_are_learnt_alike():
-    found = []
+def test_features_of_any_scale_give_the_same_classes():
+    probabilities = []
     for stretch in (1.0, 1e4):
         fitted = mlp.fit(moons(0, stretch), None, 2, mlp.Options(hidden=16, dropout=0), OPTIONS)
-        found.append(loop.probabilities(fitted.module, moons(2, stretch).inputs))
-    assert np.mean(found[0].argmax(1) == found[1].argmax(1)) > 0.99
+        probabilities.append(loop.probabilities(fitted.module, moons(2, stretch).inputs))
+    assert np.mean(probabilities[0].argmax(1) == probabilities[1].argmax(1)) > 0.99
 
 
 @pytest.mark.parametrize("hidden", [None, 5, (5,), (7, 5, 3)])
@@ -60,8 +60,8 @@ def test_logits_without_torch_are_those_of_the_module_for_any_hidden_layers(hidd
     options, train = mlp.Options(hidden=hidden), moons(0)
     module = mlp.fit(train, None, 2, options, FitOptions(head="mlp", epochs=1)).module
     weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    found = mlp.logits(weights, train.inputs, options)
-    np.testing.assert_allclose(found, loop.logits(module, train.inputs), rtol=0, atol=1e-6 * np.abs(found).max())
+    logits = mlp.logits(weights, train.inputs, options)
+    np.testing.assert_allclose(logits, loop.logits(module, train.inputs), rtol=0, atol=1e-6 * np.abs(logits).max())
 
 
 def test_it_stops_by_the_validation_part():
@@ -72,7 +72,7 @@ def test_it_stops_by_the_validation_part():
     assert fitted.history.epochs == 4
 
 
-def test_without_a_hidden_layer_it_comes_to_the_regression_that_scikit_learn_solves():
+def test_without_a_hidden_layer_it_converges_to_scikit_learns_regression():
     train, fresh = moons(0, 40.0), moons(1, 40.0)
     options = FitOptions(head="mlp", epochs=600, learning_rate=0.1, batch_size="all", patience=None)
     module = mlp.fit(train, None, 2, mlp.Options(hidden=None), options).module
@@ -80,14 +80,14 @@ def test_without_a_hidden_layer_it_comes_to_the_regression_that_scikit_learn_sol
     np.testing.assert_allclose(loop.probabilities(module, fresh.inputs), expected, atol=5e-3)
 
 
-def test_its_history_is_what_the_module_itself_makes_of_the_inputs_as_they_are():
+def test_its_history_is_that_of_the_whole_module_on_inputs_that_are_not_standardised():
     train, held = moons(0, 1e3), moons(1, 1e3)
     fitted = mlp.fit(train, held, 2, mlp.Options(), FitOptions(head="mlp", epochs=3))
     measured = [row for row in fitted.history.part("validation") if row.epoch == fitted.history.best_epoch]
     assert (measured[0].loss, measured[0].accuracy) == pytest.approx(loop.evaluate(fitted.module, held), abs=1e-6)
 
 
-def test_what_is_kept_when_it_diverges_takes_the_inputs_as_they_are():
+def test_what_is_kept_when_it_diverges_takes_inputs_that_are_not_standardised():
     train = moons(0, 1e3)
     options = FitOptions(head="mlp", optimizer="sgd", learning_rate=1e6, epochs=50)
     with pytest.raises(Diverged) as caught:
@@ -107,15 +107,15 @@ def test_with_one_output_it_learns_the_same():
     train, held, fresh = moons(0), moons(1), moons(2)
     options = FitOptions(head="mlp", epochs=60, learning_rate=0.02, loss="sigmoid")
     module = mlp.fit(train, held, 2, mlp.Options(hidden=32, dropout=0.1), options).module
-    found = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
+    probabilities = loop.probabilities(module, fresh.inputs, Loss("sigmoid"))
     assert loop.logits(module, fresh.inputs).shape == (300, 1)
-    assert np.mean(found.argmax(1) == fresh.labels) > 0.95
+    assert np.mean(probabilities.argmax(1) == fresh.labels) > 0.95
 
 
 def test_what_is_prepared_is_what_is_trained():
     train, held = moons(0, 1e3), moons(1, 1e3)
     options = FitOptions(head="mlp", epochs=3)
-    module, body, standardised, judging = mlp.prepare(train, held, 2, mlp.Options(), options)
-    loop.train(body, standardised, judging, options=options)
+    module, body, standardised, standardised_held = mlp.prepare(train, held, 2, mlp.Options(), options)
+    loop.train(body, standardised, standardised_held, options=options)
     fitted = mlp.fit(train, held, 2, mlp.Options(), options)
     assert np.array_equal(loop.logits(module, held.inputs), loop.logits(fitted.module, held.inputs))

@@ -12,7 +12,7 @@ from regraft.training.schedules import ScheduleStep
 every_schedule = pytest.mark.parametrize("name", plugins.names(schedules))
 
 
-def moments(steps=60, epoch_steps=6):
+def run(steps=60, epoch_steps=6):
     """Return a run of ten epochs, whose loss rises from the second on."""
     losses = [1.0, 0.9, *(0.9 + 0.1 * epoch for epoch in range(1, 9))]
     return [ScheduleStep(step, steps, epoch_steps, losses[: step // epoch_steps]) for step in range(steps)]
@@ -20,24 +20,24 @@ def moments(steps=60, epoch_steps=6):
 
 @every_schedule
 @pytest.mark.parametrize("base", [1e-5, 0.1, 100.0])
-def test_a_rate_is_above_nought_and_at_most_the_base(name, base):
+def test_a_rate_is_above_0_and_at_most_the_base(name, base):
     plugin = plugins.load(schedules, name)
-    rates = [plugin.rate(at, base, plugin.Options()) for at in moments()]
+    rates = [plugin.rate(at, base, plugin.Options()) for at in run()]
     assert all(0 < rate <= base * (1 + 1e-12) for rate in rates)
 
 
 @every_schedule
-def test_a_rate_is_a_function_of_the_moment_alone(name):
+def test_a_rate_is_a_function_of_the_step_alone(name):
     plugin = plugins.load(schedules, name)
-    forwards = [plugin.rate(at, 0.1, plugin.Options()) for at in moments()]
-    backwards = [plugin.rate(at, 0.1, plugin.Options()) for at in reversed(moments())]
+    forwards = [plugin.rate(at, 0.1, plugin.Options()) for at in run()]
+    backwards = [plugin.rate(at, 0.1, plugin.Options()) for at in reversed(run())]
     assert forwards == backwards[::-1]
 
 
 @every_schedule
 def test_rates_are_in_proportion_to_the_base_by_default(name):
     plugin = plugins.load(schedules, name)
-    for at in moments():
+    for at in run():
         assert plugin.rate(at, 0.2, plugin.Options()) == pytest.approx(2 * plugin.rate(at, 0.1, plugin.Options()))
 
 
@@ -59,7 +59,7 @@ def test_its_options_are_frozen_with_a_default_and_a_help_text_each(name):
 
 
 @every_schedule
-def test_a_warm_up_rises_in_a_line_to_where_the_schedule_begins_and_puts_it_off(name):
+def test_a_warm_up_rises_linearly_to_the_schedules_first_rate_and_delays_the_schedule(name):
     plugin = plugins.load(schedules, name)
     plain, warmed = (schedules.build(name, plugin.Options(), 0.1, warm_up) for warm_up in (0, 4))
     first = plain(ScheduleStep(0, 20, 5))

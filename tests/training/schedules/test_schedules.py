@@ -20,7 +20,7 @@ def ours(name, *, warm_up=0, watched=(), steps=STEPS, **options):
 
 
 def torchs(make, *, every=1, steps=STEPS, watched=None):
-    """Return the rate of each step by PyTorch's scheduler, which goes on every so many steps."""
+    """Return the rate of each step by PyTorch's scheduler, which is stepped every so many steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=BASE)
     scheduler, rates = make(optimizer), []
     for step in range(steps):
@@ -47,9 +47,9 @@ def test_exponential_falls_as_exponentiallr_does():
 
 
 def test_exponential_goes_from_a_tenth_to_a_thousandth_in_ten_thousand_steps_and_stays_there():
-    found = ours("exponential", floor="0.001", over="10000", steps=10_101)
-    assert [found[step] for step in (0, 5000, 10_000, 10_100)] == pytest.approx([0.1, 0.01, 0.001, 0.001])
-    assert found[7500] == pytest.approx(0.1 * 10**-1.5)
+    rates = ours("exponential", floor="0.001", over="10000", steps=10_101)
+    assert [rates[step] for step in (0, 5000, 10_000, 10_100)] == pytest.approx([0.1, 0.01, 0.001, 0.001])
+    assert rates[7500] == pytest.approx(0.1 * 10**-1.5)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.02])
@@ -100,8 +100,8 @@ def test_a_warm_up_is_linearlr_in_front(warm_up):
 
 
 def test_a_run_that_is_all_warm_up_only_rises():
-    found = ours("cosine", warm_up=100)
-    assert found == pytest.approx([BASE * (step + 1) / 101 for step in range(STEPS)])
+    rates = ours("cosine", warm_up=100)
+    assert rates == pytest.approx([BASE * (step + 1) / 101 for step in range(STEPS)])
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,6 @@ def test_a_run_that_is_all_warm_up_only_rises():
         ("plateau", {"floor": float("inf")}),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_refused(name, wrong):
+def test_an_option_that_is_invalid_is_refused(name, wrong):
     with pytest.raises(UsageError, match=f"--{next(iter(wrong))} is .*expected"):
         plugins.load(schedules, name).Options(**wrong)

@@ -1,9 +1,9 @@
-"""Heads, one file each: what is grafted on top of the features.
+"""Heads, one file each: what is trained on top of the features.
 
 A head's file has
 
     Options           its own choices, a frozen dataclass that checks itself
-    NEEDS_HELD_OUT    whether `fit` should be given rows that it does not learn from, to choose by
+    NEEDS_HELD_OUT    whether `fit` needs validation rows, which it is not trained on, to choose by
     build(shape, n_outputs, options)
                       the untrained torch module: inputs (n, *shape) → logits (n, n_outputs), as many as `Loss.outputs`
     logits(weights, inputs, options)

@@ -1,18 +1,19 @@
-"""Logistic regression on centred features; the strength of its regularisation is chosen.
+"""Logistic regression on centred features, with its regularisation chosen.
 
-It is multinomial; of two classes the sigmoid loss is the same model, with one
-output, the difference of the two. Where an image may have several labels
-there is one regression for each, all of one strength.
+It is multinomial; of two classes the sigmoid loss is the same model with one
+output, the difference of the two. Where an image may have several labels, each
+label has a regression, all with the same regularisation.
 
-The features are centred and brought to one common scale, which is folded into
-the weights, so that what leaves is one linear layer. Their own scales are
-kept because they tell something: divided each by its own, the cross-validated
-loss on training parts was higher for 10 of 12 (cats-dogs, and Pokémon split
-three ways; EfficientNet-Lite0, Lite2 and InceptionV3), by up to a quarter.
+The features are centred and divided by one common scale, which is folded into
+the weights, so that the result is one linear layer. Their own scales are kept
+because they carry information: divided each by its own, the cross-validated loss
+on training parts was higher for 10 of 12 (cats-dogs, and Pokémon split three
+ways; EfficientNet-Lite0, Lite2 and InceptionV3), by up to a quarter.
 
-It learns from the images as they are and from all their views; a view counts
-as its share of the image. While it is solved all these rows are in memory,
-once, at four bytes a number.
+It is trained on the images as they are and on all their views, each of which
+has an equal fraction of the image's weight. While it is solved all these rows
+are in memory, once, at four bytes a number. Nothing here needs PyTorch until
+`Fitted.module` is asked for.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
 GRID = tuple(10 ** (exponent / 2) for exponent in range(10, -3, -1))  # 100,000 down to 0.1, two a decade
 DEFAULT = 100.0  # where the training rows are too few to choose from
 FOLDS = 5
-WORSE = 2  # levels in a row without a lower log loss end the search
-SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-7  # what one more step may be expected to bring, in nats; to choose, and to end
+WORSE = 2  # values in a row without a lower log loss end the search
+SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-7  # expected gain of a further step, in nats: in the search, and at the end
 
-NEEDS_HELD_OUT = False  # it chooses by cross-validation of the training rows where no part may choose
+NEEDS_HELD_OUT = False  # without a validation part it chooses by cross-validation of the training rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Options:
     """Choices of the linear head."""
 
     regularisation: float | None = option(
-        None, "weight of half the squared weights against the summed log loss; none: chosen by log loss"
+        None, "L2 penalty, 1/C in scikit-learn; none: chosen by the log loss of the validation part or of folds"
     )
 
     def __post_init__(self) -> None:
@@ -89,16 +90,16 @@ def fit(
     hooks: Hooks | None = None,  # noqa: ARG001 (all heads alike)
     device: str = "cpu",  # noqa: ARG001 (all heads alike)
 ) -> Fitted:
-    """Return the regression, its strength of regularisation chosen unless the options give it.
+    """Return the regression; its regularisation is chosen unless the options give it.
 
-    The choice is the strength of GRID with the lowest mean log loss, the stronger of equals: on the validation part
-    if there is one, else by 5-fold cross-validation of the training rows, stratified, equal groups together (fewer
-    folds if a class has fewer groups; DEFAULT if one has a single group). GRID is gone down from the strongest until
-    WORSE levels in a row are no better. The rows that judge are images as they are, never views.
+    Chosen is the value of GRID with the lowest mean log loss, of equals the strongest: on the validation part if there
+    is one, else by 5-fold cross-validation of the training rows, stratified, equal groups together (fewer folds if a
+    class has fewer groups; DEFAULT if one has a single group). GRID is searched from the strongest value down until
+    WORSE values in a row are no better. The log loss is that of images as they are, never of views.
 
-    What is minimised, and judged by, is the loss of the options: with `balance`, as weights or oversampling, a class
-    counts the more the rarer it is. `checkpoint` and `hooks` are not used: there are no epochs; nor is
-    `device`: it is solved by NumPy on the CPU.
+    The loss of the options is minimised and measured: with `balance`, weights or oversample, a class has the more
+    weight the rarer it is. `checkpoint` and `hooks` are not used, as it has no epochs, nor is `device`: NumPy solves it
+    on the CPU.
     Raises DataError for a class without a training row, or inputs that are not finite; UsageError for a loss that
     does not fit the labels.
     """
@@ -136,7 +137,7 @@ def _measure(
 def _solved(
     train: Examples, validation: Examples | None, n_classes: int, options: Options, loss: Loss, seed: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return weight (n_classes, width) and bias for the inputs as they are, and what was chosen."""
+    """Return weight (n_classes, width) and bias for inputs that are not centred or scaled, and what was chosen."""
     import numpy as np
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -146,8 +147,8 @@ def _solved(
     search = options.regularisation is None
     held = validation if search and validation else None
     rows = _read(train, held, _folds(train, seed) if search and not held else np.full(len(train), -1))
-    mean, scale = standardise.together(rows.inputs[:, :-1], rows.learnt)
-    two = n_classes == 2 and not loss.multilabel  # as strong as on their difference
+    mean, scale = standardise.centre_and_scale(rows.inputs[:, :-1], rows.n_train)
+    two = n_classes == 2 and not loss.multilabel  # each class has half the weights of their difference
     times = len(train.all_inputs) * (2 if two else 1)
 
     def regressions(which: slice, left_out: np.ndarray) -> Regressions:
@@ -158,7 +159,7 @@ def _solved(
 
     with threadpool_limits(1):
         chosen = _chosen(options, regressions(slice(None), rows.left_out), rows, held, times)
-        regression = regressions(slice(rows.learnt), np.full(rows.learnt, -1))
+        regression = regressions(slice(rows.n_train), np.full(rows.n_train, -1))
         if not regression.solve(chosen["regularisation"] * times, TOLERANCE):
             log.warning("The linear head is near its solution, not at it: stopped at %d iterations.", MAX_ITERATIONS)
     weight, bias = regression.weights[0, :, :-1].astype(np.float64) / scale, regression.weights[0, :, -1]
@@ -166,46 +167,46 @@ def _solved(
 
 
 class _Rows(NamedTuple):
-    """All rows that are learnt from or judge, those that one regression leaves out together.
+    """All rows that are trained on or validated on, sorted by the regression that leaves them out.
 
     inputs:   (n, width + 1) float32, the last number 1.
     labels:   (n,) int64, or (n, classes) float32.
-    left_out: (n,) int64, the fold that the row judges, -1 for none.
+    left_out: (n,) int64, the fold of the row, -1 for none.
     clean:    (n,) bool, the image as it is, not a view.
-    learnt:   how many belong to the training part; the others come last.
+    n_train:  how many belong to the training part; the others come last.
     """
 
     inputs: np.ndarray
     labels: np.ndarray
     left_out: np.ndarray
     clean: np.ndarray
-    learnt: int
+    n_train: int
 
 
 def _read(train: Examples, held: Examples | None, folds: np.ndarray) -> _Rows:
-    """Read the training rows, their views and the validation part into memory, each to its place."""
+    """Read the training rows, their views and the validation part into memory, in their order."""
     import numpy as np
 
     parts = [dataclasses.replace(train, inputs=inputs, views=()) for inputs in train.all_inputs]
-    learnt = len(train) * len(parts)
-    left_out, clean = np.tile(folds, len(parts)), np.arange(learnt) < len(train)
-    if held:  # the one regression there is then leaves it out
+    n_train = len(train) * len(parts)
+    left_out, clean = np.tile(folds, len(parts)), np.arange(n_train) < len(train)
+    if held:  # left out by the single regression
         parts.append(held)
         left_out, clean = np.append(left_out, np.zeros(len(held), np.int64)), np.append(clean, np.ones(len(held), bool))
     order = np.argsort(left_out, kind="stable")
-    places = np.argsort(order)  # of each row in the sorted ones
+    positions = np.argsort(order)  # of each row after sorting
     inputs, start = np.ones((len(order), math.prod(train.shape) + 1), np.float32), 0
     for values, _ in (batch for part in parts for batch in part.batches()):
-        inputs[places[start : start + len(values)], :-1] = values.reshape(len(values), -1)
+        inputs[positions[start : start + len(values)], :-1] = values.reshape(len(values), -1)
         start += len(values)
     labels = np.concatenate([part.labels for part in parts])
-    return _Rows(inputs, labels[order], left_out[order], clean[order], learnt)
+    return _Rows(inputs, labels[order], left_out[order], clean[order], n_train)
 
 
 def _chosen(
     options: Options, regressions: Regressions, rows: _Rows, held: Examples | None, times: int
 ) -> dict[str, Any]:
-    """Return the strength, how it came about, and the log loss of each that was tried."""
+    """Return the regularisation, how it was chosen, and the log loss of each value that was tried."""
     if options.regularisation is not None:
         return {"regularisation": float(options.regularisation), "how": "given"}
     if rows.left_out[-1] < 0:
@@ -221,7 +222,7 @@ def _chosen(
 
 
 def _path(regressions: Regressions, clean: np.ndarray, times: int) -> Iterator[tuple[float, float]]:
-    """Yield strengths and their mean log loss, down GRID until WORSE strengths in a row are no better."""
+    """Yield values of the regularisation and their mean log loss, down GRID until WORSE in a row are no better."""
     losses: list[float] = []
     for strength in GRID:
         regressions.solve(strength * times, SEARCH_TOLERANCE)
@@ -232,25 +233,25 @@ def _path(regressions: Regressions, clean: np.ndarray, times: int) -> Iterator[t
 
 
 def _folds(train: Examples, seed: int) -> np.ndarray:
-    """Return the fold that each row judges (n,), or -1: of all rows if a class has a single group."""
+    """Return the fold of each row, (n,), or -1 for none: for all rows if a class has a single group."""
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    labels, found = _strata(train.labels), np.full(len(train), -1)
+    labels, fold_of = _strata(train.labels), np.full(len(train), -1)
     groups = np.arange(len(labels)) if train.groups is None else train.groups
     classes = np.unique(labels)
     fewest = min(len(np.unique(groups[labels == label])) for label in classes)
     if fewest < 2:
-        return found
-    folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=derive(seed, "folds") % 2**32)
-    for fit, rest in folds.split(labels, labels, groups):
-        if len(rest) and len(np.unique(labels[fit])) == len(classes):
-            found[rest] = found.max() + 1
-    return found
+        return fold_of
+    splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=derive(seed, "folds") % 2**32)
+    for train_rows, held_rows in splitter.split(labels, labels, groups):
+        if len(held_rows) and len(np.unique(labels[train_rows])) == len(classes):
+            fold_of[held_rows] = fold_of.max() + 1
+    return fold_of
 
 
 def _strata(labels: np.ndarray) -> np.ndarray:
-    """Return what rows are told apart by, (n,): their class, or the rarest of several labels, or that there is none."""
+    """Return what the folds are stratified by, (n,): the class; of several labels the rarest, or that it has none."""
     import numpy as np
 
     if labels.ndim == 1:

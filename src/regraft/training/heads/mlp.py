@@ -1,6 +1,6 @@
-"""A small network on standardised features: dense layers with ReLU and dropout, trained by the one loop.
+"""A small network on standardised features: dense layers with ReLU and dropout, trained by `loop`.
 
-With no hidden layer it is a softmax regression, trained by the optimizer of one's choice.
+Without a hidden layer it is a softmax regression, trained by any of the optimizers.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from regraft.training.options import FitOptions
 
 
-LEARNT = ("0.mean", "0.scale")  # the standardisation's, of the training rows
-NEEDS_HELD_OUT = True  # the epoch to stop at can't be chosen on the rows that are trained on
+STATISTICS = ("0.mean", "0.scale")  # the standardisation's, of the training rows
+NEEDS_HELD_OUT = True  # the best epoch can't be chosen by the rows that are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Choices of the mlp head."""
 
-    hidden: int | tuple[int, ...] | None = option(256, "width of the hidden layer, or of several: 256,128; none: none")
-    dropout: float = option(0.5, "share of hidden values dropped in training, 0 to below 1")
+    hidden: int | tuple[int, ...] | None = option(
+        256, "width of the hidden layer, or of several: 256,128; none: no hidden layer"
+    )
+    dropout: float = option(0.5, "fraction of hidden values dropped in training, 0 to below 1")
 
     def __post_init__(self) -> None:
         sizes = self.widths
@@ -91,7 +93,7 @@ def fit(
     device: str = "cpu",
     start: nn.Module | None = None,
 ) -> Fitted:
-    """Learn the standardisation from the training rows, then train by `loop.train`; raises what that raises.
+    """Return the trained head: standardised by the training rows, trained by `loop.train`; raises what that raises.
 
     device: where it is trained, such as "cuda"; it comes back to the CPU.
     start:  a trained head of the same architecture to continue from, whose standardisation stays.
@@ -117,9 +119,9 @@ def prepare(
     fit_options: FitOptions,
     start: nn.Module | None = None,
 ) -> tuple[nn.Sequential, nn.Sequential, Examples, Examples | None]:
-    """Return the head with its standardisation learnt, the part of it that the loop trains, and that part's examples.
+    """Return the head with its standardisation, the layers that the loop trains, and the examples for these.
 
-    These are standardised as they are read, so that rows kept in memory are so once, not in every step.
+    The examples are standardised as they are read, so that rows in memory are standardised once, not in every step.
     """
     import torch
     from torch import nn
@@ -131,10 +133,10 @@ def prepare(
     with loop.seeded(fit_options.seed, "head"):
         module = build(train.shape, losses.of(fit_options, train.labels).outputs(n_classes), options)
     if start is None:
-        for name, values in zip(LEARNT, standardise.learn(train), strict=True):
+        for name, values in zip(STATISTICS, standardise.mean_and_scale(train), strict=True):
             module.get_buffer(name).copy_(torch.from_numpy(values))
     else:
         module.load_state_dict(start.state_dict())
-    learnt = [module.get_buffer(name).numpy() for name in LEARNT]
-    train, validation = standardise.apply(train, *learnt), validation and standardise.apply(validation, *learnt)
+    statistics = [module.get_buffer(name).numpy() for name in STATISTICS]
+    train, validation = standardise.apply(train, *statistics), validation and standardise.apply(validation, *statistics)
     return module, nn.Sequential(*list(module)[1:]), train, validation

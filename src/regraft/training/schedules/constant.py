@@ -9,7 +9,7 @@ from regraft.training.schedules import ScheduleStep
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Nothing to choose."""
+    """The constant schedule has no choices."""
 
 
 def rate(at: ScheduleStep, base: float, options: Options) -> float:  # noqa: ARG001 (all schedules alike)

@@ -1,4 +1,4 @@
-"""The rate falls by the same share in every step, from the base to a floor, and stays there.
+"""The rate falls by the same factor in every step, from the base to a floor, and stays there.
 
 From 0.1 to 0.001 in 10,000 steps: base 0.1, floor 0.001, over 10000.
 """
@@ -17,7 +17,7 @@ class Options:
     """Choices of the exponential schedule."""
 
     floor: float | None = option(None, "rate at the end, if the base is above it; none: a hundredth of the base")
-    over: int | None = option(None, "steps from the base to the floor; none: all there are")
+    over: int | None = option(None, "steps from the base to the floor; none: all steps")
 
     def __post_init__(self) -> None:
         floor, over = self.floor, self.over

@@ -1,6 +1,6 @@
-"""One cycle: the rate rises along half a cosine to the base, its peak, and falls along another to next to nothing.
+"""One cycle: the rate rises along half a cosine to the base, its peak, and falls along another to nearly 0.
 
-In the shape that PyTorch's OneCycleLR gives it; momentum stays as it is.
+The shape is that of PyTorch's OneCycleLR; momentum is constant.
 Source: Smith and Topin 2018, arXiv:1708.07120.
 """
 
@@ -17,20 +17,20 @@ from regraft.training.schedules import ScheduleStep
 class Options:
     """Choices of the one-cycle schedule."""
 
-    rise: float = option(0.3, "share of the steps that the rate rises in, 0 to 1")
+    rise: float = option(0.3, "fraction of the steps in which the rate rises, 0 to 1")
     start: float = option(25.0, "the first rate is the base divided by this")
     end: float = option(1e4, "the last rate is the first one divided by this")
 
     def __post_init__(self) -> None:
         fit = isinstance(self.rise, int | float) and 0 <= self.rise <= 1
-        require(fit, "rise", self.rise, "a share of the steps, 0 to 1")
+        require(fit, "rise", self.rise, "a fraction of the steps, 0 to 1")
         for name, value in (("start", self.start), ("end", self.end)):
             fit = isinstance(value, int | float) and 1 <= value < math.inf
             require(fit, name, value, "1 or more, to divide by")
 
 
 def rate(at: ScheduleStep, base: float, options: Options) -> float:
-    """Return the rate on the way from the first to the base, or from the base to the last."""
+    """Return the rate between the first and the base, or between the base and the last."""
     first = base / options.start
     peak, last = options.rise * at.steps - 1, at.steps - 1  # steps; the peak may lie between two
     if at.step <= peak:
@@ -39,6 +39,6 @@ def rate(at: ScheduleStep, base: float, options: Options) -> float:
 
 
 def _between(start: float, end: float, step: float, steps: float) -> float:
-    """Return what half a cosine from start to end has come to after `step` of `steps`."""
-    share = min(1.0, step / steps) if steps > 0 else 1.0
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+    """Return the value of half a cosine from start to end after `step` of `steps`."""
+    fraction = min(1.0, step / steps) if steps > 0 else 1.0
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

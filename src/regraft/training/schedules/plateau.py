@@ -1,6 +1,6 @@
-"""The rate falls by a factor when the watched measure has not become better for some epochs.
+"""The rate falls by a factor when the watched measure has not improved for some epochs.
 
-A pure function of the epochs done so far, not of the step alone: the whole past is gone through each time.
+A pure function of the measures of all epochs so far, which it reads each time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from regraft.training.schedules import ScheduleStep
 class Options:
     """Choices of the plateau schedule."""
 
-    factor: float = option(0.1, "what the rate is multiplied by, above 0 to 1")
-    patience: int = option(5, "epochs in a row without a better watched measure before it is")
+    factor: float = option(0.1, "the rate is multiplied by this, above 0 to 1")
+    patience: int = option(5, "epochs in a row without a better watched measure, after which the rate falls")
     floor: float = option(0.0, "lowest rate, if the base is above it")
 
     def __post_init__(self) -> None:
@@ -29,7 +29,7 @@ class Options:
 
 
 def rate(at: ScheduleStep, base: float, options: Options) -> float:
-    """Return the base times the factor, as often as `patience` epochs were waited for nothing."""
+    """Return the base times the factor for each `patience` epochs in a row without an improvement."""
     best, waited, falls = math.inf, 0, 0
     for value in at.watched:
         waited = 0 if value < best else waited + 1

@@ -13,7 +13,7 @@ class Options:
     """Choices of the step schedule."""
 
     every: int = option(10, "epochs at one rate")
-    factor: float = option(0.1, "what the rate is multiplied by after them, above 0 to 1")
+    factor: float = option(0.1, "the rate is multiplied by this after them, above 0 to 1")
 
     def __post_init__(self) -> None:
         require(isinstance(self.every, int) and self.every >= 1, "every", self.every, "1 or more epochs")
@@ -22,5 +22,5 @@ class Options:
 
 
 def rate(at: ScheduleStep, base: float, options: Options) -> float:
-    """Return the base times the factor, as often as `every` epochs are over."""
+    """Return the base times the factor for each `every` epochs that are done."""
     return base * options.factor ** (at.epoch // options.every)
