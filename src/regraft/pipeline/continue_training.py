@@ -11,6 +11,7 @@ from regraft.core.text import listed
 from regraft.data.index import Index
 from regraft.pipeline.fit import plain
 from regraft.pipeline.options import TrainOptions
+from regraft.pipeline.own_module import module_of
 
 if TYPE_CHECKING:
     from regraft.model.model import Model
@@ -25,7 +26,10 @@ def start_model(options: TrainOptions) -> Model | None:
     from regraft.model import model
 
     folder = options.start.continue_
-    return model.load(folder, agreement.choose(options.features.engine)) if folder else None
+    if not folder:
+        return None
+    own = module_of(options.features.network.backbone)
+    return model.load(folder, agreement.choose(options.features.engine), own)
 
 
 def taken_over(options: TrainOptions, model: Model) -> TrainOptions:

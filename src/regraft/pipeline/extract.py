@@ -11,12 +11,14 @@ from regraft.data.index import Index
 from regraft.data.read import BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions
 from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
+from regraft.pipeline.own_module import takes_module
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
     from regraft.inference.runner import CutNetwork
 
 
+@takes_module
 @takes_options(TrainingFeatureOptions)
 def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
     """Return the features of the used rows, computing only those that the store does not have.
@@ -24,7 +26,9 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
     The training part's (without parts: all) have stored views beside them, as many as `views` says; `fit` trains on
     them too.
 
-    index: an Index, or a source as for `read`.
+    index:      an Index, or a source as for `read`.
+    preprocess: where `backbone` is a torch module (images (n, 3, S, S) float32 → features): how an image enters it, as
+                {"size": S, "mean": …, "std": …} or torchvision's transforms of the weights.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
     return compute(reading.read(index), options.features, options.augmentation)

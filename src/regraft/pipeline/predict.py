@@ -10,21 +10,24 @@ from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import PredictOptions
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from regraft.model.model import Model
     from regraft.model.predict import Prediction
 
 
 @takes_options(EngineOptions)
-def load(folder: str | Path, *, options: EngineOptions) -> Model:
+def load(folder: str | Path, *, backbone: nn.Module | None = None, options: EngineOptions) -> Model:
     """Open a model folder.
 
-    folder: as `regraft train` or `Model.save` wrote it.
+    folder:   as `regraft train` or `Model.save` wrote it.
+    backbone: the torch module that it was trained on, if that was one of your own: a folder holds weights, not code.
     Raises RefusedFile if it is edited, cut short, foreign or from a later format.
     """
     from regraft.inference import agreement
     from regraft.model import model
 
-    return model.load(folder, agreement.choose(options))
+    return model.load(folder, agreement.choose(options), backbone)
 
 
 @takes_options(PredictOptions)

@@ -20,6 +20,7 @@ from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
+from regraft.pipeline.own_module import takes_module
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 SHOWN_RECALLS = 12  # classes
 
 
+@takes_module
 @takes_options(TrainOptions)
 def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, options: TrainOptions) -> Report:
     """Read, split, extract, fit, evaluate, and save the model into a folder, as `regraft train` does.
@@ -40,6 +42,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     source: as for `read`, or an Index.
     output: folder for the model; it must be new or empty, or `overwrite` given where it holds another run's model.
     hooks:  `regraft.Hooks` of one's own, called between the epochs.
+    preprocess: as for `extract`, where `backbone` is a torch module.
     Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
@@ -127,7 +130,7 @@ def _earlier(features: Features, output: Path, run: str) -> Model | None:
     from regraft.model import model
 
     try:
-        earlier = model.load(output, features.trunk.choice)
+        earlier = model.load(output, features.trunk.choice, features.trunk.recipe.own)
     except RefusedFile:
         return None
     return earlier if earlier.measures and earlier.run == run else None
