@@ -73,6 +73,7 @@ def test_a_run_that_was_finished_is_not_computed_again_and_any_change_is(photos,
     first = train(photos, tmp_path / "model", **TRAIN)
     again = train(photos, tmp_path / "model", **TRAIN)
     assert len(fits) == 1 and again.to_dict() == first.to_dict()
+    assert np.array_equal(again.probabilities, first.probabilities)
     with pytest.raises(UsageError, match="--overwrite"):
         train(photos, tmp_path / "model", **TRAIN, seed=1)
     train(photos, tmp_path / "model", **TRAIN, seed=1, overwrite=True)

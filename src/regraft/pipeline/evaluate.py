@@ -33,6 +33,8 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     from regraft.pipeline import report
 
     index = reading.read(data, options=options.source)
+    if options.part.part is None and (measured := report.cross_validated(model, index)):
+        return measured
     part, chosen, notes = report.choose_part(model, index, options.part.part)
     features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})

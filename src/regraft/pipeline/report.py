@@ -22,7 +22,7 @@ from regraft.evaluation import diagnosis, multiclass, multilabel
 from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
-from regraft.model.model import Model
+from regraft.model.model import Model, Predictions
 from regraft.training.losses import EVEN
 
 if TYPE_CHECKING:
@@ -111,22 +111,23 @@ def model_page(model: Model) -> str:
 
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
     """Return the Report of a model on features of labelled images."""
-    probabilities = model.probabilities(features)
-    return report_of(
-        model, features, probabilities, part=part, notes=(*notes, *_notes(model, features.rows)), source=source
-    )
+    notes = (*notes, *_notes(model, features.rows))
+    return report_of(model, features.index, model.probabilities(features), part=part, notes=notes, source=source)
 
 
 def report_of(
-    model: Model, features: Features, probabilities: np.ndarray, *, part: str, notes: Sequence[str], source: Index
+    model: Model, index: Index, probabilities: np.ndarray, *, part: str, notes: Sequence[str], source: Index
 ) -> Report:
-    """Return the Report of probabilities, (n, n_classes), that were given to labelled images."""
+    """Return the Report of probabilities, (n, n_classes), that were given to the used rows of an index."""
+    used = index.used
+    flags, codes = used.label_flags, used.label_codes
+    truth = np.array(flags(model.classes), np.float32) if index.multilabel else np.array(codes(model.classes))
     return Report(
         model=model,
         part=part,
-        index=features.index.with_rows(features.rows),
+        index=used,
         probabilities=probabilities,
-        evaluation=_evaluated(model, probabilities, features.labels(model.classes)),
+        evaluation=_evaluated(model, probabilities, truth),
         notes=tuple(notes),
         source=source,
     )
@@ -146,6 +147,41 @@ def measured(model: Model, part: str) -> Evaluation | MultilabelEvaluation:
     """Return what was measured when the model was trained."""
     kind = MultilabelEvaluation if model.loss.multilabel else Evaluation
     return kind.from_dict(model.measures[part])
+
+
+def keep(report: Report) -> Model:
+    """Return the report's model with what the report measured, and the probabilities that it was measured by."""
+    ids = tuple(row.id for row in report.index)
+    predictions = Predictions(ids, report.probabilities)
+    return dataclasses.replace(report.model, measures={report.part: report.measures()}, predictions=predictions)
+
+
+def kept(model: Model, index: Index) -> Report | None:
+    """Return the Report of what was measured when a model was trained, on the rows of an index that were measured.
+
+    None if the model was saved without its predictions, or none of these rows was among them.
+    """
+    if model.predictions is None or not model.measures:
+        return None
+    part, measures = next(iter(model.measures.items()))
+    numbers = {id: number for number, id in enumerate(model.predictions.ids)}
+    rows = [row for row in index.used if row.id in numbers and (part == CROSS_VALIDATION or row.part == part)]
+    if not rows:
+        return None
+    probabilities = model.predictions.probabilities[[numbers[row.id] for row in rows]]
+    chosen = index.with_rows(rows)
+    return report_of(model, chosen, probabilities, part=part, notes=measures["notes"], source=index)
+
+
+def cross_validated(model: Model, index: Index) -> Report | None:
+    """Return the Report of what cross-validation measured, of a model whose training left no image out; else None.
+
+    What it says of the images that it was trained on itself is no measure.
+    """
+    report = kept(model, index) if CROSS_VALIDATION in model.measures else None
+    new = 0 if report is None else len(index.used) - len(report.index)
+    note = f"{new} images are new to the model and not evaluated; --part all takes them in"
+    return dataclasses.replace(report, notes=(*report.notes, note)) if report and new else report
 
 
 def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Index, tuple[str, ...]]:

@@ -48,6 +48,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     """
     from regraft.model.folder import check_target
     from regraft.model.model import run_digest
+    from regraft.pipeline import report as reports
     from regraft.training.checkpoint import Checkpoint
 
     output = Path(output).absolute()
@@ -60,11 +61,13 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     _check_overwrite(earlier, output, options)
     run = Run(start=start, checkpoint=checkpoint, hooks=hooks, command=options)
     model = earlier or _fit_or_keep(features, options, output, run)
-    report = _report(model, features, options)
+    int8 = features.trunk.choice.precision == "int8"  # in which it was not measured
+    known = reports.kept(earlier, features.index) if earlier and not int8 else None
+    report = known or _report(model, features, options)
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
-    model = dataclasses.replace(report.model, measures={report.part: report.measures()})
+    model = reports.keep(report)
     model.save(output)
     checkpoint.path.unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
@@ -202,7 +205,7 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
     ]
     if features.trunk.choice.precision == "int8":
         notes.append("measured on int8 features, though the model predicts in a better precision by default")
-    return report_of(model, features, probabilities, part=CROSS_VALIDATION, notes=notes, source=features.index)
+    return report_of(model, features.index, probabilities, part=CROSS_VALIDATION, notes=notes, source=features.index)
 
 
 def _checkpoint(output: Path) -> Path:
