@@ -197,7 +197,7 @@ def test_backbones_are_listed_with_what_is_on_this_disk(regraft):
     assert "vgg16" in regraft("backbones")[1]
 
 
-def test_a_model_tells_of_itself_without_the_photographs(regraft, model, tmp_path):
+def test_a_model_reports_on_itself_without_the_photographs(regraft, model, tmp_path):
     code, _, _ = regraft("report", model, "-o", tmp_path / "report.html")
     assert code == 0 and "efficientnet_lite0" in (tmp_path / "report.html").read_text("utf-8")
 

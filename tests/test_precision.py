@@ -88,7 +88,7 @@ def checks(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def told(caplog):
+def logged(caplog):
     caplog.set_level(logging.INFO, "regraft")
     return caplog
 
@@ -118,8 +118,8 @@ def is_right(features, trunk, rows):
     np.testing.assert_allclose(features, in_double_precision(trunk, rows), rtol=0.01, atol=0.01)
 
 
-def refusals(told):
-    return [each.getMessage() for each in told.records if "It is computed in float32." in each.getMessage()]
+def refusals(logged):
+    return [each.getMessage() for each in logged.records if "It is computed in float32." in each.getMessage()]
 
 
 def computed(store):
@@ -131,24 +131,24 @@ def computed(store):
 
 
 def test_where_bfloat16_says_something_else_auto_computes_in_float32_and_says_so_once(
-    lossy, fast, checks, told, tmp_path
+    lossy, fast, checks, logged, tmp_path
 ):
     store, rows = Store(tmp_path), pictures(20)
-    found = extract(Index(tuple(rows)), runner(lossy), store)
-    is_right(found[:], found.trunk, rows)
-    assert found.trunk.choice == FLOAT32
-    (line,) = refusals(told)
+    features = extract(Index(tuple(rows)), runner(lossy), store)
+    is_right(features[:], features.trunk, rows)
+    assert features.trunk.choice == FLOAT32
+    (line,) = refusals(logged)
     assert "test_vit cut at 'pooled'" in line and "least cosine is" in line and "expected at least 0.98" in line
     assert checks == ["bfloat16"] and computed(store) == [0, 20]
 
 
-def test_a_second_run_neither_checks_nor_computes_again(lossy, fast, checks, told, tmp_path):
+def test_a_second_run_neither_checks_nor_computes_again(lossy, fast, checks, logged, tmp_path):
     first = extract(Index(tuple(pictures(20))), runner(lossy), Store(tmp_path))
     again = extract(Index(tuple(pictures(20))), runner(lossy), Store(tmp_path))
     more = extract(Index(tuple(pictures(22))), runner(lossy), Store(tmp_path))
     np.testing.assert_array_equal(again, first)
     assert checks == ["bfloat16"] and computed(Store(tmp_path)) == [0, 22]
-    assert more.trunk.choice == FLOAT32 and len(set(refusals(told))) == 1
+    assert more.trunk.choice == FLOAT32 and len(set(refusals(logged))) == 1
 
 
 def test_bfloat16_by_name_is_refused_before_and_after_auto_has_taken_float32(lossy, fast, tmp_path):
@@ -159,11 +159,11 @@ def test_bfloat16_by_name_is_refused_before_and_after_auto_has_taken_float32(los
         extract(index, runner(lossy), store)
 
 
-def test_where_bfloat16_says_the_same_auto_stays_with_it(sound, fast, checks, told, tmp_path):
+def test_where_bfloat16_says_the_same_auto_stays_with_it(sound, fast, checks, logged, tmp_path):
     for precision in ("auto", "auto", "bfloat16"):
-        found = extract(Index(tuple(pictures(20))), runner(sound, precision=precision), Store(tmp_path))
-        assert found.trunk.choice[:2] == ("torch", "bfloat16")
-    assert checks == ["bfloat16"] and refusals(told) == [] and computed(Store(tmp_path)) == [20]
+        features = extract(Index(tuple(pictures(20))), runner(sound, precision=precision), Store(tmp_path))
+        assert features.trunk.choice[:2] == ("torch", "bfloat16")
+    assert checks == ["bfloat16"] and refusals(logged) == [] and computed(Store(tmp_path)) == [20]
 
 
 def test_openvino_converts_the_network_once_for_both_precisions(lossy, checks, tmp_path, monkeypatch):
@@ -173,9 +173,9 @@ def test_openvino_converts_the_network_once_for_both_precisions(lossy, checks, t
     monkeypatch.setattr(openvino, "_convert", lambda *arguments: made.append(1) or convert(*arguments))
     rows = pictures(20)
     for _ in range(2):
-        found = extract(Index(tuple(rows)), runner(lossy, engine="openvino"), Store(tmp_path))
-    is_right(found[:], found.trunk, rows)
-    assert found.trunk.choice == Choice("openvino", "float32")
+        features = extract(Index(tuple(rows)), runner(lossy, engine="openvino"), Store(tmp_path))
+    is_right(features[:], features.trunk, rows)
+    assert features.trunk.choice == Choice("openvino", "float32")
     assert made == [1] and checks == ["bfloat16", "float32"]
 
 
@@ -203,16 +203,16 @@ def test_maps_that_have_no_room_are_settled_before_they_are_read(lossy, fast, tm
     options = NetworkOptions(weights=lossy, size=SIZE, cut="blocks.4")
     trunk, _ = build_with_tail(options, engine.choose(EngineOptions(engine="torch")), TailOptions(tail=True))
     rows = pictures(6)
-    found = extract(Index(tuple(rows)), Runner(trunk), Store(tmp_path), limit=0)
-    assert (found.stored, found.trunk.choice) == (False, FLOAT32)
-    is_right(found[:], trunk, rows)
+    features = extract(Index(tuple(rows)), Runner(trunk), Store(tmp_path), limit=0)
+    assert (features.stored, features.trunk.choice) == (False, FLOAT32)
+    is_right(features[:], trunk, rows)
 
 
 def test_several_threads_may_settle_at_once(lossy, fast, checks, tmp_path):
     shared, rows = runner(lossy), pictures(8)
 
     def features(each):
-        return np.concatenate([found for _, found in stream(Index((each,)), shared, Store(tmp_path))])
+        return np.concatenate([features for _, features in stream(Index((each,)), shared, Store(tmp_path))])
 
     with ThreadPoolExecutor(4) as pool:
         is_right(np.concatenate(list(pool.map(features, rows))), shared.trunk, rows)
@@ -222,7 +222,7 @@ def test_several_threads_may_settle_at_once(lossy, fast, checks, tmp_path):
 # Models
 
 
-def test_a_model_that_gives_images_other_labels_settles_it_too(sound, fast, told, tmp_path):
+def test_a_model_that_gives_images_other_labels_settles_it_too(sound, fast, logged, tmp_path):
     rows = pictures(16)
     exact = in_double_precision(runner(sound).trunk, rows)
 
@@ -232,7 +232,7 @@ def test_a_model_that_gives_images_other_labels_settles_it_too(sound, fast, told
 
     settling = Runner(runner(sound).trunk, probabilities_of)
     list(stream(Index(tuple(rows)), settling, Store(tmp_path)))
-    assert settling.trunk.choice == FLOAT32 and "gives 16 of 16 images another label" in refusals(told)[0]
+    assert settling.trunk.choice == FLOAT32 and "gives 16 of 16 images another label" in refusals(logged)[0]
 
 
 TRAIN = {"engine": "torch", "size": SIZE, "views": 0, "split": "0.8/0.1/0.1"}
@@ -253,9 +253,9 @@ def test_a_training_goes_the_whole_way_and_its_model_predicts_alike_on_other_mac
         loaded = regraft.load(tmp_path / "model", engine="torch")
         rows = regraft.predict(loaded, [photos / "red"], top=3, store=tmp_path / f"elsewhere {fast_here}")
         assert loaded.runner.trunk.choice.precision == "float32"
-        shares = [dict(each.ranked) for each in rows]
-        assert (expected or shares) == shares
-        expected = shares
+        ranked = [dict(each.ranked) for each in rows]
+        assert (expected or ranked) == ranked
+        expected = ranked
     assert checks == ["bfloat16", "bfloat16"]
 
 
@@ -280,10 +280,10 @@ def test_int8_says_in_which_precision_its_model_predicts(lossy, photos, tmp_path
     assert "the model predicts in float32" in note
 
 
-def test_of_several_backbones_one_takes_float32_and_the_others_do_not(lossy, sound, fast, photos, told, tmp_path):
-    found = regraft.compare(photos, backbones=f"{lossy},{sound}", engine="torch", size=SIZE, store=tmp_path)
-    assert len(found.candidates) == 2
-    assert {line.split()[3] for line in refusals(told)} == {"test_vit"}
+def test_of_several_backbones_one_takes_float32_and_the_others_do_not(lossy, sound, fast, photos, logged, tmp_path):
+    comparison = regraft.compare(photos, backbones=f"{lossy},{sound}", engine="torch", size=SIZE, store=tmp_path)
+    assert len(comparison.candidates) == 2
+    assert {line.split()[3] for line in refusals(logged)} == {"test_vit"}
     assert computed(Store(tmp_path)) == [0, 36, 36]
 
 

@@ -58,7 +58,7 @@ PHRASES = {  # a regular expression of text, spaces for any white space: what to
     r"\bhalf the squared weights\b": "L2 penalty, 1/C",
     r"\bseveral tests at once\b": "Holm-Bonferroni correction",
     r"\bjudg(?:e|es|ed|ing)\b": "evaluate, validate",
-    r"\bverdicts?\b": "diagnosis",
+    r"(?!\Averdict\Z)\bverdicts?\b": "diagnosis",  # alone it is the key of a model folder
     r"\bsureness\b|\bsurest\b": "confidence, most confident",
     r"\banew\b": "again",
     r"\bmend(?:s|ed|ing)?\b": "fix",

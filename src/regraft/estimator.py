@@ -72,8 +72,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises DataError, naming the file, if an image is broken: an estimator has no row for "unknown".
         """
         check_is_fitted(self)
-        shares = evaluate.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
-        return shares[:, self._columns]
+        probabilities = evaluate.probabilities(self.model_, reading.read_inputs(_paths(X)), store=self.store)
+        return probabilities[:, self._columns]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return (n,) labels of n images; `X` as for `predict_proba`."""

@@ -113,18 +113,18 @@ def _tiff(data):
     with Image.open(io.BytesIO(data)) as image:
         tags, types = dict(image.tag_v2), dict(image.tag_v2.tagtype)
     offsets, counts = (324, 325) if 324 in tags else (273, 279)
-    places = [slice(at, at + count) for at, count in zip(tags[offsets], tags[counts], strict=True)]
+    slices = [slice(at, at + count) for at, count in zip(tags[offsets], tags[counts], strict=True)]
 
     def closed(kept):
         entries = {tag: (types[tag], value) for tag, value in tags.items()}
         strips = []
-        for place in places:
-            strips.append(kept[: place.stop - place.start])
-            kept = kept[place.stop - place.start :]
+        for part in slices:
+            strips.append(kept[: part.stop - part.start])
+            kept = kept[part.stop - part.start :]
         entries |= {offsets: (4, (0,) * len(strips)), counts: (4, tuple(map(len, strips)))}
         return tiff_of(entries, strips, offsets)
 
-    return b"".join(data[place] for place in places), closed
+    return b"".join(data[part] for part in slices), closed
 
 
 def tiff_of(entries, strips, offsets=273):

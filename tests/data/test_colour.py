@@ -139,7 +139,7 @@ def test_a_profile_of_srgb_or_one_that_makes_no_sense_changes_nothing(profile, k
     assert (read_header(data).rules, read_header(data).remarks) == (2, ())
 
 
-def test_inks_without_a_profile_are_told_of():
+def test_inks_without_a_profile_are_reported():
     data = encode(Image.fromarray(COLOURS).convert("CMYK"), "TIFF")
     assert read_header(data).remarks == ("inks (CMYK), converted without a profile",)
 

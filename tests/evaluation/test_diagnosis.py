@@ -172,11 +172,11 @@ def test_a_gap_is_told_beside_a_loss_that_rose():
     assert "At the end: accuracy 99.0 % in training, 90.0 % in validation, +9.0 points (95 %: +5.4 to +14.0)" in text
 
 
-@pytest.mark.parametrize(("chance", "told"), [(0.5, False), (0.2, True), (None, False)])
-def test_that_the_accuracy_held_is_said_only_where_it_is_above_chance(chance, told):
+@pytest.mark.parametrize(("chance", "expected"), [(0.5, False), (0.2, True), (None, False)])
+def test_that_the_accuracy_held_is_said_only_where_it_is_above_chance(chance, expected):
     rises = {"train": falling(20, 0.01, 5), "validation": overfitting(20, 6)}
     text = diagnosis(**rises, right=(1.0, 0.5), images=(800, 200), chance=chance)
-    assert ("The accuracy held" in text) == told
+    assert ("The accuracy held" in text) == expected
 
 
 def test_the_best_epoch_of_100_is_100_and_nothing_stopped_falling():

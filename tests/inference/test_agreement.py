@@ -142,7 +142,7 @@ def test_bfloat16_is_only_where_the_processor_has_its_products(monkeypatch):
         ({"avx512_f": True, "avx2": True}, False),
         ({}, False),
     ]:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda present=capabilities: present, raising=False)
         assert plain.precisions() == (["bfloat16", "float32"] if fast else ["float32"])
 
 
@@ -159,8 +159,8 @@ class Wrong:
 
     def __call__(self, images):
         assert len(images) == self.batch
-        found = plain.run(self.module, torch.from_numpy(images))
-        return self.wrong(found)
+        features = plain.run(self.module, torch.from_numpy(images))
+        return self.wrong(features)
 
 
 @pytest.fixture
@@ -173,13 +173,13 @@ def off(monkeypatch):
     return set_up
 
 
-def started(trunk, folder, precision="bfloat16", given=None, engine="torch"):
+def started(trunk, folder, precision="bfloat16", pixels=None, engine="torch"):
     """Start the engine, and return how many images it asked for, each time."""
     asked = []
 
     def sample(count):
         asked.append(count)
-        return (images() if given is None else given)[:count]
+        return (images() if pixels is None else pixels)[:count]
 
     agreement.start(trunk.on(Choice(engine, precision)), folder, sample)
     return asked
@@ -212,7 +212,7 @@ def test_the_bound_of_each_precision_is_its_own(trunk, tmp_path, off, monkeypatc
     started(trunk, tmp_path)  # cosines about 0.995
     monkeypatch.setitem(agreement.LEAST_COSINE, "bfloat16", 0.9999)
     with pytest.raises(UsageError, match=r"expected at least 0\.9999"):
-        started(trunk, tmp_path / "anew")
+        started(trunk, tmp_path / "again")
 
 
 def unit(generator, shape):
@@ -247,13 +247,13 @@ def test_a_proof_that_can_not_be_kept_is_made_each_time(trunk, tmp_path):
 
 
 def test_a_proof_on_few_images_is_not_kept(trunk, tmp_path):
-    assert started(trunk, tmp_path, given=images(1)) == [agreement.CHECKED]
+    assert started(trunk, tmp_path, pixels=images(1)) == [agreement.CHECKED]
     assert started(trunk, tmp_path) == [agreement.CHECKED]
     assert started(trunk, tmp_path) == []
 
 
 def test_no_image_proves_nothing_and_refuses_nothing_either(trunk, tmp_path):
-    assert started(trunk, tmp_path, given=images(0)) == [agreement.CHECKED]
+    assert started(trunk, tmp_path, pixels=images(0)) == [agreement.CHECKED]
     assert started(trunk, tmp_path) == [agreement.CHECKED]
 
 
@@ -268,7 +268,7 @@ def test_weights_that_give_no_numbers_are_refused_by_an_engine_that_hides_it_too
         started(broken, tmp_path, "float32" if name == "openvino" else "bfloat16", engine=name)
 
 
-def test_the_last_verdict_is_kept_for_this_engine_precision_version_and_bound_alone(trunk, tmp_path, monkeypatch):
+def test_the_last_outcome_is_kept_for_this_engine_precision_version_and_bound_alone(trunk, tmp_path, monkeypatch):
     choice = Choice("torch", "bfloat16", tentative=True)
     assert agreement.outcome(tmp_path, choice) is None
     agreement.refuse(tmp_path, choice, "It says something else.")
@@ -317,7 +317,7 @@ def test_a_model_must_give_the_images_that_it_is_confident_of_the_same_labels(tr
     start(confidence=0.55)  # it is of two minds itself
 
 
-def test_a_kept_network_that_was_changed_is_proven_anew(trunk, tmp_path):
+def test_a_kept_network_that_was_changed_is_proven_again(trunk, tmp_path):
     if not openvino.precisions():
         pytest.skip("OpenVINO is not installed")
     assert started(trunk, tmp_path, "float32", engine="openvino") == [agreement.CHECKED]

@@ -73,8 +73,8 @@ def test_probabilities_of_what_can_not_be_read_are_refused(model, tmp_path):
 
 def test_the_percentages_are_ranked_and_sum_to_one(model, photos):
     (row,) = regraft.predict(model, photos / "red" / "003.png", top=3)
-    shares = [share for _, share in row.ranked]
-    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1)
+    probabilities = [probability for _, probability in row.ranked]
+    assert probabilities == sorted(probabilities, reverse=True) and sum(probabilities) == pytest.approx(1)
     (row,) = regraft.predict(model, photos / "red" / "003.png", top=99)
     assert len(row.ranked) == 3
 

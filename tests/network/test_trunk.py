@@ -231,7 +231,7 @@ def test_tensors_that_are_not_those_needed_are_refused(fault, shape):
 @pytest.mark.parametrize("fault", ["missing", "foreign", "none", "end", "pool", "output_shape"])
 def test_what_is_not_a_trunks_tail_is_refused(fault):
     built, tail = trunk_and_tail(cut="layer2", end="layer3")
-    tensors, told = dict(tail.network.tensors()), {"end": "layer3", "pool": "mean", "output_shape": tail.output_shape}
+    tensors, description = dict(tail.network.tensors()), {"end": "layer3", "pool": "mean", "output_shape": tail.output_shape}
     name = next(iter(tensors))
     if fault == "missing":
         del tensors[name]
@@ -240,6 +240,6 @@ def test_what_is_not_a_trunks_tail_is_refused(fault):
     elif fault == "none":
         tensors = {}
     else:
-        told[fault] = {"end": "layer1", "pool": "median", "output_shape": (5,)}[fault]
+        description[fault] = {"end": "layer1", "pool": "median", "output_shape": (5,)}[fault]
     with pytest.raises(RefusedFile):
-        _ = restore_tail(built, **told, read=lambda: tensors).module
+        _ = restore_tail(built, **description, read=lambda: tensors).module

@@ -21,14 +21,14 @@ class Budget:
         self.limit = limit
         self._taken = 0
         self._turn = threading.Lock()  # held by the one that waits: nobody overtakes a large request
-        self._given_back = threading.Condition()
+        self._released = threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, size: int) -> Iterator[Taken]:
         """Take bytes for as long as the `with` lasts: wait until so many are left, or nobody holds any."""
         taken = Taken(self, size)
-        with self._turn, self._given_back:
-            self._given_back.wait_for(lambda: self._taken == 0 or self._taken + size <= self.limit)
+        with self._turn, self._released:
+            self._released.wait_for(lambda: self._taken == 0 or self._taken + size <= self.limit)
             self._taken += size
         try:
             yield taken
@@ -37,9 +37,9 @@ class Budget:
 
     def give_back(self, size: int) -> None:
         """Let others have bytes that were taken."""
-        with self._given_back:
+        with self._released:
             self._taken -= size
-            self._given_back.notify_all()
+            self._released.notify_all()
 
 
 class Taken:

@@ -47,12 +47,12 @@ def conversion(profile: bytes, mode: str) -> Conversion | None:
         if opened.profile.xcolor_space.strip() != SPACES[mode]:
             return None
         transform = ImageCms.buildTransform(opened, _srgb(), mode, "RGB", _INTENT, _FLAGS)
-        found = Conversion(_name(opened), transform)
+        result = Conversion(_name(opened), transform)
         samples = _samples(mode)
-        difference = np.asarray(samples.convert("RGB"), int) - np.asarray(found(samples))
+        difference = np.asarray(samples.convert("RGB"), int) - np.asarray(result(samples))
     except (ImageCms.PyCMSError, OSError, ValueError):  # a damaged profile must not break a good image
         return None
-    return found if np.abs(difference).max() > ALIKE else None
+    return result if np.abs(difference).max() > ALIKE else None
 
 
 @cache

@@ -30,7 +30,7 @@ its name (see `formats`).
 | a JPEG, if `min_side` is given | 1/8, 1/4 or 1/2 of its size: the smallest by which both sides are |
 |                                | divisible and that leaves them `min_side` pixels                  |
 
-What is marked * is told of each file (`Header.remarks`). Each rule has the
+What is marked * is reported of each file (`Header.remarks`). Each rule has the
 number of the version that it came with (`Header.rules`): what a later one gives
 is kept apart from features stored before (`Row.key`).
 

@@ -141,12 +141,12 @@ def _filler(scan: bytes) -> bytes:
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield each segment's marker, its position, and its content, up to the end of the image."""
     at = 2
-    while found := _MARKER.search(data, at):
-        marker, at = found[1][0], found.end()
+    while match := _MARKER.search(data, at):
+        marker, at = match[1][0], match.end()
         if marker in _ALONE:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
-        yield marker, found.start(), data[at + 2 : at + length]
+        yield marker, match.start(), data[at + 2 : at + length]
         if marker == _END:
             return
         at += length

@@ -277,7 +277,7 @@ def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Mo
 
 def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
     trunk, tail = _network(folder / folders.NETWORK, description["trunk"], choice, own)
-    classes, loss = tuple(description["classes"]), _loss(**description.get("loss", {}))
+    classes, loss = tuple(description["classes"]), _loss(description.get("loss", {}))
     _check_classes(classes, least=1 if loss.multilabel else 2)
     predictions = folders.read_predictions(folder, len(classes))
     model = Model(
@@ -330,10 +330,11 @@ def _check_head(model: Model) -> None:
         raise RefusedFile(f"The head gives {shape[-1]} outputs; the classes need {n_outputs}.")
 
 
-def _loss(name: str = "softmax", several: bool = False) -> Loss:
-    if name not in ("softmax", "sigmoid") or not isinstance(several, bool):
+def _loss(description: Mapping[str, Any]) -> Loss:
+    name, multilabel = description.get("name", "softmax"), description.get("several", False)
+    if name not in ("softmax", "sigmoid") or not isinstance(multilabel, bool):
         raise RefusedFile(f"The loss is {name!r}; expected softmax or sigmoid.")
-    return Loss(name, several)  # type: ignore[arg-type]
+    return Loss(name, multilabel)
 
 
 def _thresholds(values: Any, count: int) -> tuple[float, ...] | None:

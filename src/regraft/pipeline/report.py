@@ -176,7 +176,7 @@ def kept(model: Model, index: Index) -> Report | None:
 def cross_validated(model: Model, index: Index) -> Report | None:
     """Return the Report of what cross-validation measured, of a model whose training left no image out; else None.
 
-    What it says of the images that it was trained on itself is no measure.
+    Its probabilities for the images that it was trained on are no measure.
     """
     report = kept(model, index) if CROSS_VALIDATION in model.measures else None
     new = 0 if report is None else len(index.used) - len(report.index)

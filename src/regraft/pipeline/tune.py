@@ -36,7 +36,7 @@ class Tuned(Result):
 
     report: of the model that was trained with the best combination; its part had no say in the search.
     trials: in order; the first ones are the heads as they are without a search.
-    best:   the one with the lowest log loss of those that were judged on all folds.
+    best:   the one with the lowest log loss of those that were evaluated on all folds.
     images: of the training part, in so many folds.
     """
 

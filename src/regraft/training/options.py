@@ -148,11 +148,11 @@ class FitOptions(Options):
     @property
     def schedule_settings(self) -> Any:
         """The schedule's own checked Options, made from `schedule_options`."""
-        given = self.schedule_options or {}
-        named = not given or self.schedule != "auto"
+        options = self.schedule_options or {}
+        named = not options or self.schedule != "auto"
         require(named, "schedule", "auto", "a schedule's name, because --schedule-options are given")
         plugin = plugins.load(schedules, schedules.AUTO if self.schedule == "auto" else self.schedule)
-        return read_options(plugin.Options, given, f"option of {self.schedule}")
+        return read_options(plugin.Options, options, f"option of {self.schedule}")
 
 
 def _require_rate(name: str, rate: float) -> None:

@@ -112,7 +112,7 @@ def zip_file(rng):
 
 def with_changed_zip_fields(data, rng):
     data = bytearray(data)
-    places = [
+    positions = [
         (at + offset, kind)
         for signature, fields in ZIP_FIELDS.items()
         for at in range(len(data))
@@ -120,7 +120,7 @@ def with_changed_zip_fields(data, rng):
         for offset, kind in fields
         if at + offset + struct.calcsize(kind) <= len(data)
     ]
-    for at, kind in rng.sample(places, min(len(places), rng.choice((1, 1, 2, 3)))):
+    for at, kind in rng.sample(positions, min(len(positions), rng.choice((1, 1, 2, 3)))):
         bits = 8 * struct.calcsize(kind)
         (now,) = struct.unpack_from(f"<{kind}", data, at)
         number = rng.choice((*NUMBERS, now + 1, now - 1, now ^ (1 << rng.randrange(bits)), rng.getrandbits(bits)))

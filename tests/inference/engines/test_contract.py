@@ -163,10 +163,10 @@ def test_no_gradient_is_recorded_and_the_module_stays_as_it_was(build, how):
 
 @pytest.mark.parametrize("name", plugins.names(engines))
 def test_precisions_are_known_ones_best_first_and_int8_last(name):
-    found = plugins.load(engines, name).precisions()
-    assert set(found) <= set(PRECISIONS) and len(set(found)) == len(found)
-    assert "int8" not in found[:-1]
-    assert not found or "float32" in found
+    precisions = plugins.load(engines, name).precisions()
+    assert set(precisions) <= set(PRECISIONS) and len(set(precisions)) == len(precisions)
+    assert "int8" not in precisions[:-1]
+    assert not precisions or "float32" in precisions
 
 
 @pytest.mark.parametrize("name", plugins.names(engines))
