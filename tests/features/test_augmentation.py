@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regraft.core.errors import UnknownName, UsageError
-from regraft.features.augmentation import POLICIES, Augmentation, View, _coloured, count, find, squares
+from regraft.features.augmentation import POLICIES, Augmentation, View, _coloured, count, draw_views, find
 from regraft.network.preprocess import Preprocess
 from regraft.network.workaround_torchvision_nms import ensure_torchvision
 
@@ -30,7 +30,7 @@ def ramps(side=512):
     return np.stack([*np.meshgrid(ramp, ramp), np.zeros((side, side), np.uint8)], -1)
 
 
-def places(view):
+def positions(view):
     """Where each pixel of a view of the ramps comes from: x and y, -1 to 1 from edge to edge of the photograph."""
     return view[..., :2] / 127.5 - 1
 
@@ -43,17 +43,17 @@ def middles(size):
 
 def affine(view, used=slice(16, 48)):
     """The (2, 2) matrix and the shift that took the view's places from the ramps, fitted to its middle."""
-    given = middles(len(view))[used, used].reshape(-1, 2)
-    found = places(view)[used, used].reshape(-1, 2)
-    (*matrix, shift), *_ = np.linalg.lstsq(np.c_[given, np.ones(len(given))], found, rcond=None)
+    from_pixels = middles(len(view))[used, used].reshape(-1, 2)
+    in_photograph = positions(view)[used, used].reshape(-1, 2)
+    (*matrix, shift), *_ = np.linalg.lstsq(np.c_[from_pixels, np.ones(len(from_pixels))], in_photograph, rcond=None)
     return np.array(matrix).T, shift
 
 
 def affines(augmentation, share=RULE.crop_share):
     """The affine maps of one view of many images, in units of the clean square."""
     view = View(augmentation, 0, 1)
-    found = [affine(squares(ramps(), RULE, name, [view])[0]) for name in NAMES]
-    return np.array([matrix for matrix, _ in found]) / share, np.array([shift for _, shift in found]) / share
+    maps = [affine(draw_views(ramps(), RULE, name, [view])[0]) for name in NAMES]
+    return np.array([matrix for matrix, _ in maps]) / share, np.array([shift for _, shift in maps]) / share
 
 
 # What a view shows
@@ -64,7 +64,7 @@ def affines(augmentation, share=RULE.crop_share):
 @pytest.mark.parametrize("share", [0.8, 1.0])
 def test_a_view_that_changes_nothing_is_the_clean_square(resize, size, share):
     rule = Preprocess(size=64, resize=resize, crop_share=share, background=(9, 99, 199))
-    view, clean = squares(picture(*size), rule, NAMES[0], [View(Augmentation(), 0, 1)])[0], rule(picture(*size))
+    view, clean = draw_views(picture(*size), rule, NAMES[0], [View(Augmentation(), 0, 1)])[0], rule(picture(*size))
     difference = np.abs(view.astype(int) - clean)
     assert np.quantile(difference, 0.9) <= 4  # a padded photograph has a sharp edge, which lies between other pixels
 
@@ -73,7 +73,7 @@ def test_flipping_alone_mirrors_the_clean_view_in_its_share_of_the_images():
     always, never, half = (View(Augmentation(flip=chance), 0, 1) for chance in (1, 0, 0.5))
     mirrored = 0
     for name in NAMES:
-        mirror, plain, either = squares(picture(90, 90), RULE, name, [always, never, half])
+        mirror, plain, either = draw_views(picture(90, 90), RULE, name, [always, never, half])
         np.testing.assert_allclose(mirror.astype(int), plain[:, ::-1], atol=1)
         same = np.abs(either.astype(int) - plain).mean() < 1
         assert same or np.abs(either.astype(int) - mirror).mean() < 1
@@ -137,11 +137,11 @@ def test_crop_alone_shows_a_square_of_at_least_its_share_anywhere_in_the_photogr
 
 @pytest.mark.parametrize("name", NAMES[:6])
 def test_a_view_that_reaches_over_the_edge_shows_the_mirror_image(name):
-    near, far = (squares(ramps(), RULE, name, [View(Augmentation(shift=shift), 0, 1)])[0] for shift in (0.05, 0.5))
+    near, far = (draw_views(ramps(), RULE, name, [View(Augmentation(shift=shift), 0, 1)])[0] for shift in (0.05, 0.5))
     meant = RULE.crop_share * middles(RULE.size) + 10 * affine(near)[1]  # what is drawn does not hang on the range
     mirrored = 1 - np.abs((meant + 1) % 4 - 2)  # back and forth between -1 and 1
     assert (np.abs(meant) > 1).any()
-    np.testing.assert_allclose(places(far), mirrored, atol=0.06)  # a pixel is 0.025 wide
+    np.testing.assert_allclose(positions(far), mirrored, atol=0.06)  # a pixel is 0.025 wide
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_colour_changes_as_torchvision_changes_it(brightness, contrast, saturati
 
 def test_colour_alone_moves_no_pixel_and_changes_images_differently():
     grey = np.full((80, 80, 3), 100, np.uint8)
-    views = np.array([squares(grey, RULE, name, [View(Augmentation(colour=0.3), 0, 1)])[0] for name in NAMES])
+    views = np.array([draw_views(grey, RULE, name, [View(Augmentation(colour=0.3), 0, 1)])[0] for name in NAMES])
     assert (views == views[:, :1, :1]).all()
     levels = views[:, 0, 0, 0]
     assert 69 <= levels.min() < 85
@@ -171,7 +171,7 @@ def test_what_is_too_bright_or_too_dark_is_cut_off_not_wrapped():
     halves = np.zeros((80, 80, 3), np.uint8)
     halves[:, 40:] = 255
     for name in NAMES:
-        view = squares(halves, RULE, name, [View(Augmentation(colour=1), 0, 1)])[0].astype(int)
+        view = draw_views(halves, RULE, name, [View(Augmentation(colour=1), 0, 1)])[0].astype(int)
         assert (view[:, -1] >= view[:, 0]).all()
 
 
@@ -182,7 +182,7 @@ def test_every_image_has_views_of_the_networks_size(policy, resize, size):
     rule = Preprocess(size=33, resize=resize)
     image = picture(*size)
     before = image.copy()
-    views = squares(image, rule, NAMES[0], [View(POLICIES[policy], 0, number) for number in (1, 2, 3)])
+    views = draw_views(image, rule, NAMES[0], [View(POLICIES[policy], 0, number) for number in (1, 2, 3)])
     assert len(views) == 3
     for view in views:
         assert (view.shape, view.dtype, view.flags.c_contiguous) == ((33, 33, 3), np.uint8, True)
@@ -192,7 +192,7 @@ def test_every_image_has_views_of_the_networks_size(policy, resize, size):
 def test_an_image_that_may_not_be_written_to_has_views():
     image = picture(50, 50)
     image.setflags(write=False)
-    assert squares(image, RULE, NAMES[0], [View(STRONG, 0, 1)])[0].flags.writeable
+    assert draw_views(image, RULE, NAMES[0], [View(STRONG, 0, 1)])[0].flags.writeable
 
 
 # What it hangs on
@@ -200,18 +200,18 @@ def test_an_image_that_may_not_be_written_to_has_views():
 
 def test_a_view_hangs_on_its_image_seed_and_number_alone():
     image, views = picture(90, 120), [View(STRONG, 7, number) for number in range(1, 6)]
-    together = squares(image, RULE, NAMES[0], views)
+    together = draw_views(image, RULE, NAMES[0], views)
     np.random.seed(5)
     torch.manual_seed(5)
-    squares(image, RULE, NAMES[1], views)
+    draw_views(image, RULE, NAMES[1], views)
     for view, expected in zip(reversed(views), reversed(together), strict=True):
-        np.testing.assert_array_equal(squares(image, RULE, NAMES[0], [view])[0], expected)
+        np.testing.assert_array_equal(draw_views(image, RULE, NAMES[0], [view])[0], expected)
 
 
 def test_another_image_seed_or_number_draws_another_view():
     image = picture(90, 120)
     drawn = [
-        squares(image, RULE, name, [View(STRONG, seed, number)])[0].tobytes()
+        draw_views(image, RULE, name, [View(STRONG, seed, number)])[0].tobytes()
         for name in NAMES[:3]
         for seed in (0, 1)
         for number in (1, 2, 3)
@@ -225,7 +225,7 @@ def test_no_global_generator_is_touched():
     expected = np.random.random(), torch.rand(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    squares(picture(90, 120), RULE, NAMES[0], [View(STRONG, 0, 1)])
+    draw_views(picture(90, 120), RULE, NAMES[0], [View(STRONG, 0, 1)])
     assert (np.random.random(), torch.rand(1)) == expected
 
 
@@ -234,12 +234,12 @@ def test_views_are_the_same_on_any_thread_and_any_number_of_them():
     views = [View(STRONG, 0, number) for number in (1, 2)]
 
     def views_of(number):
-        return np.array(squares(images[number], RULE, NAMES[number], views))
+        return np.array(draw_views(images[number], RULE, NAMES[number], views))
 
     expected = [views_of(number) for number in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        for found, meant in zip(pool.map(views_of, list(range(8)) * 3), expected * 3, strict=True):
-            np.testing.assert_array_equal(found, meant)
+        for drawn, meant in zip(pool.map(views_of, list(range(8)) * 3), expected * 3, strict=True):
+            np.testing.assert_array_equal(drawn, meant)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1 if threads > 1 else 2)

@@ -18,7 +18,7 @@ from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
 from regraft.features import environment, extract, worker
-from regraft.features.augmentation import POLICIES, View, squares
+from regraft.features.augmentation import POLICIES, View, draw_views
 from regraft.features.extract import stream
 from regraft.features.store import Store, bytes_needed
 from regraft.inference.runner import Runner
@@ -52,7 +52,7 @@ def expected(runner, rows, view=None):
 def image(preprocess, row, view):
     """What the network is to see of an image, or of a view of it."""
     pixels = decode(row.location.content)
-    return squares(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
+    return draw_views(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
 
 
 def close_to(features, answer):

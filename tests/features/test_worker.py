@@ -12,7 +12,7 @@ from regraft.core.machine import cores
 from regraft.data import decode as decoding
 from regraft.data.decode import BrokenImage, decode
 from regraft.features import worker as module
-from regraft.features.augmentation import POLICIES, View, squares
+from regraft.features.augmentation import POLICIES, View, draw_views
 from regraft.features.worker import CHUNK, Task, broken, compute
 from regraft.inference import agreement as engine
 from regraft.inference.engines import openvino
@@ -52,7 +52,7 @@ def alone(runner, row, view=None):
     """The features of one image alone, or of one view of it."""
     preprocess = runner.trunk.preprocess
     pixels = decode(row.location.content, preprocess.least_side)
-    image = squares(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
+    image = draw_views(pixels, preprocess, row.id, [view])[0] if view else preprocess(pixels)
     return runner(image[None])[0]
 
 
@@ -111,13 +111,13 @@ def test_a_row_is_the_same_bit_for_bit_whatever_goes_with_it(engine, tmp_path):
 
 def test_the_number_of_cores_changes_no_bit(runner, tmp_path, monkeypatch):
     every = tasks(pictures(40), (None, VIEWS[0]))
-    found = []
+    batches = []
     for number in (1, 2, 5):
         monkeypatch.setattr(module, "cores", lambda number=number: number)
-        found.append(whole(compute(every, runner, tmp_path)))
-    for keys, features in found[1:]:
-        assert keys == found[0][0]
-        np.testing.assert_array_equal(features, found[0][1])
+        batches.append(whole(compute(every, runner, tmp_path)))
+    for keys, features in batches[1:]:
+        assert keys == batches[0][0]
+        np.testing.assert_array_equal(features, batches[0][1])
 
 
 def test_no_tasks_give_nothing_and_start_nothing(tmp_path, monkeypatch):
@@ -274,16 +274,16 @@ def sampled(tmp_path, monkeypatch):
     """Return the images that an engine gets when it asks for so many of some rows."""
 
     def ask(rows, count):
-        found = []
+        batches = []
         start = engine.start
 
         def asking(trunk, folder, sample, *rest):
-            found.append(sample(count))
+            batches.append(sample(count))
             return start(trunk, folder, sample, *rest)
 
         monkeypatch.setattr(engine, "start", asking)
         list(compute(tasks(rows), runner_of(), tmp_path))
-        return found[0]
+        return batches[0]
 
     return ask
 
@@ -296,8 +296,8 @@ def test_a_sample_is_spread_over_all_images(sampled, runner):
 
 def test_a_sample_of_more_than_there_is_has_each_image_once_and_no_broken_one(sampled, runner):
     rows = [*pictures(3), row("cut", cut_short(1))]
-    found = sampled(rows, 16)
-    np.testing.assert_array_equal(found, [runner.trunk.preprocess(decode(row.location.content)) for row in rows[:3]])
+    images = sampled(rows, 16)
+    np.testing.assert_array_equal(images, [runner.trunk.preprocess(decode(row.location.content)) for row in rows[:3]])
 
 
 def test_a_sample_of_broken_images_is_empty(sampled):

@@ -231,7 +231,8 @@ def test_tensors_that_are_not_those_needed_are_refused(fault, shape):
 @pytest.mark.parametrize("fault", ["missing", "foreign", "none", "end", "pool", "output_shape"])
 def test_what_is_not_a_trunks_tail_is_refused(fault):
     built, tail = trunk_and_tail(cut="layer2", end="layer3")
-    tensors, description = dict(tail.network.tensors()), {"end": "layer3", "pool": "mean", "output_shape": tail.output_shape}
+    tensors = dict(tail.network.tensors())
+    description = {"end": "layer3", "pool": "mean", "output_shape": tail.output_shape}
     name = next(iter(tensors))
     if fault == "missing":
         del tensors[name]

@@ -62,7 +62,7 @@ def test_what_the_network_sees_is_the_image_then_the_views_it_is_trained_on():
     clean, *drawn = grids.inputs("cat", pixels, preprocess, "some id", views)
     assert (clean.caption, [tile.caption for tile in drawn]) == ("cat", ["view 1", "view 2", "view 3"])
     assert np.array_equal(clean.image, preprocess(pixels))
-    for tile, image in zip(drawn, augmentation.squares(pixels, preprocess, "some id", views), strict=True):
+    for tile, image in zip(drawn, augmentation.draw_views(pixels, preprocess, "some id", views), strict=True):
         assert np.array_equal(tile.image, image)
     assert augmentation.find("standard") == views[0].augmentation
     assert len(grids.inputs("cat", pixels, preprocess, "some id")) == 1

@@ -163,10 +163,10 @@ def wanted(number: int | str, policy: str, seed: int, per_class: Sequence[int]) 
     if number == "auto":
         number = count(per_class) if per_class else 0
     augmentation = find(policy)
-    return [View(augmentation, seed, 1 + place) for place in range(int(number))]
+    return [View(augmentation, seed, position) for position in range(1, 1 + int(number))]
 
 
-def squares(pixels: Pixels, preprocess: Preprocess, image_id: str, views: Sequence[View]) -> list[Pixels]:
+def draw_views(pixels: Pixels, preprocess: Preprocess, image_id: str, views: Sequence[View]) -> list[Pixels]:
     """Return the views of an upright image, (H, W, 3) uint8: for each a square, (S, S, 3) uint8, in C order.
 
     May be called from several threads at once; no global generator is touched.

@@ -27,7 +27,7 @@ from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
 from regraft.data.decode import BrokenImage, decoded
 from regraft.data.index import Row
-from regraft.features.augmentation import View, squares
+from regraft.features.augmentation import View, draw_views
 from regraft.inference.runner import Runner
 from regraft.network.preprocess import Preprocess
 from regraft.network.trunk import Trunk
@@ -200,7 +200,7 @@ def _inputs(task: Task, data: bytes | Failure, preprocess: Preprocess) -> list[n
 
     def use(pixels: np.ndarray) -> list[np.ndarray]:
         clean = [preprocess(pixels) for view in task.views if view is None]
-        return clean + squares(pixels, preprocess, task.row.id, [view for view in task.views if view])
+        return clean + draw_views(pixels, preprocess, task.row.id, [view for view in task.views if view])
 
     return _decoded(task.row, data, preprocess.least_side, use)
 

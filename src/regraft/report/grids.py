@@ -50,7 +50,7 @@ def inputs(
 ) -> list[Tile]:
     """Return what the network sees of an upright image, (H, W, 3) uint8: the clean image, then its augmented views."""
     clean = Tile(preprocess(pixels), caption)
-    drawn = augmentation.squares(pixels, preprocess, image_id, views) if views else []
+    drawn = augmentation.draw_views(pixels, preprocess, image_id, views) if views else []
     return [clean, *(Tile(image, f"view {view.number}") for image, view in zip(drawn, views, strict=True))]
 
 
