@@ -39,9 +39,9 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     A run that was killed goes on where it was when it is called again; one that was finished is not computed again,
     and its model stays.
 
-    source: as for `read`, or an Index.
-    output: folder for the model; it must be new or empty, or `overwrite` given where it holds another run's model.
-    hooks:  `regraft.Hooks` of one's own, called between the epochs.
+    source:     as for `read`, or an Index.
+    output:     folder for the model; it must be new or empty, or `overwrite` given where it holds another run's model.
+    hooks:      `regraft.Hooks` of one's own, called between the epochs.
     preprocess: as for `extract`, where `backbone` is a torch module.
     Raises UsageError or UnknownName for options that do not fit, before any image is read; DataError, WeightsMissing,
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
