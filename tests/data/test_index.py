@@ -86,3 +86,9 @@ def test_of_many_classes_an_error_names_a_few_and_their_number():
     with pytest.raises(DataError) as caught:
         index.label_codes([f"class {number}" for number in range(5000)])
     assert "class 4 and 4,995 more" in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_an_image_that_later_rules_decode_has_a_key_of_its_own():
+    plain, later = row("1", id="5" * 64), row("1", id="5" * 64, rules=3)
+    assert plain.key == plain.id
+    assert later.key == hashlib.sha256(f"{'5' * 64} decoded by the rules of version 3".encode()).hexdigest()

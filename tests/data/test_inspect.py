@@ -62,6 +62,26 @@ def test_everything_in_a_source_is_counted_and_listed(source):
     assert json.loads(json.dumps(counts)) == counts
 
 
+def test_what_is_converted_or_left_out_is_counted_and_told_with_an_example(tmp_path):
+    for number in range(3):
+        save(tmp_path / "a" / f"{number}.png")
+    pages = [Image.new("L", (8, 6), grey) for grey in (1, 2)]
+    pages[0].save(tmp_path / "a" / "pages.tif", save_all=True, append_images=pages[1:])
+    Image.fromarray(np.full((6, 8), 30_000, np.uint16)).save(tmp_path / "a" / "deep.png")
+    Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(tmp_path / "a" / "deeper.png")
+    inspection = inspect(read(tmp_path))
+    several, deep = "the first of several frames or pages", "more than 8 bits, reduced to 8"
+    counts = inspection.to_dict()
+    assert counts["remarks"] == {deep: 2, several: 1}
+    assert {"path": "a/pages.tif", "reason": several} in counts["files"]["remarks"]
+    assert f"  2 x {deep}\n      such as a/deep.png\n  1 x {several}\n      such as a/pages.tif" in inspection.text()
+
+
+def test_nothing_is_told_of_images_that_are_read_as_they_are(source):
+    inspection = inspect(read(source))
+    assert inspection.to_dict()["remarks"] == {} and "left out" not in inspection.text()
+
+
 def test_the_index_that_comes_back_has_every_row_and_the_broken_ones_marked(source):
     before = read(source)
     after = inspect(before).index

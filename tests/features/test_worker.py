@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import threading
 
 import numpy as np
@@ -149,6 +150,25 @@ def test_only_broken_images_still_leave_in_bounded_batches(runner, tmp_path, rea
     batches.close()
     assert (len(first.rows), first.features.shape) == (CHUNK, (0, *runner.trunk.output_shape))
     assert len(reads) <= (cores() + 2) * CHUNK
+
+
+def test_few_bytes_are_read_ahead_however_large_the_files_are(runner, tmp_path, reads, monkeypatch):
+    large = png(0) + bytes(100_000)  # what follows the picture is not read
+    monkeypatch.setattr(module, "HELD", 3 * len(large))
+    rows = [row(f"{number}", large + bytes([number])) for number in range(12)]
+    batches = compute(tasks(rows), runner, tmp_path)
+    first = next(batches)
+    assert (len(first.rows), len(reads)) == (1, 3)
+    keys, features = whole([first, *batches])
+    assert keys == [each.id for each in rows]
+    close_to(features, [alone(runner, rows[0])] * 12)
+
+
+def test_an_image_that_later_rules_decode_has_a_name_of_its_own_and_others_keep_theirs(runner, tmp_path):
+    plain, later = pictures(1)[0], row("1", png(1), rules=3)
+    keys, _ = whole(compute(tasks([plain, later], (None, VIEWS[0])), runner, tmp_path))
+    other = hashlib.sha256(f"{later.id} decoded by the rules of version 3".encode()).hexdigest()
+    assert keys == [plain.id, plain.id + VIEWS[0].key, other, other + VIEWS[0].key]
 
 
 @pytest.fixture

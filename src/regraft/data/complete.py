@@ -6,9 +6,7 @@ and AVIF need nothing: their decoders refuse what is cut short.
 PNG:  the rows that the compressed data has, if the last row is all zeros, as a missing one would be.
 TIFF: the count of strips or tiles; their bytes, where they are not compressed; JPEG's warnings in each. A fax (CCITT)
       is decoded again with other bits at the end of each strip: one that has too few of its own then differs.
-WebP: lossless pixels, and alpha, of an odd number of bytes are followed by one that fills up. libwebp takes it for one
-      of theirs: the file is decoded again with another one.
-HEIC: every byte that the file's table of contents names is there, and no picture of it ends in zeros.
+WebP, HEIC: see `webp`, `heic`.
 """
 
 from __future__ import annotations
@@ -22,13 +20,13 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from PIL import Image, ImageChops, ImageFile, TiffTags
+from PIL import Image, ImageFile, TiffTags
 from PIL.ExifTags import Base as Tag
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from regraft.data import heic, jpeg
+from regraft.data import heic, jpeg, webp
 from regraft.data.convert import part
 from regraft.data.formats import BrokenImage
 
@@ -54,7 +52,7 @@ def check(data: bytes, image: ImageFile.ImageFile) -> None:
     elif isinstance(image, TiffImageFile):
         whole = _tiff_is_whole(data, image)
     elif isinstance(image, WebPImageFile):
-        whole = _webp_is_whole(data, image)
+        whole = webp.is_whole(data, image)
     else:
         whole = image.format != "HEIF" or heic.is_whole(data)
     if not whole:
@@ -93,32 +91,6 @@ def _inflated(data: bytes) -> Iterator[int]:
             yield len(inflater.decompress(piece, 1 << 20))
             piece = inflater.unconsumed_tail
         at += 12 + length
-
-
-# WebP
-
-
-def _webp_is_whole(data: bytes, image: Image.Image) -> bool:
-    """Whether the first frame is; the bytes that fill up others make no difference to it."""
-    changed = bytearray(data)
-    for position in _fillers(data, 12):
-        changed[position] ^= 255
-    if changed == data:
-        return True
-    with WebPImageFile(io.BytesIO(changed)) as other:
-        other.load()
-        return ImageChops.difference(image, other).getbbox(alpha_only=False) is None
-
-
-def _fillers(data: bytes, start: int) -> Iterator[int]:
-    """Yield the positions of the bytes that fill up chunks of lossless pixels and of alpha."""
-    while start + 8 <= len(data):
-        kind, length = data[start : start + 4], int.from_bytes(data[start + 4 : start + 8], "little")
-        if kind == b"ANMF":
-            yield from _fillers(data[: start + 8 + length], start + 24)
-        elif kind in (b"VP8L", b"ALPH") and length % 2 and start + 8 + length < len(data):
-            yield start + 8 + length
-        start += 8 + length + length % 2
 
 
 # TIFF

@@ -68,7 +68,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.core.errors import UsageError
-from regraft.data import budget, complete, convert, deep, formats, jpeg
+from regraft.data import budget, complete, convert, deep, formats, jpeg, webp
 from regraft.data.convert import Pixels
 from regraft.data.formats import DECODE_RULES as DECODE_RULES
 from regraft.data.formats import MAX_PIXELS as MAX_PIXELS
@@ -154,6 +154,8 @@ def _reading(data: bytes) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     kind, opener = _recognise(data)
     _quiet()
     try:
+        if kind == "WebP":
+            _check_webp(data, webp.size(data))
         with opener(io.BytesIO(data)) as image:
             _check_size(image.size)
             deep.separate(image)
@@ -250,21 +252,29 @@ _AGAIN = 14  # more for a lossless WebP, which is decoded twice at times (see `c
 def _check_memory(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -> int:
     """Return how many bytes it takes to decode the image; raise BrokenImage if they are more than are accepted."""
     if isinstance(image, JpegImageFile):
-        needed = jpeg.memory(image, min_side)
-    else:
-        needed = image.width * image.height * _bytes_a_pixel(data, kind, image)
+        return _accepted(jpeg.memory(image, min_side), kind, image.size)
+    stored = _STORED.get(image.mode, 4) * (2 if deep.is_deep(image) else 1)
+    return _accepted(image.width * image.height * (stored + _beside(data, kind)), kind, image.size)
+
+
+def _check_webp(data: bytes, size: tuple[int, int]) -> None:
+    """Refuse a WebP before it is opened, which takes memory for all pixels."""
+    _accepted(size[0] * size[1] * (4 + _beside(data, "WebP")), "WebP", size)
+
+
+def _beside(data: bytes, kind: str) -> int:
+    """Return how many bytes a pixel takes beside what Pillow stores: in what is returned, and in the decoder."""
+    again = _AGAIN if kind == "WebP" and webp.is_decoded_twice(data) else 0
+    return 3 + _DECODERS.get(kind, 0) + again
+
+
+def _accepted(needed: int, kind: str, size: tuple[int, int]) -> int:
     if needed > budget.LIMIT:
         raise BrokenImage(
-            f"to decode {image.width} x {image.height} pixels of {kind} takes {needed / 1e9:.1f} GB of memory, more "
-            f"than the accepted {budget.LIMIT / 1e9:.1f} GB; make the image smaller"
+            f"to decode {size[0]} x {size[1]} pixels of {kind} takes {needed / 1e9:.1f} GB of memory, more than the "
+            f"accepted {budget.LIMIT / 1e9:.1f} GB; make the image smaller"
         )
     return needed
-
-
-def _bytes_a_pixel(data: bytes, kind: str, image: ImageFile.ImageFile) -> int:
-    stored = _STORED.get(image.mode, 4)
-    again = _AGAIN if kind == "WebP" and b"VP8L" in data else 0
-    return 3 + stored * (2 if deep.is_deep(image) else 1) + _DECODERS.get(kind, 0) + again
 
 
 # Pixels

@@ -1,0 +1,100 @@
+"""Peak memory over idle of whole commands on few but very large images: none may hold more than its budget.
+
+The images are made here: 32 TIFFs of 60 MB, a JPEG of 178 megapixels as it is and progressive, a PNG of 150, and a
+lossless WebP of 178, of a single colour and 300 KB, which is refused. Idle is the same command on one small image. The
+budget is `regraft.data.budget.LIMIT` for what is decoded and `regraft.features.worker.HELD` for files read ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import _bench
+import numpy as np
+from PIL import Image
+
+Image.MAX_IMAGE_PIXELS = None
+SIDE = 13_377  # 178.9 megapixels
+
+
+class Peak(NamedTuple):
+    megabytes: float
+    outcome: str
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    rows = np.random.default_rng(seed).integers(0, 256, (64, width, 3), dtype=np.uint8)
+    return Image.fromarray(np.tile(rows, (-(-height // 64), 1, 1))[:height])
+
+
+def tiffs(folder: Path) -> None:
+    for number in range(32):
+        noise(5000, 4000, number).save(folder / f"{number}.tif")
+
+
+def one(name: str, width: int, height: int, **options: object) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        Image.new("RGB", (width, height), (90, 120, 30)).save(folder / name, **options)
+
+    return make
+
+
+CASES: dict[str, Callable[[Path], None]] = {
+    "idle": one("small.png", 64, 64),
+    "32 TIFFs of 60 MB": tiffs,
+    "JPEG, 178 MP": one("1.jpg", SIDE, SIDE),
+    "progressive JPEG, 110 MP": one("1.jpg", 10_500, 10_500, progressive=True),
+    "PNG, 150 MP": one("1.png", 12_247, 12_247),
+    "WebP, 60 MP": one("1.webp", 7_745, 7_745, quality=50, method=0),
+    "WebP, 178 MP": one("1.webp", SIDE, SIDE, lossless=True, method=0),
+}
+
+
+def peak(words: list[str], cache: Path) -> Peak:
+    """Run a command in a process of its own; return its most memory and how it ended."""
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "REGRAFT_CACHE": str(cache)}
+    )
+    said = process.stdout.read().decode() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reasons = [line.strip() for line in said.splitlines() if "takes" in line or "Please report" in line]
+    return Peak(usage.ru_maxrss / 1024, " ".join([f"exit {process.returncode}", *reasons[:1]]))
+
+
+def main() -> None:
+    parser = _bench.parser(__doc__, data=False, repeats=1)
+    arguments = parser.parse_args()
+    regraft = shutil.which("regraft", path=str(Path(sys.executable).parent)) or "regraft"
+    print(f"{'':26}{'inspect':>14}{'extract':>14}   MB over idle")
+    idle: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="regraft-bench-") as scratch:
+        for name, make in CASES.items():
+            if arguments.only and name not in (*arguments.only, "idle"):
+                continue
+            folder = Path(scratch, "images", "class")
+            folder.mkdir(parents=True)
+            make(folder)
+            source = str(folder.parent)
+            commands = {
+                "inspect": [regraft, "inspect", source],
+                "extract": [regraft, "extract", source, "-o", str(Path(scratch, "features.npz")), "--max-broken", "1"],
+            }
+            peaks = {verb: peak(words, Path(scratch, "cache")) for verb, words in commands.items()}
+            idle = idle or {verb: measured.megabytes for verb, measured in peaks.items()}
+            cells = [f"{measured.megabytes - idle[verb]:14,.0f}" for verb, measured in peaks.items()]
+            print(f"{name:26}{''.join(cells)}   {peaks['inspect'].outcome}; {peaks['extract'].outcome}", flush=True)
+            shutil.rmtree(folder.parent)
+            Path(scratch, "features.npz").unlink(missing_ok=True)
+    print("idle: " + ", ".join(f"{verb} {megabytes:,.0f} MB" for verb, megabytes in idle.items()))
+
+
+if __name__ == "__main__":
+    main()
