@@ -35,7 +35,7 @@ def ours(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
     from regraft.core.options import make
     from regraft.features.extract import extract
     from regraft.features.options import FeatureOptions
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
     from regraft.pipeline.extract import build_network
 
     started = time.perf_counter()

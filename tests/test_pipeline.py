@@ -21,7 +21,7 @@ from regraft.core.options import make
 from regraft.data import split as splitting
 from regraft.data.split import SplitOptions
 from regraft.features.augmentation import POLICIES
-from regraft.features.store import Store
+from regraft.features.store.store import Store
 from regraft.inference import agreement
 from regraft.inference.engines import openvino
 from regraft.inference.runner import Runner

@@ -17,7 +17,7 @@ from regraft.core.errors import UsageError
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.features.extract import extract, stream
-from regraft.features.store import Store
+from regraft.features.store.store import Store
 from regraft.inference import agreement as engine
 from regraft.inference.engines import openvino
 from regraft.inference.options import EngineOptions

@@ -17,10 +17,12 @@ from regraft.data import decode as decoding
 from regraft.data.decode import decode
 from regraft.data.index import Index
 from regraft.data.read import read
-from regraft.features import environment, extract, worker
+from regraft.features import extract, worker
 from regraft.features.augmentation import POLICIES, View, draw_views
 from regraft.features.extract import stream
-from regraft.features.store import Store, bytes_needed
+from regraft.features.store import environment
+from regraft.features.store.shelf import bytes_needed
+from regraft.features.store.store import Store
 from regraft.inference.runner import Runner
 
 
@@ -212,7 +214,7 @@ from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, worker
-from regraft.features.store import Store
+from regraft.features.store.store import Store
 from regraft.network.build import build
 from regraft.network.trunk import Choice
 from regraft.network.options import NetworkOptions

@@ -8,10 +8,11 @@ from tests.features.runners import runner as runner_of
 from regraft.core.errors import RegraftError, UsageError
 from regraft.data.read import read
 from regraft.data.split import SplitOptions, split
-from regraft.features import environment, write
+from regraft.features import write
 from regraft.features.augmentation import View, find
 from regraft.features.extract import extract
-from regraft.features.store import Store
+from regraft.features.store import environment
+from regraft.features.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -275,7 +275,7 @@ def store(
     options: Any = None,
 ) -> None:
     """Show what the feature store holds, or clear it."""
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
 
     opened = Store(options.store)
     if action == "clear":

@@ -25,7 +25,8 @@ from regraft.core.results import Result
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
-from regraft.features.store import MissingRows, Shelf, Store, bytes_needed, room
+from regraft.features.store.shelf import MissingRows, Shelf, bytes_needed
+from regraft.features.store.store import Store, room
 from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
 from regraft.features.write import write
 from regraft.inference.runner import Runner

@@ -16,7 +16,7 @@ from regraft.core.results import Result
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
-from regraft.features.store import Store
+from regraft.features.store.store import Store
 from regraft.inference.runner import Runner
 
 

@@ -46,7 +46,9 @@ def build(options: NetworkOptions, choice: Choice, pool: str = "mean") -> Trunk:
     Raises UnknownName, UsageError (a cut or a size that does not work), WeightsMissing, RefusedFile.
     """
     recipe, cut, layout = _cut_network(options, pool)
-    return _trunk(recipe, cut, choice, layout)
+    trunk = _trunk(recipe, cut, choice, layout)
+    warn_of_random(trunk, options.backbone)
+    return trunk
 
 
 def build_with_tail(options: NetworkOptions, choice: Choice, ending: TailOptions) -> tuple[Trunk, Tail]:
@@ -57,7 +59,14 @@ def build_with_tail(options: NetworkOptions, choice: Choice, ending: TailOptions
     trunk = _trunk(dataclasses.replace(recipe, pool="none"), cut, choice, layout, stored="bfloat16")
     pool = recipe.pool if cut.end else "none"
     tail, shape = trainable_half(cut, trunk.output_shape, mean=pool == "mean", layout=layout)
+    warn_of_random(trunk, options.backbone)
     return trunk, Tail(end=cut.end, pool=pool, output_shape=shape, network=LazyModule.of(tail))
+
+
+def warn_of_random(trunk: Trunk, name: str) -> None:
+    """Say so if the weights of the network called `name` are random."""
+    if not trunk.recipe.weights["pretrained"]:
+        log.warning("The weights of %s are random: its features mean nothing unless they are trained.", name)
 
 
 def _trunk(recipe: Recipe, cut: Cut, choice: Choice, layout: str, **how: Any) -> Trunk:
@@ -118,8 +127,6 @@ def _named(options: NetworkOptions) -> _Network:
 
     backbone = _backbone(options)
     loaded = weights.load(options.weights, backbone, options.seed)
-    if not loaded.pretrained:
-        log.warning("The weights of %s are random: its features mean nothing unless they are trained.", backbone.name)
     preprocess = loaded.preprocess.adapted(options.size, options.resize)
     model_args = {**backbone.model_args, **loaded.model_args, **input_size.size_arguments(backbone, preprocess.size)}
     network = catalog.build(backbone, model_args)
@@ -198,6 +205,7 @@ def restore(
     *,
     for_tail: bool = False,
     own: nn.Module | None = None,
+    digest: str | None = None,
 ) -> Trunk:
     """Return the trunk with this description, see `Trunk.describe`; its module is built when it is needed.
 
@@ -205,6 +213,7 @@ def restore(
     choice:   what runs it here; a description says nothing of the machine that it was made on.
     for_tail: its features are the maps that a tail was trained on.
     own:      the module that was its backbone, if that was the user's own; its tensors are not used.
+    digest:   the sha256 of its tensors, if it is known.
 
     No network is reached and no code of the file runs. Raises RefusedFile if the description is not one; if it does
     not go with the tensors, at once where it lacks the shape of the features, else when the module is built.
@@ -215,7 +224,7 @@ def restore(
         if own is not None and not recipe.is_own:
             raise RefusedFile(f"The model's backbone is {recipe.architecture}, no module of your own: open it without.")
         shape = _shape(description.get("output_shape"))
-    network, shape = _lazy_or_built(functools.partial(_rebuild_frozen, recipe), shape, read, "body")
+    network, shape = _lazy_or_built(functools.partial(_rebuild_frozen, recipe), shape, read, "body", digest)
     stored: Stored = "bfloat16" if for_tail else "float32"
     return Trunk(recipe=recipe, choice=choice, output_shape=shape, frozen=network, stored=stored)
 
@@ -239,11 +248,11 @@ Rebuild = Callable[[Tensors], "tuple[nn.Module, Shape]"]
 
 
 def _lazy_or_built(
-    rebuild: Rebuild, shape: Shape | None, read: Callable[[], Tensors], part: str = ""
+    rebuild: Rebuild, shape: Shape | None, read: Callable[[], Tensors], part: str = "", digest: str | None = None
 ) -> tuple[LazyModule, Shape]:
     """Return the module and the shape that it gives: built when it is needed, or now to learn the shape."""
     if shape is not None:
-        return LazyModule(read, functools.partial(_rebuild_described, rebuild, shape), part), shape
+        return LazyModule(read, functools.partial(_rebuild_described, rebuild, shape), part, digest=digest), shape
     with _refusing():  # as in models up to format 2
         module, shape = rebuild(read())
     return LazyModule.of(module, part), shape

@@ -25,6 +25,7 @@ class LazyModule:
     read:  returns the tensors, which need not stay in memory.
     build: returns the module for such tensors, and raises RefusedFile if they are not those that it needs.
     part:  the path of the submodule whose tensors they are; "": the module itself.
+    digest: the sha256 of the tensors, if it is known.
 
     Once the module is built, the tensors are those that it holds.
     """
@@ -36,8 +37,11 @@ class LazyModule:
         part: str = "",
         *,
         module: nn.Module | None = None,
+        digest: str | None = None,
     ) -> None:
         self._read, self._build, self._part, self._module = read, build, part, module
+        if digest is not None:
+            self.digest = digest
 
     @classmethod
     def of(cls, module: nn.Module, part: str = "") -> LazyModule:

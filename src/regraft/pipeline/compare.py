@@ -148,7 +148,7 @@ def _each(
 ) -> Iterator[tuple[tuple[str, str], Features]]:
     """Yield the features of the same images by each network; each network is released afterwards."""
     from regraft.features.extract import extract
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
 
     used = None
     for name in list(networks):
@@ -186,7 +186,7 @@ def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, opti
 def _milliseconds(features: Features, options: CompareOptions) -> float:
     """Return how long a photo takes, from its file's bytes to its features: in the quickest of a few passes."""
     from regraft.features.extract import stream
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
 
     some = features.index.with_rows(features.rows[:: max(1, len(features) // TIMED)][:TIMED])
     seconds = []

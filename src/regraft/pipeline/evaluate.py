@@ -29,7 +29,7 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
     """
     from regraft.features.extract import extract
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
     from regraft.pipeline import report
 
     index = reading.read(data, options=options.source)
@@ -47,7 +47,7 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:
     """Return (n, n_classes) probabilities of the used rows of an index; raise DataError if one is broken."""
     from regraft.features.extract import extract
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
 
     features = extract(index, model.runner, Store(store))
     if broken := features.index.broken:

@@ -43,14 +43,15 @@ def read_and_extract(source: Any, options: ExtractOptions) -> Features:
 
 def build_network(options: FeatureOptions) -> CutNetwork:
     """Return the network that the options ask for; raises what is wrong with their words."""
+    from regraft.features.store.store import Store
     from regraft.inference import agreement
     from regraft.inference.runner import CutNetwork, Runner
-    from regraft.network.build import build, build_with_tail
+    from regraft.network.build import build_with_tail
 
     with preparing("Preparing the network"):
         choice = agreement.choose(options.engine)
         if not options.trains_tail:
-            return CutNetwork(Runner(build(options.network, choice, options.tail.pool)))
+            return CutNetwork(Runner(Store(options.store.store).trunk(options.network, choice, options.tail.pool)))
         trunk, tail = build_with_tail(options.network, choice, options.tail)
         return CutNetwork(Runner(trunk), tail)
 
@@ -68,7 +69,7 @@ def compute(
     """
     from regraft.features import augmentation as augmenting
     from regraft.features import extract as extraction
-    from regraft.features.store import Store
+    from regraft.features.store.store import Store
 
     runner, tail = network or build_network(options)
     views, stored = [], []

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from regraft.core.errors import StoreError
-from regraft.features import environment
-from regraft.features.store import MissingRows, Store, bytes_needed, default_folder, room
+from regraft.features.store import environment
+from regraft.features.store.shelf import MissingRows, bytes_needed
+from regraft.features.store.store import Store, default_folder, room
 from regraft.inference import agreement
 from regraft.inference.engines import openvino
 
@@ -30,7 +31,7 @@ CHILD = """
 import hashlib, os, signal, sys
 from pathlib import Path
 import numpy as np
-from regraft.features.store import Store
+from regraft.features.store.store import Store
 
 def ids(count):
     return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(count)]
@@ -119,7 +120,7 @@ def test_what_is_read_is_a_copy_that_later_changes_leave_alone(shelf):
 
 def test_a_reading_of_several_stretches_gives_the_same_rows_and_names_all_that_are_lost(shelf, monkeypatch):
     monkeypatch.setattr(environment, "MAPPED", 5 * RECORD)
-    monkeypatch.setattr("regraft.features.store.LOOKED_UP", RECORD)
+    monkeypatch.setattr("regraft.features.store.shelf.LOOKED_UP", RECORD)
     shelf.put(ids(20), rows(20), {id: id[:5] for id in ids(40)[35:]})
     order = np.random.default_rng(0).integers(0, 20, 50)
     assert np.array_equal(shelf.read([ids(20)[number] for number in order], (WIDTH,)), rows(20)[order])
@@ -146,7 +147,7 @@ def test_no_use_however_long_leaves_the_file_in_memory(shelf, monkeypatch, use):
     shelf.put(ids(200), rows(200))
     assert str(data_file(shelf)) in Path("/proc/self/maps").read_text()
     monkeypatch.setattr(environment, "MAPPED", RECORD - 1)
-    monkeypatch.setattr("regraft.features.store.LOOKED_UP", RECORD)
+    monkeypatch.setattr("regraft.features.store.shelf.LOOKED_UP", RECORD)
     use(shelf)
     assert str(data_file(shelf)) not in Path("/proc/self/maps").read_text()
 
@@ -366,13 +367,13 @@ def test_a_process_killed_inside_a_transaction_leaves_nothing_of_it_and_no_lock(
     child = start(
         folder,
         """
-        from regraft.features import store
-        put, count = store._put, iter(range(9))
+        from regraft.features.store import shelf as module
+        put, count = module._put, iter(range(9))
         def put_or_die(*arguments):
             put(*arguments)
             if next(count) == 4:
                 os.kill(os.getpid(), signal.SIGKILL)
-        store._put = put_or_die
+        module._put = put_or_die
         shelf.put(ids(20)[10:], rows(10))
         """,
     )
