@@ -64,6 +64,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/words.py
 
 $(DOCS): $(READY)
 	$(BIN)/python $(PIP) --editable '.[docs]'

@@ -78,10 +78,10 @@ def test_a_stream_gives_every_used_row_in_order_with_its_features_or_its_error(r
     rows[1:1] = [row("cut", cut_short(1)), row("ignored", b"", status="ignored", reason="hidden")]
     rows[5:5] = [row("gone", b"", error=FileNotFoundError(2, "No such file or directory"))]
     seen, good = [], []
-    for found, features in stream(Index(tuple(rows)), runner, store):
-        seen += found
-        good += [found for found in found if found.status == "used"]
-        close_to(features, expected(runner, [row for row in found if row.status == "used"]))
+    for batch, features in stream(Index(tuple(rows)), runner, store):
+        seen += batch
+        good += [each for each in batch if each.status == "used"]
+        close_to(features, expected(runner, [row for row in batch if row.status == "used"]))
     assert [row.path for row in seen] == [row.path for row in rows if row.path != "ignored"]
     assert [row.path for row in good] == [f"{seed}.png" for seed in range(5)]
     assert {row.path: row.reason for row in seen if row.status == "broken"}["gone"] == (
@@ -276,9 +276,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
 def test_two_extractions_at_once_both_end_with_all_features(runner, store, photos):
     code = "extract.SAVE_SECONDS = 0\nprint(len(extract.extract(index, runner, store)))"
     children = [start(code, photos, store.folder) for _ in range(2)]
-    said = [child.communicate(timeout=120) for child in children]
-    assert [child.returncode for child in children] == [0, 0], said
-    assert [output for output, _ in said] == ["100\n", "100\n"]
+    outputs = [child.communicate(timeout=120) for child in children]
+    assert [child.returncode for child in children] == [0, 0], outputs
+    assert [output for output, _ in outputs] == ["100\n", "100\n"]
     index = read(photos)
     close_to(np.asarray(extract.extract(index, runner, store)), answer(runner, index))
     assert store.info()[0].images == 100
@@ -480,7 +480,7 @@ def test_an_image_that_is_gone_when_it_is_computed_again_is_named(below, store, 
     assert features[[0, 2]].shape == (2, *below.trunk.output_shape)
 
 
-# Views anew in every epoch
+# New views in every epoch
 
 
 def test_fresh_views_are_new_in_every_epoch_and_stored_nowhere(runner, store, reads):

@@ -27,6 +27,7 @@ from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
 from regraft.data.decode import BrokenImage, decoded
 from regraft.data.index import Row
+from regraft.data.resize import import_torch_for
 from regraft.features.augmentation import View, draw_views
 from regraft.inference.runner import Runner
 from regraft.network.preprocess import Preprocess
@@ -93,6 +94,7 @@ def compute(tasks: Sequence[Task], runner: Runner, folder: Path) -> Iterator[Bat
     """
     if not tasks:
         return
+    import_torch_for(len(tasks))
     runner.start(folder, functools.partial(sample, [task.row for task in tasks], runner.trunk.preprocess))
     yield from _in_workers(functools.partial(_work, runner), _chunks(tasks, max(CHUNK, runner.batch)))
 

@@ -216,7 +216,7 @@ def test_a_view_is_missing_unless_it_has_features_or_its_image_an_error(shelf):
     assert shelf.errors([*views(3), *ids(3)]) == {views(3)[2]: "cut short", ids(3)[2]: "cut short"}
 
 
-def test_an_error_told_of_a_view_is_its_images(shelf):
+def test_an_error_of_a_view_is_its_images(shelf):
     shelf.put([], rows(0), {views(1)[0]: "cut short"})
     assert shelf.errors(ids(1)) == {ids(1)[0]: "cut short"}
 
@@ -276,7 +276,7 @@ def test_a_flipped_bit_of_bfloat16_is_noticed(half_shelf):
     assert len(caught.value.ids) == 1
 
 
-def test_a_row_of_the_other_type_counts_as_lost_and_is_written_anew(shelf, half_shelf):
+def test_a_row_of_the_other_type_counts_as_lost_and_is_written_again(shelf, half_shelf):
     shelf.put(ids(1), rows(1))
     with pytest.raises(MissingRows):
         half_shelf.read(ids(1), (WIDTH,))
@@ -289,7 +289,7 @@ def test_a_row_of_the_other_type_counts_as_lost_and_is_written_anew(shelf, half_
 
 def test_another_process_reads_what_this_one_has_open(shelf, folder):
     shelf.put(ids(4), rows(4), {ids(9)[8]: "cut short"})
-    said = run(
+    output = run(
         folder,
         """
         print((shelf.read(ids(4), (700,)) == rows(4)).all())
@@ -297,7 +297,7 @@ def test_another_process_reads_what_this_one_has_open(shelf, folder):
         print(shelf.missing(ids(6)))
         """,
     )
-    assert said.splitlines() == ["True", str({ids(9)[8]: "cut short"}), str(ids(6)[4:])]
+    assert output.splitlines() == ["True", str({ids(9)[8]: "cut short"}), str(ids(6)[4:])]
 
 
 def test_two_processes_fill_one_shelf_at_once(shelf, folder):
@@ -352,11 +352,11 @@ def test_what_was_put_before_a_kill_is_there_after_it(shelf, folder):
             print(at, flush=True)
         """,
     )
-    told = [int(child.stdout.readline()) for _ in range(20)][-1]
+    last = [int(child.stdout.readline()) for _ in range(20)][-1]
     child.kill()
-    told = max([told, *map(int, child.communicate()[0].split()[:-1])])
-    assert np.array_equal(shelf.read(ids(told + 1), (WIDTH,)), rows(1) + np.arange(told + 1, dtype=np.float32)[:, None])
-    stored = told + 1 + (shelf.missing(ids(told + 2)) == [])
+    last = max([last, *map(int, child.communicate()[0].split()[:-1])])
+    assert np.array_equal(shelf.read(ids(last + 1), (WIDTH,)), rows(1) + np.arange(last + 1, dtype=np.float32)[:, None])
+    stored = last + 1 + (shelf.missing(ids(last + 2)) == [])
     shelf.put(ids(10_001)[-1:], rows(1))
     assert Store(folder).info()[0].images == stored + 1
 
@@ -386,7 +386,7 @@ def test_a_process_killed_inside_a_transaction_leaves_nothing_of_it_and_no_lock(
 
 @posix
 def test_a_forked_process_reads_and_writes_the_shelf_that_its_parent_has_open(shelf, folder):
-    said = run(
+    output = run(
         folder,
         """
         shelf.put(ids(1), rows(1))
@@ -400,14 +400,14 @@ def test_a_forked_process_reads_and_writes_the_shelf_that_its_parent_has_open(sh
         print(code, shelf.missing(ids(3)))
         """,
     )
-    assert said == "0 []"
+    assert output == "0 []"
     assert np.array_equal(shelf.read(ids(3), (WIDTH,)), rows(3))
 
 
 # Damage
 
 
-def test_a_flipped_bit_is_noticed_and_mended_by_the_next_put(shelf):
+def test_a_flipped_bit_is_noticed_and_repaired_by_the_next_put(shelf):
     shelf.put(ids(9), rows(9))
     flip_a_bit_of(shelf, rows(9)[4])
     with pytest.raises(MissingRows) as caught:
@@ -447,9 +447,9 @@ def test_a_damaged_shelf_does_not_hide_the_others_and_is_cleared_with_them(shelf
     good = Store(folder).shelf("b" * 64, ABOUT)
     good.put(ids(3), rows(3))
     rewrite(shelf, lambda content: content[:5000])
-    found = {info.folder.name: info for info in Store(folder).info()}
-    assert "damaged" in found[DIGEST].problem
-    assert (found["b" * 64].images, found["b" * 64].problem) == (3, "")
+    shelves = {info.folder.name: info for info in Store(folder).info()}
+    assert "damaged" in shelves[DIGEST].problem
+    assert (shelves["b" * 64].images, shelves["b" * 64].problem) == (3, "")
     assert "damaged" in Store(folder).text()
     Store(folder).clear()
     assert list(folder.iterdir()) == []
@@ -482,7 +482,7 @@ def test_a_shelf_of_the_first_format_is_read(shelf):
 
 @posix
 def test_a_file_that_may_not_grow_ends_in_one_line_and_keeps_what_was_stored(shelf, folder):
-    said = run(
+    output = run(
         folder,
         """
         import resource
@@ -496,7 +496,7 @@ def test_a_file_that_may_not_grow_ends_in_one_line_and_keeps_what_was_stored(she
         print((shelf.read(ids(2), (700,)) == rows(2)).all(), len(shelf.missing(ids(100))))
         """,
     )
-    line, after = said.splitlines()
+    line, after = output.splitlines()
     assert str(shelf.folder) in line
     assert "disk" in line
     assert "--store or REGRAFT_CACHE" in line
@@ -568,9 +568,9 @@ def test_the_bytes_needed_are_never_fewer_than_taken_nor_many_more(folder, width
     keys = [*ids(480), *views(480)]
     for at in range(0, 960, 32):
         shelf.put(keys[at : at + 32], rows(32, width))
-    taken, said = Store(folder).info()[0].bytes, bytes_needed(960, (width,), kind)
+    taken, announced = Store(folder).info()[0].bytes, bytes_needed(960, (width,), kind)
     environment.close(shelf.folder)
-    assert taken - (1 << 18) <= said <= 2.5 * taken
+    assert taken - (1 << 18) <= announced <= 2.5 * taken
 
 
 def test_room_is_the_free_disk_without_a_limit(folder):
@@ -635,13 +635,13 @@ def test_clear_deletes_shelves_and_nothing_else(shelf, folder):
 def test_what_an_engine_keeps_on_a_shelf_is_counted_and_cleared_with_it(shelf, folder):
     shelf.put(ids(5), rows(5))
     alone = folder / ("b" * 64)  # a network was converted there, and no features were stored
-    for place in (shelf.folder, alone):
-        (place / openvino.CONVERTED).mkdir(parents=True)
-        (place / openvino.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
-        (place / agreement.PROOF).write_text("{}")
-    found = {info.folder.name: info for info in Store(folder).info()}
-    assert [(info.images, info.problem) for info in (found[DIGEST], found["b" * 64])] == [(5, ""), (0, "")]
-    assert min(info.bytes for info in found.values()) >= 1 << 20
+    for location in (shelf.folder, alone):
+        (location / openvino.CONVERTED).mkdir(parents=True)
+        (location / openvino.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
+        (location / agreement.PROOF).write_text("{}")
+    shelves = {info.folder.name: info for info in Store(folder).info()}
+    assert [(info.images, info.problem) for info in (shelves[DIGEST], shelves["b" * 64])] == [(5, ""), (0, "")]
+    assert min(info.bytes for info in shelves.values()) >= 1 << 20
     assert Store(folder).clear() >= 2 << 20
     assert list(folder.iterdir()) == []
 

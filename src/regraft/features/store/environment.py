@@ -6,7 +6,7 @@ same file twice or uses one that was opened before a fork, so what is open is
 kept here, known by process and file; one lock serves all, as transactions are
 short. The map starts small and doubles when full: a large one is a large file
 on Windows. What was read counts as this process's memory as long as the file
-is mapped, so it is unmapped after MAPPED bytes and mapped anew at its next use.
+is mapped, so it is unmapped after MAPPED bytes and mapped again at its next use.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ def _environment(folder: Path) -> lmdb.Environment:
 def _check_length(folder: Path, environment: lmdb.Environment) -> None:
     """Refuse a data file that was cut short: reading past its end would kill the process (SIGBUS)."""
     expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    found = (folder / "data.mdb").stat().st_size
-    if found < expected:
+    size = (folder / "data.mdb").stat().st_size
+    if size < expected:
         environment.close()
-        raise damaged(folder, f"data.mdb has {found:,} bytes of {expected:,}")
+        raise damaged(folder, f"data.mdb has {size:,} bytes of {expected:,}")
 
 
 def _reason(error: lmdb.Error | OSError) -> str:

@@ -70,16 +70,16 @@ class Shelf:
                 if transaction.get(_key(b"f", id)) is None and transaction.get(_key(b"e", id[:ID])) is None
             ]
 
-        found = set(self._in_stretches(len(keys), LOOKED_UP, find))
-        return [id for id in dict.fromkeys(ids) if id in found]
+        present = set(self._in_stretches(len(keys), LOOKED_UP, find))
+        return [id for id in dict.fromkeys(ids) if id in present]
 
     def errors(self, ids: Sequence[str]) -> dict[str, str]:
         """Return why images are broken, for those of `ids` that are, or are views of such."""
         keys = sorted(set(ids))
 
         def find(part: slice, transaction: Any) -> list[tuple[str, str]]:
-            found = ((id, transaction.get(_key(b"e", id[:ID]))) for id in keys[part])
-            return [(id, bytes(reason).decode()) for id, reason in found if reason is not None]
+            reasons = ((id, transaction.get(_key(b"e", id[:ID]))) for id in keys[part])
+            return [(id, bytes(reason).decode()) for id, reason in reasons if reason is not None]
 
         return dict(self._in_stretches(len(keys), LOOKED_UP, find))
 
@@ -212,7 +212,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 def count(transaction: Any) -> tuple[int, int]:
     """Return how many images and how many views have features; a view's record has the longer key."""
     cursor = transaction.cursor()
-    found = cursor.set_range(b"f")
-    lengths = Counter(map(len, cursor.iternext(values=False))) if found else Counter()
+    positioned = cursor.set_range(b"f")
+    lengths = Counter(map(len, cursor.iternext(values=False))) if positioned else Counter()
     images = lengths.pop(1 + ID // 2, 0)
     return images, lengths.total()

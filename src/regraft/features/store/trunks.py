@@ -87,14 +87,14 @@ def _sources(options: NetworkOptions) -> Sources | None:
         return {}
     if weights.is_path(options.weights):
         path = Path(options.weights).absolute()
-        found = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
     elif options.weights == "builtin":
         entry = next((entry for entry in catalog.families() if entry.name == options.backbone), None)
         installed = entry and builtin.find(entry)
-        found = [installed] if installed else []
+        files = [installed] if installed else []
     else:
         return None
-    return {str(path): _stamp(path) for path in found if path.is_file()} or None
+    return {str(path): _stamp(path) for path in files if path.is_file()} or None
 
 
 def _stamp(path: Path) -> list[int]:
