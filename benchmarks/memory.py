@@ -62,10 +62,10 @@ def peak(words: list[str], cache: Path) -> Peak:
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "REGRAFT_CACHE": str(cache)}
     )
-    said = process.stdout.read().decode() if process.stdout else ""
+    output = process.stdout.read().decode() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    reasons = [line.strip() for line in said.splitlines() if "takes" in line or "Please report" in line]
+    reasons = [line.strip() for line in output.splitlines() if "takes" in line or "Please report" in line]
     return Peak(usage.ru_maxrss / 1024, " ".join([f"exit {process.returncode}", *reasons[:1]]))
 
 

@@ -30,16 +30,16 @@ sys.exit(regraft.cli.main())
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("function", "words"),
     [
         (("regraft.data.inspect", "decode"), ["inspect"]),
         (("regraft.features.worker", "decoded"), ["extract", "-o", "features.npz"]),
     ],
     ids=["inspect", "extract"],
 )
-def test_an_interrupt_ends_the_program_at_once_with_130_whatever_its_threads_do(tmp_path, place, words):
+def test_an_interrupt_ends_the_program_at_once_with_130_whatever_its_threads_do(tmp_path, function, words):
     photos = write_photos(tmp_path / "photos")
-    command = [sys.executable, "-c", SCRIPT, *place, words[0], str(photos), *words[1:]]
+    command = [sys.executable, "-c", SCRIPT, *function, words[0], str(photos), *words[1:]]
     environment = {**os.environ, "REGRAFT_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 130, done.stderr

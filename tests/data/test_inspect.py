@@ -70,14 +70,14 @@ def test_what_is_converted_or_left_out_is_counted_and_told_with_an_example(tmp_p
     Image.fromarray(np.full((6, 8), 30_000, np.uint16)).save(tmp_path / "a" / "deep.png")
     Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(tmp_path / "a" / "deeper.png")
     inspection = inspect(read(tmp_path))
-    several, deep = "the first of several frames or pages", "more than 8 bits, reduced to 8"
+    many, deep = "the first of many frames or pages", "more than 8 bits, reduced to 8"
     counts = inspection.to_dict()
-    assert counts["remarks"] == {deep: 2, several: 1}
-    assert {"path": "a/pages.tif", "reason": several} in counts["files"]["remarks"]
-    assert f"  2 x {deep}\n      such as a/deep.png\n  1 x {several}\n      such as a/pages.tif" in inspection.text()
+    assert counts["remarks"] == {deep: 2, many: 1}
+    assert {"path": "a/pages.tif", "reason": many} in counts["files"]["remarks"]
+    assert f"  2 x {deep}\n      such as a/deep.png\n  1 x {many}\n      such as a/pages.tif" in inspection.text()
 
 
-def test_nothing_is_told_of_images_that_are_read_as_they_are(source):
+def test_nothing_is_reported_for_images_that_are_read_as_they_are(source):
     inspection = inspect(read(source))
     assert inspection.to_dict()["remarks"] == {} and "left out" not in inspection.text()
 
