@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -35,19 +34,23 @@ class Run(NamedTuple):
     megabytes: float  # the process's peak
 
 
+LAUNCHER = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+sys.exit(done.stderr if done.returncode else 0)
+"""  # a small process: what it starts would else count the memory of this one, which has imported PyTorch, as its own
+
+
 def run(words: list[str], cache: Path) -> Run:
     """Run a command in a process of its own; raise if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "REGRAFT_CACHE": str(cache)}
-    )
-    message = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: {message.decode()}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    launcher = [sys.executable, "-c", LAUNCHER, *words]
+    done = subprocess.run(launcher, capture_output=True, text=True, env={**os.environ, "REGRAFT_CACHE": str(cache)})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed: {done.stderr}")
+    seconds, megabytes = map(float, done.stdout.split())
+    return Run(seconds, megabytes)
 
 
 def sample(source: Path, target: Path, per_class: int, start: int = 0) -> Path:

@@ -70,7 +70,7 @@ def test_what_is_converted_or_left_out_is_counted_and_told_with_an_example(tmp_p
     Image.fromarray(np.full((6, 8), 30_000, np.uint16)).save(tmp_path / "a" / "deep.png")
     Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(tmp_path / "a" / "deeper.png")
     inspection = inspect(read(tmp_path))
-    many, deep = "the first of many frames or pages", "more than 8 bits, reduced to 8"
+    many, deep = "the first of several frames or pages", "more than 8 bits, reduced to 8"
     counts = inspection.to_dict()
     assert counts["remarks"] == {deep: 2, many: 1}
     assert {"path": "a/pages.tif", "reason": many} in counts["files"]["remarks"]
