@@ -7,6 +7,7 @@ budget is `regraft.data.budget.LIMIT` for what is decoded and `regraft.features.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import _bench
-import numpy as np
 from PIL import Image
 
 Image.MAX_IMAGE_PIXELS = None
@@ -30,6 +30,8 @@ class Peak(NamedTuple):
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:
+    import numpy as np
+
     rows = np.random.default_rng(seed).integers(0, 256, (64, width, 3), dtype=np.uint8)
     return Image.fromarray(np.tile(rows, (-(-height // 64), 1, 1))[:height])
 
@@ -71,17 +73,21 @@ def peak(words: list[str], cache: Path) -> Peak:
 
 def main() -> None:
     parser = _bench.parser(__doc__, data=False, repeats=1)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # that the images of --run are written to
     arguments = parser.parse_args()
+    if arguments.run:
+        return CASES[arguments.run](arguments.folder)
     regraft = shutil.which("regraft", path=str(Path(sys.executable).parent)) or "regraft"
     print(f"{'':26}{'inspect':>14}{'extract':>14}   MB over idle")
     idle: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="regraft-bench-") as scratch:
-        for name, make in CASES.items():
+        for name in CASES:
             if arguments.only and name not in (*arguments.only, "idle"):
                 continue
             folder = Path(scratch, "images", "class")
             folder.mkdir(parents=True)
-            make(folder)
+            # apart: a process's peak begins with that of the one that starts it
+            subprocess.run([sys.executable, __file__, "--run", name, "--folder", str(folder)], check=True)
             source = str(folder.parent)
             commands = {
                 "inspect": [regraft, "inspect", source],

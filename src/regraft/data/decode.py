@@ -291,8 +291,12 @@ def _decode(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -
             return pixels
     if kind == "PNG":
         PngImageFile(io.BytesIO(data)).verify()  # load() checks no checksum of the pixels
-    lower = _lower_bytes(data, image)
+    lower, size = _lower_bytes(data, image), image.size
     image.load()
+    if image.size != size:
+        raise BrokenImage(
+            f"the {kind} is damaged: it says {size[0]} x {size[1]} and has {image.width} x {image.height}"
+        )
     complete.check(data, image)
     return convert.to_pixels(image, to_srgb, lower)
 
