@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # that the images of --run are written to
     arguments = parser.parse_args()
     if arguments.run:
-        return CASES[arguments.run](arguments.folder)
+        CASES[arguments.run](arguments.folder)
+        return
     regraft = shutil.which("regraft", path=str(Path(sys.executable).parent)) or "regraft"
     print(f"{'':26}{'inspect':>14}{'extract':>14}   MB over idle")
     idle: dict[str, float] = {}
