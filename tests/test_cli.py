@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -331,8 +332,22 @@ def test_a_rate_is_looked_for_and_drawn(regraft, photos, tmp_path):
     assert (tmp_path / "sweep.svg").read_text().startswith("<?xml")
     code, out, _ = regraft("lr-find", photos, *words, "--cut", "blocks.6", "--tail", "--size", 64, "--json")
     assert code == 0 and set(json.loads(out)) == {"rates", "losses", "suggestion"}
-    code, _, err = regraft("lr-find", photos, *PARTS, *BARE)
-    assert code == 2 and "linear head is solved" in err
+
+
+def test_a_rate_is_looked_for_as_the_guide_writes_it(regraft, photos, tmp_path):
+    """The linear head, the default, needs no rate: the head that is trained in epochs is swept, and named."""
+    code, out, err = regraft("lr-find", photos, *BARE, "-o", tmp_path / "sweep.html")
+    assert code == 0 and "the sweep of --head mlp" in err
+    assert re.search(r"begin with --head mlp --learning-rate \d", out) and "####" in out
+    assert "data:image/svg+xml" in (tmp_path / "sweep.html").read_text()
+    code, _, err = regraft("lr-find", photos, *BARE, "-o", tmp_path / "sweep.html")
+    assert code == 2 and "--overwrite" in err
+
+
+def test_an_error_is_on_one_screen_also_if_the_words_are_not(regraft, tmp_path):
+    for words in (["inspect", "x" * 200 + "/" * 30_000], ["train", "a", "-o", "b", "--head", "y" * 30_000]):
+        code, _, err = regraft(*words)
+        assert code in (2, 3) and len(err) < 2600
 
 
 def test_a_search_ends_in_a_model(regraft, photos, tmp_path):

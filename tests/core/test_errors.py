@@ -32,3 +32,12 @@ def test_a_long_list_is_not_recited():
     assert (
         str(UnknownName.of("backbone", "zzz", map(str, range(1000)), "List them.")) == "No backbone 'zzz'. List them."
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_fits_on_a_screen_whatever_it_names_and_its_arguments_are_whole(kind):
+    message = f"The classes are {', '.join(map(str, range(20_000)))}; expected two."
+    error = kind(message)
+    assert len(str(error)) < 2500
+    assert str(error).startswith("The classes are 0, 1, 2") and str(error).endswith("19999; expected two.")
+    assert error.args == (message,)

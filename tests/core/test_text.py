@@ -3,7 +3,18 @@ import unicodedata
 
 import pytest
 
-from regraft.core.text import count, equated, listed, listed_lines, percent, printable, rest_line, shorten, table
+from regraft.core.text import (
+    count,
+    equated,
+    listed,
+    listed_lines,
+    on_one_screen,
+    percent,
+    printable,
+    rest_line,
+    shorten,
+    table,
+)
 
 
 def columns(line):
@@ -93,3 +104,12 @@ def test_files_of_equal_content_are_shown_as_two_and_a_number():
     assert equated(["a.jpg", "b.jpg"], 80) == "a.jpg = b.jpg"
     assert equated(["a.jpg", "b.jpg", "c.jpg"], 80) == "a.jpg = b.jpg and 1 more"
     assert columns(equated(["写真" * 40] * 5, 60)) <= 60
+
+
+def test_a_text_longer_than_a_screen_keeps_its_beginning_and_its_end():
+    text = "".join(f"class {number}, " for number in range(5000)) + "expected one of them."
+    shown = on_one_screen(text)
+    start, end = shown.split(" [… ")[0], shown.split("left out …] ")[1]
+    assert text.startswith(start) and text.endswith(end) and len(shown) < 2500
+    assert shown.count(f"{len(text) - 2400:,} characters left out") == 1
+    assert on_one_screen("short") == "short"

@@ -88,7 +88,9 @@ def test_the_csv_has_a_row_for_every_input_with_status_and_error(model, inputs, 
         (r.path, r.status, r.label) for r in rows
     ]
     assert list(written[0]) == ["path", "status", "error", "label", "percent", "label_2", "percent_2"]
-    assert float(written[0]["percent"]) == pytest.approx(100 * rows[0].ranked[0][1], abs=0.006)
+    for row, prediction in zip(written, rows, strict=True):  # six digits, of small probabilities too
+        for rank, (_, probability) in zip(("", "_2"), prediction.ranked, strict=False):
+            assert float(row[f"percent{rank}"]) == pytest.approx(100 * probability, rel=1e-5)
     assert written[1]["error"] and written[1]["percent"] == ""
 
 
@@ -126,3 +128,11 @@ def test_a_prediction_reads_as_a_line():
     item = Prediction(path="a.jpg", status="ok", ranked=(("cat", 0.987), ("dog", 0.013)))
     assert str(item) == "a.jpg  cat 98.7 %  dog 1.3 %"
     assert str(Prediction(path="b.jpg", status="broken", error="cut short")) == "b.jpg  broken: cut short"
+
+
+def test_csv_and_json_keep_six_digits_so_that_measures_of_them_hold(tmp_path):
+    item = Prediction(path="a.jpg", status="ok", ranked=(("cat", 0.99999876543), ("dog", 1.23456789e-6)))
+    assert [rank["probability"] for rank in item.to_dict()["top"]] == [0.999999, 1.23457e-6]
+    write_csv([item], tmp_path / "predictions.csv")
+    (row,) = csv.DictReader((tmp_path / "predictions.csv").read_text("utf-8").splitlines())
+    assert (row["percent"], row["percent_2"]) == ("99.9999", "0.000123457")

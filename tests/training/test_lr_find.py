@@ -34,6 +34,10 @@ def test_the_suggestion_is_where_the_loss_falls_most_steeply(steepest):
     assert suggest(RATES, losses) == pytest.approx(steepest, rel=0.2)
 
 
+def test_a_loss_that_falls_whatever_the_rate_suggests_none():
+    assert suggest(RATES, np.geomspace(1, 1e-3, 100)) is None
+
+
 def test_a_fall_after_the_lowest_loss_is_not_suggested():
     """Past its lowest the loss climbs and drops again, more steeply than anywhere before."""
     losses = 1 - 0.5 / (1 + (1e-3 / RATES) ** 2)

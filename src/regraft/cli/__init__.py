@@ -25,6 +25,7 @@ from regraft.cli.flags import MAIN, command, converted, show_default
 from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
+from regraft.core.text import on_one_screen
 from regraft.core.version import __version__
 from regraft.features.options import StoreOptions
 from regraft.inference.options import EngineOptions
@@ -186,7 +187,7 @@ def lr_find(
     /,
     *,
     output: Annotated[
-        Path | None, Parameter(alias="-o"), _file("Write the plot of the sweep to this SVG file.")
+        Path | None, Parameter(alias="-o"), _file("Write the plot to this .svg, or a page to this .html file.")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -195,10 +196,11 @@ def lr_find(
     """Sweep the learning rate of a head or a tail upwards, and suggest one to begin with."""
     from regraft.pipeline.lr_find import lr_find
 
-    outputs.check(output, [".svg"], overwrite=overwrite)
+    outputs.check(output, [".svg", ".html"], overwrite=overwrite)
     sweep = lr_find(source, options=options)
     if output:
-        _write_page(output, sweep.svg())
+        sweep.save(output, overwrite=overwrite)
+        log.info("The plot is in %s.", output)
     _show(sweep, json)
 
 
@@ -372,7 +374,7 @@ def _interrupted(leaves: bool) -> int:
 def _say(message: str, code: int) -> int:
     if log.isEnabledFor(logging.DEBUG):
         traceback.print_exc()
-    print(f"regraft: {message}", file=sys.stderr)
+    print(f"regraft: {on_one_screen(message)}", file=sys.stderr)
     return code
 
 

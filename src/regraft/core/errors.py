@@ -18,11 +18,17 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from regraft.core.text import on_one_screen
+
 
 class RegraftError(Exception):
     """Base of all errors that regraft raises on purpose; its text is meant for the user."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the text as a screen holds it, whatever long value it names; `args` has it whole."""
+        return on_one_screen(super().__str__())
 
 
 class UsageError(RegraftError, ValueError):

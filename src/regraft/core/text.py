@@ -42,6 +42,15 @@ def _end(text: str, width: int) -> str:
     return end
 
 
+def on_one_screen(text: str, limit: int = 2400) -> str:
+    """Return `text`, of a longer one the beginning and the end, in about `limit` characters: thirty lines of 80."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 3
+    left_out = len(text) - limit
+    return f"{text[: limit - tail]} [… {left_out:,} characters left out …] {text[-tail:]}"
+
+
 def count(number: int | Sized, noun: str, plural: str = "") -> str:
     """Return how many there are and of what: "1 file", "1,200 files"; `plural` where it is not noun + s."""
     number = number if isinstance(number, int) else len(number)

@@ -59,7 +59,7 @@ class Prediction(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON-able data."""
-        ranked = [{"label": label, "probability": round(share, 6)} for label, share in self.ranked]
+        ranked = [{"label": label, "probability": float(f"{share:.6g}")} for label, share in self.ranked]
         plain = {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
         return plain if self.labels is None else {**plain, "labels": list(self.labels)}
 
@@ -87,7 +87,7 @@ def _probabilities_of_used(
 
 
 def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
-    """Write a row for every input: path, status, error, then label and percent for each rank.
+    """Write a row for every input: path, status, error, then label and percent, of six digits, for each rank.
 
     Where an image may have several labels, those that are predicted stand before, in the column `labels`.
     """
@@ -100,7 +100,7 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
     columns = ["path", "status", "error", *(["labels"] if multilabel else [])]
     writer.writerow([*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
     for item in predictions:
-        ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.2f}")]
+        ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.6g}")]
         predicted = [item.label] if multilabel else []
         writer.writerow([item.path, item.status, item.error, *predicted, *ranked, *[""] * (2 * top - len(ranked))])
     files.write_file(path, text.getvalue().encode())

@@ -19,6 +19,8 @@ import functools
 import importlib.util
 from types import ModuleType
 
+from regraft.core.workaround_tqdm_widgets import import_tqdm
+
 # torchvision/_meta_registrations.py registers fake implementations of exactly these without asking whether they exist.
 _EXPECTED = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -39,6 +41,7 @@ def ensure_torchvision() -> None:
 def import_timm() -> ModuleType:
     """Return timm; torchvision, which timm imports, is made importable first."""
     ensure_torchvision()
+    import_tqdm()
     import timm
 
     return timm  # type: ignore[no-any-return]

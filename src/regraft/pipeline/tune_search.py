@@ -30,6 +30,7 @@ from regraft.core import files, plugins
 from regraft.core.errors import DataError, Diverged, UsageError
 from regraft.core.progress import log, progress
 from regraft.core.rng import derive
+from regraft.core.workaround_tqdm_widgets import import_tqdm
 from regraft.data.index import Index
 from regraft.features.options import AugmentationOptions, FeatureOptions
 from regraft.pipeline.compare import labelled
@@ -282,6 +283,7 @@ def _folds_of(trial: Trial) -> Iterator[tuple[float, float]]:
 
 def load_optuna() -> Any:
     """Return Optuna; raise UsageError if it is not installed."""
+    import_tqdm()
     try:
         import optuna
     except ImportError:

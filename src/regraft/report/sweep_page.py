@@ -14,4 +14,6 @@ def render(sweep: Any) -> str:
     sweep: a `Sweep` of the pipeline.
     """
     figure = plots.rate_sweep(sweep.rates.tolist(), sweep.losses.tolist(), sweep.suggestion)
-    return pages.plain("Learning rate", sweep.text(), [Section("Loss against learning rate", pages.picture(figure))])
+    return pages.plain(
+        "Learning rate", sweep.sentence(), [Section("Loss against learning rate", pages.picture(figure))]
+    )

@@ -98,9 +98,13 @@ def _until_diverged(losses: Iterator[float]) -> Iterator[float]:
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> float | None:
-    """Return the rate at which smooth losses fall most steeply over its logarithm, before their lowest; or None."""
+    """Return the rate at which smooth losses fall most steeply over its logarithm, before their lowest; or None.
+
+    A loss that falls most steeply at the first rate falls whatever the rate is, as on the first batches of a new epoch.
+    """
     lowest = int(np.argmin(losses)) if len(losses) else 0
     if lowest == 0 or losses[lowest] > FALL * losses[0]:
         return None
     slopes = np.gradient(losses, np.log(rates))[:lowest]
-    return float(rates[np.argmin(slopes)])
+    steepest = int(np.argmin(slopes))
+    return float(rates[steepest]) if steepest else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import RefusedFile, WeightsMissing, first_line
 from regraft.core.progress import log
+from regraft.core.workaround_tqdm_widgets import import_tqdm
 from regraft.network.backbones import Backbone
 from regraft.network.preprocess import Preprocess
 from regraft.network.weights import Weights
@@ -56,6 +57,7 @@ def find(backbone: Backbone) -> Path | None:
 
 def _find(hub: str, url: str | tuple[str, str], names: list[str]) -> Path | None:
     """Return the first of these files of a repository that is in the hub's cache, or a URL's file in torch's."""
+    import_tqdm()
     from huggingface_hub import try_to_load_from_cache
 
     if not hub:
