@@ -4,7 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.conftest import PLAIN
 
+import regraft
 from regraft.inference import workaround_openvino_deadlock
 
 pytest.importorskip("openvino")
@@ -55,3 +57,25 @@ def test_the_workaround_is_still_needed():
         except subprocess.TimeoutExpired:
             return
     pytest.fail(f"The first inference ends by itself: {workaround_openvino_deadlock.__name__} can be deleted.")
+
+
+# Each in a process of its own, twice: at the second run the network is converted and checked already, so the first
+# inference is that of the worker threads.
+VERBS = {
+    "extract": "regraft.extract(photos, backbone=NAME, weights='random', size=32, engine='openvino', store=store)",
+    "compare": "regraft.compare(photos, backbones=NAME, weights='random', size=32, engine='openvino', store=store)",
+    "predict": "regraft.load(model, engine='openvino').predict(photos, store=store)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_ends_with_an_interpreter_that_switches_threads_at_every_turn(verb, photos, tmp_path):
+    model, store = tmp_path / "model", tmp_path / "store"
+    regraft.train(photos, output=model, backbone="resnet10t", weights="random", size=32, views=0, **PLAIN)
+    setup = (
+        "import sys, regraft; sys.setswitchinterval(1e-6); NAME = 'resnet10t'; photos, model, store = sys.argv[1:]; "
+    )
+    command = [sys.executable, "-c", f"{setup}{VERBS[verb]}; print('done')", photos, model, store]
+    for _ in range(2):
+        assert subprocess.run(command, capture_output=True, text=True, timeout=120).stdout == "done\n"

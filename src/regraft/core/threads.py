@@ -1,8 +1,9 @@
-"""Threads that work ahead, and are left alone on Ctrl-C."""
+"""Threads that work ahead, and are left alone on Ctrl-C; what a forked process, which has none of them, does first."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,3 +24,10 @@ def pool(count: int, name: str = "", start: Callable[[], object] | None = None) 
         raise
     finally:
         executor.shutdown(wait=wait, cancel_futures=True)
+
+
+def after_fork(action: Callable[[], None]) -> Callable[[], None]:
+    """Have `action`, which this decorates, called first in each process that is forked from this one."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=action)
+    return action

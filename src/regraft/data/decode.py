@@ -52,7 +52,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -68,6 +67,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.core.errors import UsageError
+from regraft.core.threads import after_fork
 from regraft.data import budget, complete, convert, deep, formats, jpeg, webp
 from regraft.data.convert import Pixels
 from regraft.data.formats import DECODE_RULES as DECODE_RULES
@@ -79,13 +79,11 @@ RULES = 3  # of the later rules: 16-bit colour, profiles, HEIC, AVIF; DECODE_RUL
 _memory = budget.Budget()
 
 
-def _after_fork() -> None:
+@after_fork
+def _nothing_taken() -> None:
     global _memory
     _memory = budget.Budget()  # threads that the parent had may have held some
 
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 Opener = Callable[[io.BytesIO], ImageFile.ImageFile]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,9 +16,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from regraft.core.progress import log
+from regraft.core.threads import after_fork
 from regraft.inference import agreement
 from regraft.inference.agreement import Disagreement, Probabilities
 from regraft.inference.engines import Engine, Sample
+from regraft.inference.workaround_openmp_fork import use_one_thread
+from regraft.inference.workaround_openvino_fork import never_delete
 from regraft.network.trunk import Choice, Tail, Trunk
 
 
@@ -39,6 +43,10 @@ class Runner:
     def __init__(self, trunk: Trunk, probabilities_of: Probabilities | None = None) -> None:
         self.trunk = trunk
         self.probabilities_of = probabilities_of
+        self._forget_engine()
+        _runners.add(self)
+
+    def _forget_engine(self) -> None:
         self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._checked = False
@@ -103,3 +111,15 @@ class Runner:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+@after_fork
+def _start_again() -> None:
+    """Have each runner make an engine of its own: the parent's has its threads there, and its lock may be held."""
+    use_one_thread()
+    for runner in list(_runners):
+        never_delete(runner._engine)
+        runner._forget_engine()

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from regraft.core.errors import StoreError
+from regraft.core.threads import after_fork
 
 T = TypeVar("T")
 Work = Callable[[Any], T]  # takes an lmdb.Transaction whose values are memoryviews, valid until it ends
@@ -154,10 +155,7 @@ def _reason(error: lmdb.Error | OSError) -> str:
     return f"{REASONS.get(code, error)}. Mend that, or choose another place with --store or REGRAFT_CACHE."
 
 
-def _after_fork() -> None:
+@after_fork
+def _unlocked() -> None:
     global _lock
     _lock = threading.RLock()  # another thread of the parent may have held it
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

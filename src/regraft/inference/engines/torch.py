@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.core.errors import UsageError
 from regraft.core.machine import fast_bfloat16
 
 if TYPE_CHECKING:
@@ -67,12 +68,10 @@ def build(
 
 class _Torch:
     def __init__(self, module: nn.Module, lower: torch.dtype | None) -> None:
-        import copy
-
         import torch
 
         self._gpu = torch.cuda.is_available()
-        self._module = copy.deepcopy(module).cuda() if self._gpu else module
+        self._module = _on_gpu(module) if self._gpu else module
         self._lower = lower
         self._lock = threading.Lock()  # a GPU takes one batch after another
         self.batch = GPU_BATCH if self._gpu else BATCH
@@ -84,6 +83,21 @@ class _Torch:
             return run(self._module, torch.from_numpy(images), self._lower)
         with self._lock:
             return run(self._module, torch.from_numpy(images).pin_memory().cuda(non_blocking=True), self._lower)
+
+
+def _on_gpu(module: nn.Module) -> nn.Module:
+    """Return a copy of a module on the GPU; raise UsageError in a process that was forked after the GPU was used."""
+    import copy
+
+    try:
+        return copy.deepcopy(module).cuda()
+    except RuntimeError as error:
+        if "forked" not in str(error):
+            raise
+        raise UsageError(
+            "This process was forked after PyTorch had used the GPU, which it can't use here. Load the model after "
+            "the fork, start processes with the method 'spawn', or use --engine openvino."
+        ) from error
 
 
 def run(module: nn.Module, images: torch.Tensor, lower: torch.dtype | None = None) -> np.ndarray:
