@@ -225,7 +225,7 @@ BAD_WORDS = {
     "a zero --top": (["predict", "{model}", "x.jpg", "--top", "0"], 2, "--top"),
     "a source that is not there": (["train", "{tmp}/nowhere", "-o", "m"], 3, "nowhere"),
     "an empty folder": (["train", "{tmp}/empty", "-o", "m"], 3, "empty"),
-    "too many broken files": (["train", "{tmp}/broken", "-o", "m"], 3, "--max-broken"),
+    "too many broken files": (["train", "{tmp}/broken", "-o", "m", "--max-broken", "0"], 3, "broken"),
     "a class with one image": (["train", "{tmp}/lonely", "-o", "m"], 3, "lonely"),
     "nothing to predict": (["predict", "{model}", "{tmp}/missing.jpg"], 3, "None of the inputs"),
     "another label": (["evaluate", "{model}", "{tmp}/others"], 3, "purple"),

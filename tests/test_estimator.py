@@ -153,3 +153,33 @@ def test_a_fitted_classifier_is_pickled_and_saved(fitted, paths, tmp_path):
 def test_a_picture_given_twice_is_answered_twice(fitted, paths, tmp_path):
     Image.open(paths[0]).save(tmp_path / "copy.png")
     assert len(fitted.predict([paths[0], paths[0], tmp_path / "copy.png"])) == 3
+
+
+def test_one_hot_columns_and_whole_floats_are_the_labels_that_they_mean(paths, labels):
+    names = sorted(set(labels))
+    codes = np.array([names.index(label) for label in labels])
+    plain = regraft.Classifier(**FAST).fit(paths, codes)
+    for same in (np.eye(len(names))[codes], codes[:, None], codes.astype(float)):
+        other = regraft.Classifier(**FAST).fit(paths, same)
+        assert other.classes_.tolist() == list(range(len(names)))
+        assert np.array_equal(other.predict_proba(paths[:5]), plain.predict_proba(paths[:5]))
+        assert np.allclose(other.predict_proba(paths[:5]).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda label: f"{label} ", "name one class. Write it in one way"),
+        (lambda label: label.upper(), "differ only in case"),
+        (lambda label: None, "Label number 0 is missing"),
+        (lambda label: float("nan"), "Label number 0 is missing"),
+    ],
+)
+def test_labels_that_could_make_two_classes_of_one_or_are_missing_are_refused(paths, labels, change, message):
+    with pytest.raises(DataError, match=message):
+        regraft.Classifier(**FAST).fit(paths, [change(labels[0]), *labels[1:]])
+
+
+def test_labels_with_fractions_are_refused(paths):
+    with pytest.raises(DataError, match=r"0\.25 \(float\); expected the name or the number of a class"):
+        regraft.Classifier(**FAST).fit(paths, np.full(len(paths), 0.25))

@@ -81,6 +81,17 @@ def test_thresholds_are_chosen_on_the_validation_part(report, table):
         assert own >= max(others) - 1e-9
 
 
+def test_images_with_one_label_each_are_evaluated_as_what_the_model_may_say_of_them(report, table):
+    shown = regraft.evaluate(report.model, table, part="test")
+    single = [row for row in shown.index if len(row.names) == 1]
+    paths, labels = [row.location.path for row in single], [row.label for row in single]
+    alone = regraft.evaluate(report.model, regraft.read(paths, labels), part="all")
+    rows = [position for position, row in enumerate(shown.index) if len(row.names) == 1]
+    predicted = shown.probabilities[rows] >= np.array(report.model.thresholds)
+    truth = np.array([[name == label for name in report.model.classes] for label in labels])
+    assert alone.accuracy == (predicted == truth).all(axis=1).mean()
+
+
 def test_the_model_comes_back_and_says_the_labels_of_an_image(report, table, tmp_path, capsys):
     report.model.save(tmp_path / "model")
     again = regraft.evaluate(regraft.load(tmp_path / "model", **PLAIN), report.index, part="all")

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import estimator_options, fields, make, store_options
 from regraft.data import read as reading
-from regraft.data.labels import as_label
+from regraft.data.python_labels import is_missing, one_for_each_image, text_of
 from regraft.pipeline import evaluate, train
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
 
@@ -57,8 +57,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             model = self.report_.model
             self.classes_ = np.array(model.classes)
         else:
-            model = train.fit_paths(_paths(X), list(y), options)
-            self.classes_ = np.unique(np.asarray(y))
+            labels = one_for_each_image(y)
+            self.classes_ = _distinct(labels)
+            model = train.fit_paths(_paths(X), labels, options)
         if model.loss.multilabel:
             raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
         self.model_ = model
@@ -94,9 +95,24 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_.save(folder)
 
 
+def _distinct(labels: Sequence[Any]) -> np.ndarray:
+    """Return the labels, sorted, each once; raise DataError for one that is missing, or spelt in two ways."""
+    if any(isinstance(label, list | tuple | set | frozenset) for label in labels):
+        raise UsageError("Classifier gives one label an image, and these have several. Use regraft.train.")
+    if any(map(is_missing, labels)):
+        raise DataError(f"Label number {[*map(is_missing, labels)].index(True)} is missing. Give it, or leave it out.")
+    distinct = np.unique(np.asarray(labels))
+    names: dict[str, Any] = {}
+    for label in distinct.tolist():
+        other = names.setdefault(text_of(label), label)
+        if other is not label:
+            raise DataError(f"The labels {other!r} and {label!r} name one class. Write it in one way.")
+    return distinct
+
+
 def _columns(classes: Sequence[str], labels: np.ndarray) -> list[int]:
     """Return which of the model's classes each label is; raise DataError for one without a usable image."""
-    spelt = [as_label(str(label)) for label in labels]
+    spelt = [text_of(label) for label in labels.tolist()]
     for name in spelt:
         if name not in classes:
             raise DataError(f"The class {name!r} has no usable image; see `regraft.inspect`, or leave the class out.")

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from regraft.core.errors import DataError, UnknownName, UsageError
+from regraft.data import usable
 from regraft.data.index import Index
-from regraft.data.read import BrokenOptions, SourceOptions, check_broken, read, read_inputs
+from regraft.data.read import SourceOptions, read, read_inputs
+from regraft.data.usable import BrokenOptions
 
 
 def picture(number, kind="PNG"):
@@ -261,9 +263,9 @@ def test_a_file_that_changes_after_reading_is_noticed_and_one_that_stays_is_not_
 def test_a_broken_share_up_to_the_limit_passes_and_above_it_is_refused_with_the_list(photos):
     write(photos, {f"cat/broken{n}.jpg": b"" for n in range(2)})
     index = read(photos)
-    check_broken(index, 2 / 12)
+    usable.check(index, 2 / 12)
     with pytest.raises(DataError) as caught:
-        check_broken(index, 0.16)
+        usable.check(index, 0.16)
     first, *files = str(caught.value).split("\n")
     assert first.startswith("2 of 12 images in ")
     assert files == ["  cat/broken0.jpg: empty file", "  cat/broken1.jpg: empty file"]
@@ -272,13 +274,13 @@ def test_a_broken_share_up_to_the_limit_passes_and_above_it_is_refused_with_the_
 def test_a_long_list_of_broken_files_is_cut(photos):
     write(photos, {f"cat/broken{n}.jpg": b"" for n in range(30)})
     with pytest.raises(DataError, match=r"\n  and 10 more$"):
-        check_broken(read(photos), 0.5)
+        usable.check(read(photos), 0.5)
 
 
 def test_an_index_with_nothing_to_use_is_refused_with_reasons(tmp_path):
     index = read(write(tmp_path, {"cat/notes.txt": b"text"}))
     with pytest.raises(DataError, match=r"No usable image in .*:\n  cat/notes.txt: not an image"):
-        check_broken(index, 1)
+        usable.check(index, 1)
 
 
 def test_inputs_to_predict_keep_their_order_and_each_has_a_row(photos, tmp_path):
@@ -324,3 +326,18 @@ def test_names_that_are_not_text_can_be_written_as_json(tmp_path):
     index = read(tmp_path)
     assert [row.status for row in index] == ["used", "used"]
     assert json.dumps([row.path for row in index], ensure_ascii=False).encode()
+
+
+def test_the_labels_of_a_list_of_paths_may_be_in_the_paths(photos):
+    paths = sorted(photos.rglob("*.jpg"))
+    index = read(paths, options=SourceOptions(label_from="{label}/#.jpg"))
+    assert [row.label for row in index] == [path.parent.name for path in paths]
+
+
+def test_a_pattern_beside_labels_is_refused(photos):
+    options = SourceOptions(label_from="{label}/#.jpg")
+    (photos / "labels.csv").write_text("path,label\ncat/1.jpg,cat\n")
+    frame = pd.DataFrame({"path": ["a"], "label": ["cat"]})
+    for source, labels in ((photos / "labels.csv", None), (["a"], ["cat"]), (frame, None)):
+        with pytest.raises(DataError, match="--label-from is for files in folders and archives"):
+            read(source, labels, options=options)

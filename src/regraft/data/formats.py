@@ -29,12 +29,13 @@ class Format(NamedTuple):
     endings: str = ""  # of its files' names
     reader: str = ""  # the class that reads its pixels; empty: the format is refused
     kind: Literal["image", "document", "other"] = "image"  # a document may hold an image, or something else
+    advice: str = ""  # what to do, where that is not to convert it
 
     @property
     def refusal(self) -> str:
         """Why a file of this format is not read."""
         if self.kind == "other":
-            return f"{self.name}, not an image"
+            return f"{self.name}, not an image" + (f"; {self.advice}" if self.advice else "")
         return f"{self.name} is not read; convert it to JPEG or PNG"
 
 
@@ -69,9 +70,16 @@ FORMATS = (
     Format("PostScript", rb"%!PS", kind="document"),
     Format("PDF", rb"%PDF", kind="document"),
     Format("SVG", _SVG, kind="document"),
+    Format("DICOM", rb".{128}DICM", "dcm dicom"),
+    Format("NIfTI", rb"(\x5c\x01\0\0|\0\0\x01\x5c).{340}n[i+]1\0", "nii"),
     Format("a web page (HTML)", _HTML, kind="other"),
+    Format("a Git LFS pointer", rb"version https://git-lfs", kind="other", advice="`git lfs pull` fetches the image"),
     Format("a film (MP4 or QuickTime)", rb"....(ftyp|moov|mdat)", kind="other"),
+    Format("a film (Matroska or WebM)", rb"\x1a\x45\xdf\xa3", kind="other"),
+    Format("a film (MPEG)", rb"\0\0\x01[\xb3\xba]", kind="other"),
     Format("a film or a sound (RIFF)", rb"RIFF", kind="other"),
+    Format("a NumPy array", rb"\x93NUMPY", kind="other"),
+    Format("an HDF5 file", rb"\x89HDF\r\n", kind="other"),
     ZIP,
     GZIP,
 )

@@ -20,7 +20,8 @@ from regraft.core import threads
 from regraft.core.machine import cores
 from regraft.core.progress import progress
 from regraft.core.results import Result
-from regraft.core.text import count, equated, rest_line, shorten, table
+from regraft.core.text import count, equated, printable, rest_line, shorten, table
+from regraft.data import usable
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 
@@ -48,6 +49,12 @@ class Inspection(Result):
         """The groups of copies that have more than one label."""
         return [rows for rows in self.copies if len({row.label for row in rows}) > 1]
 
+    @property
+    def notes(self) -> list[str]:
+        """What to know before training: classes without a usable image, and why nothing would be trained."""
+        refusal = usable.refusal(self.index, usable.BrokenOptions().max_broken).partition(":\n")[0]
+        return [*usable.notes(self.index), *([f"`regraft train` would refuse this: {refusal}."] if refusal else [])]
+
     def text(self, width: int = 80) -> str:
         """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened."""
         blocks = _blocks(self.to_dict(), max(width, 40))
@@ -71,6 +78,7 @@ class Inspection(Result):
             "parts": {part: len(rows) for part in PARTS if (rows := self.index.part(part))},
             "copies": len(copies),
             "conflicts": len(conflicts),
+            "notes": self.notes,
             "formats": dict(Counter(row.format for row in used).most_common()),
             "sizes": _sizes(used.rows),
             "remarks": dict(Counter(remark for row in used for remark in row.remarks).most_common()),
@@ -126,6 +134,7 @@ def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 def _blocks(counts: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     yield [shorten(f"{counts['source'] or 'images'}", width)]
     yield [f"  {counts['used']:,} used, {counts['ignored']:,} ignored, {counts['broken']:,} broken"]
+    yield from (["", *wrap(printable(note), width)] for note in counts["notes"])
     if counts["classes"]:
         yield ["", count(counts["classes"], "class", "classes"), *_bars(counts["classes"], width)]
     if counts["parts"]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,15 +23,14 @@ from typing import Any, Literal
 from regraft.core import threads
 from regraft.core.errors import DataError
 from regraft.core.machine import cores
-from regraft.core.options import Options, option, require
+from regraft.core.options import Options, option
 from regraft.core.progress import progress
-from regraft.core.text import listed_lines, printable, shorten
-from regraft.data import formats
+from regraft.core.text import printable, shorten
+from regraft.data import formats, usable
 from regraft.data.index import Index, Row
-from regraft.data.sources import archive, folder, memory, pictures, table
-from regraft.data.sources._layout import WORKING_LAYOUTS
-
-SHOWN_FILES = 20
+from regraft.data.labels import check_spellings
+from regraft.data.sources import _pattern, archive, folder, memory, pictures, table
+from regraft.data.sources._layout import WORKING_LAYOUTS, label_rows
 
 Source = str | os.PathLike[str]
 
@@ -51,36 +50,33 @@ class SourceOptions(Options):
         "ignore", "the same picture under two labels: ignore all of its copies, keep them, or error"
     )
     outside: bool = option(False, "let the paths in a CSV file point outside its folder")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BrokenOptions(Options):
-    """How many images may be broken."""
-
-    GROUP = "Images"
-
-    max_broken: float = option(0.01, "the share of files that may be broken, and are left out; 0 to 1")
+    label_from: str | None = option(
+        None, "where the label is in the files' paths, e.g. '{label}_#.jpg' for cat_12.jpg, '{label}/*' for cat/12.jpg"
+    )
 
     def check(self) -> None:
-        """Raise UsageError for a share out of range."""
-        require(0 <= self.max_broken <= 1, "max_broken", self.max_broken, "a share from 0 to 1, e.g. 0.01")
+        """Raise UsageError for a pattern without {label}."""
+        if self.label_from is not None:
+            _pattern.compiled(self.label_from)
 
 
-def read(source: Any, labels: Iterable[object] | None = None, *, options: SourceOptions = SourceOptions()) -> Index:
+def read(source: Any, labels: Any = None, *, options: SourceOptions = SourceOptions()) -> Index:
     """Return the index of a labelled source, with a row for each of its files: used, ignored or broken.
 
     source: the path of a folder, an archive or a CSV; a list of paths, with `labels`; a pandas DataFrame; or an Index,
             which is returned as it is.
-    labels: one for each path of a list, of any type; they become text.
+    labels: one for each path of a list, of any type; they become text. Lists of labels for multilabel images; one-hot
+            rows are the numbers of their classes.
     Raises DataError if the source is not usable as a whole, or, with conflicts="error", if there is any conflict.
     """
     if isinstance(source, Index) and labels is None:
         return source
-    rows, is_named, name = _rows(source, labels, options.outside)
+    rows, is_named, name = _rows(source, labels, options)
     try:
         pairs = [(row, is_named) for row in rows]
     except OSError as error:
         raise DataError(f"{name} can't be listed: {error.strerror or error}.") from error
+    check_spellings(Counter(name for row, _ in pairs if row.status == "used" for name in row.names), name)
     return _resolve_conflicts(Index(_read_files(pairs), name), options.conflicts)
 
 
@@ -108,20 +104,7 @@ def read_inputs(inputs: Any) -> Index:
     return Index(_read_files(pairs), ", ".join(dict.fromkeys(names)))
 
 
-def check_broken(index: Index, max_broken: float) -> None:
-    """Raise DataError with a list if more than the share `max_broken` of the images is broken, or none is used."""
-    broken, used = index.broken, len(index.used)
-    total = len(broken) + used
-    if len(broken) > max_broken * total:
-        raise DataError(
-            f"{len(broken)} of {total} images in {index.name} are broken ({len(broken) / total:.1%}, and at most "
-            f"{max_broken:.1%} may be); fix or remove them, or raise --max-broken:{_reasons(broken)}"
-        )
-    if not used:
-        raise DataError(f"No usable image in {index.name}:{_reasons(index)}")
-
-
-def _rows(source: Any, labels: Iterable[object] | None, outside: bool) -> tuple[Iterator[Row], bool, str]:
+def _rows(source: Any, labels: Any, options: SourceOptions) -> tuple[Iterator[Row], bool, str]:
     """Return the rows, whether the source names each file (a folder doesn't), and the source's name in messages."""
     is_path = isinstance(source, str | os.PathLike)
     is_frame = memory.is_frame(source)
@@ -129,8 +112,9 @@ def _rows(source: Any, labels: Iterable[object] | None, outside: bool) -> tuple[
     if labels is not None and (is_path or is_frame):
         raise DataError(f"Labels were given together with {name}; expected a list of paths with them.")
     if is_path:
-        return *_path_rows(Path(source), outside), name
+        return *_path_rows(Path(source), options), name
     if is_frame:
+        _check_no_pattern(options, name)
         return memory.frame_rows(source), True, name
     if not isinstance(source, Iterable) or isinstance(source, bytes | Index):
         raise DataError(
@@ -138,10 +122,16 @@ def _rows(source: Any, labels: Iterable[object] | None, outside: bool) -> tuple[
             "a list of paths with labels, or a pandas DataFrame."
         )
     if labels is None:
-        raise DataError("A list of paths was given without labels; expected one label for each path.")
-    if not isinstance(labels, Iterable):
-        raise DataError(f"The labels are {_shown(labels)}; expected a list with one label for each path.")
+        if options.label_from is None:
+            raise DataError("A list of paths was given without labels; expected one label for each path.")
+        return label_rows([memory.path_row(path) for path in source], name, options.label_from), True, name
+    _check_no_pattern(options, name)
     return memory.rows(source, labels), True, name
+
+
+def _check_no_pattern(options: SourceOptions, name: str) -> None:
+    if options.label_from is not None:
+        raise DataError(f"--label-from is for files in folders and archives; {name} has a label for each image.")
 
 
 def _shown(value: object) -> str:
@@ -149,20 +139,21 @@ def _shown(value: object) -> str:
     return f"{shorten(repr(value), 60)} ({type(value).__name__})"
 
 
-def _path_rows(path: Path, outside: bool) -> tuple[Iterator[Row], bool]:
+def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]:
     """Return the rows of a folder, archive or CSV, and whether it names each file."""
     shown = printable(str(path))
     try:
         if path.is_dir():
-            return folder.rows(path), False
+            return folder.rows(path, options.label_from), False
         if not path.exists():
             raise DataError(f"No such file or folder: {shown}. {WORKING_LAYOUTS}")
         if archive.is_archive(path):
-            return archive.rows(path), False
+            return archive.rows(path, options.label_from), False
     except OSError as error:
         raise DataError(f"{shown} can't be read: {error.strerror or error}.") from error
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return table.rows(path, outside=outside), True
+        _check_no_pattern(options, shown)
+        return table.rows(path, outside=options.outside), True
     raise DataError(
         f"{shown} is not a folder, not a zip, tar or tar.gz archive by its bytes, and not a CSV by its name. "
         f"{WORKING_LAYOUTS}"
@@ -253,7 +244,7 @@ def _resolve_conflicts(index: Index, rule: str) -> Index:
         conflicting = resolved.where(lambda row: row.id in conflicts)
         raise DataError(
             f"{len(conflicting)} files in {index.name} show a picture that also has another label. Remove the "
-            f"wrong ones, or choose --conflicts ignore or keep:{_reasons(conflicting)}"
+            f"wrong ones, or choose --conflicts ignore or keep:{usable.listed_reasons(conflicting)}"
         )
     return resolved
 
@@ -268,8 +259,4 @@ def _conflicts(index: Index) -> dict[str, list[Row]]:
 
 def _other_label(row: Row, copies: Sequence[Row]) -> str:
     other = next(copy for copy in copies if copy.label != row.label)
-    return f"the same picture is labelled {other.label!r} in {other.path}"
-
-
-def _reasons(index: Index) -> str:
-    return listed_lines([f"{row.path}: {row.reason}" for row in index], SHOWN_FILES)
+    return f"{usable.OTHER_LABEL}{other.label!r} in {other.path}"

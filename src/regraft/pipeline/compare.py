@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.errors import DataError, UnknownName, UsageError, WeightsMissing
 from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log, preparing
-from regraft.data import read as reading
 from regraft.data import split as splitting
+from regraft.data import usable
 from regraft.data.index import Index
 from regraft.features.options import FeatureOptions
 from regraft.pipeline.extract import build_network, compute
 from regraft.pipeline.options import CompareOptions, names
+from regraft.pipeline.read import read_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +98,7 @@ def labelled(features: Features) -> Examples:
 
 def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
     """Return the index without the part that will evaluate the model, and a note on that."""
-    index = reading.read(source, options=options.source)
+    index = read_source(source, options.source, options.broken)
     if not splitting.folds(index, options.split):
         index = splitting.split(index, options=options.split)
     part = reported(index)
@@ -153,7 +154,7 @@ def _each(
     used = None
     for name in list(networks):
         features = extract(index, networks.pop(name).runner, Store(options.store.store))
-        reading.check_broken(features.index, options.broken.max_broken)
+        usable.check(features.index, options.broken.max_broken)
         index, used = features.index, used or len(features)
         if len(features) < used:
             raise DataError(f"{index.broken.rows[-1].path} could be read before and can't be now; start again.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError
 from regraft.core.options import takes_options
-from regraft.data import read as reading
+from regraft.data import usable
 from regraft.data.index import Index
 from regraft.pipeline.options import EvaluateOptions
+from regraft.pipeline.read import read_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +33,13 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     from regraft.features.store.store import Store
     from regraft.pipeline import report
 
-    index = reading.read(data, options=options.source)
+    index = read_source(data, options.source)
     if options.part.part is None and (measured := report.cross_validated(model, index)):
         return measured
     part, chosen, notes = report.choose_part(model, index, options.part.part)
     features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})
-    reading.check_broken(source, options.broken.max_broken)
+    usable.check(source, options.broken.max_broken)
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
     return report.measure(model, features, part=part, notes=notes, source=source)
@@ -51,6 +52,6 @@ def probabilities(model: Model, index: Index, *, store: Path | None = None) -> n
 
     features = extract(index, model.runner, Store(store))
     if broken := features.index.broken:
-        listed = "; ".join(f"{row.path}: {row.reason}" for row in broken.rows[: reading.SHOWN_FILES])
+        listed = "; ".join(f"{row.path}: {row.reason}" for row in broken.rows[: usable.SHOWN_FILES])
         raise DataError(f"{len(broken)} of {len(index)} images can't be read: {listed}")
     return model.probabilities(features)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.options import takes_options
 from regraft.core.progress import log, preparing
 from regraft.data import read as reading
+from regraft.data import usable
 from regraft.data.index import Index
-from regraft.data.read import BrokenOptions
+from regraft.data.usable import SHOWN_FILES, BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions
 from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
 from regraft.pipeline.own_module import takes_module
+from regraft.pipeline.read import read_source
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -31,13 +33,15 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
                 {"size": S, "mean": …, "std": …} or torchvision's transforms of the weights.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
-    return compute(reading.read(index), options.features, options.augmentation)
+    features = compute(reading.read(index), options.features, options.augmentation)
+    _log_left_out(features.index)
+    return features
 
 
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     """Return the features of all images of a source, once its network is known to work."""
     network = build_network(options.features)
-    index = reading.read(source, options=options.source)
+    index = read_source(source, options.source, options.broken)
     return check_broken(compute(index, options.features, network=network), options.broken)
 
 
@@ -84,7 +88,6 @@ def compute(
             )
     store = Store(options.store.store)
     features = extraction.extract(index, runner, store, stored, limit=options.limit.store_limit).with_tail(tail)
-    _log_left_out(features.index)
     fresh = views and (not stored or not features.stored)
     return features.with_fresh(views[0]) if fresh else features
 
@@ -92,16 +95,17 @@ def compute(
 def _log_left_out(index: Index) -> None:
     """Name what is not used: broken files one by one, the others by their count."""
     broken = index.broken
-    for row in broken.rows[: reading.SHOWN_FILES]:
+    for row in broken.rows[:SHOWN_FILES]:
         log.warning("Left out, broken: %s: %s", row.path, row.reason)
-    if len(broken) > reading.SHOWN_FILES:
-        log.warning("and %d more broken files; `regraft inspect --json` lists all.", len(broken) - reading.SHOWN_FILES)
+    if len(broken) > SHOWN_FILES:
+        log.warning("and %d more broken files; `regraft inspect --json` lists all.", len(broken) - SHOWN_FILES)
     if index.ignored:
         first = index.ignored.rows[0]
         log.info("Ignored %d files, such as %s: %s", len(index.ignored), first.path, first.reason)
 
 
 def check_broken(features: Features, options: BrokenOptions) -> Features:
-    """Return the features; raise DataError if more images are broken than the options allow."""
-    reading.check_broken(features.index, options.max_broken)
+    """Return the features, and name what is left out; raise DataError if that is more than the options allow."""
+    usable.check(features.index, options.max_broken)
+    _log_left_out(features.index)
     return features

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from regraft.core.options import Options, option, require, step
-from regraft.data.read import BrokenOptions, SourceOptions
+from regraft.data.read import SourceOptions
 from regraft.data.split import SplitOptions
+from regraft.data.usable import BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions, StoreOptions
 from regraft.inference.options import EngineOptions
 from regraft.network.options import NetworkOptions

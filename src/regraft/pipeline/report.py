@@ -121,7 +121,7 @@ def report_of(
     """Return the Report of probabilities, (n, n_classes), that were given to the used rows of an index."""
     used = index.used
     flags, codes = used.label_flags, used.label_codes
-    truth = np.array(flags(model.classes), np.float32) if index.multilabel else np.array(codes(model.classes))
+    truth = np.array(flags(model.classes), np.float32) if model.loss.multilabel else np.array(codes(model.classes))
     return Report(
         model=model,
         part=part,

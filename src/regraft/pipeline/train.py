@@ -11,7 +11,6 @@ from regraft.core.errors import DataError, Diverged, RefusedFile, UsageError
 from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
-from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
@@ -21,6 +20,7 @@ from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
 from regraft.pipeline.options import EvaluateOptions, TrainOptions
 from regraft.pipeline.own_module import takes_module
+from regraft.pipeline.read import read_source
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -75,7 +75,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
 
 def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
     """Return the Model of images by their paths and labels, all of which are trained on."""
-    index = reading.read(paths, labels, options=options.source)
+    index = read_source(paths, options.source, options.broken, labels=labels)
     features = check_broken(compute(index, options.features, options.augmentation), options.broken)
     return fit_model(features, options.fit, Run(command=options))
 
@@ -94,7 +94,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     """
     _check_phases(options, start)
     network = start.network if start else build_network(options.features)
-    index = reading.read(source, options=options.source)
+    index = read_source(source, options.source, options.broken)
     _check_classes(index)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
@@ -117,7 +117,10 @@ def _check_phases(options: TrainOptions, start: Model | None) -> None:
 
 def _check_classes(index: Index) -> None:
     if len(index.classes) == 1 and not index.multilabel:
-        raise DataError(f"There is one class only ({index.classes[0]}); a classifier needs two or more.")
+        raise DataError(
+            f"{index.name} has one class only ({index.classes[0]}); a classifier needs two or more. Add a folder with "
+            f"pictures of what else it may see, such as other/ beside {index.classes[0]}/."
+        )
 
 
 def _check_held_out(index: Index) -> None:

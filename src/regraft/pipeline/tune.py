@@ -15,12 +15,12 @@ from regraft.core.errors import DataError, UsageError
 from regraft.core.options import change, fields, flat, make, takes_options
 from regraft.core.progress import log
 from regraft.core.results import Result
-from regraft.data import read as reading
 from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.pipeline.compare import reported
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.options import SearchOptions, TrainOptions, TuneOptions, names
+from regraft.pipeline.read import read_source
 from regraft.pipeline.train import train
 from regraft.pipeline.tune_search import Search, Trial, fit_choices, load_optuna
 
@@ -111,7 +111,7 @@ def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
 
 def _split(source: Any, options: TuneOptions) -> tuple[TuneOptions, Index]:
     """Return the options, with the split that is used, and the index with its parts."""
-    index = reading.read(source, options=options.source)
+    index = read_source(source, options.source, options.broken)
     if options.split.split == "auto" and splitting.folds(index, options.split):
         log.info("A class has few images: a fifth of all is held out, to measure the model that the search leads to.")
         options = change(options, split=HELD_OUT)

@@ -1,14 +1,23 @@
+import re
+
 import pytest
 
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, UsageError
 from regraft.data.index import Row
-from regraft.data.sources._layout import is_hidden, label_rows
+from regraft.data.read import SourceOptions
+from regraft.data.sources._layout import UNLABELLED, is_hidden, label_rows
+from regraft.data.sources._pattern import names_in
 from regraft.data.sources.folder import FileLocation
 
 
-def labelled(*paths):
+def labelled(*paths, pattern=None):
     rows = [Row(path=path, location=FileLocation(path)) for path in paths]
-    return {row.path: (row.part, row.label) for row in label_rows(rows, "photos")}
+    return {row.path: (row.part, row.label) for row in label_rows(rows, "photos", pattern)}
+
+
+def tree(tops, classes, *, each=2):
+    """Return the paths of images in the same class folders below each top folder."""
+    return [f"{top}/{label}/{number}.jpg" for top in tops for label in classes for number in range(each)]
 
 
 def test_the_first_folder_is_the_class_and_what_is_nested_belongs_to_it():
@@ -32,6 +41,128 @@ def test_the_first_folder_is_the_class_and_what_is_nested_belongs_to_it():
 )
 def test_a_part_folder_is_known_by_its_common_names_in_any_case(folder, part):
     assert labelled(f"{folder}/cat/1.jpg") == {f"{folder}/cat/1.jpg": (part, "cat")}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("seg_train", "seg_test"), ("train_set", "test_set"), ("Training-Data", "Test-Data"), ("trainset", "testset")],
+)
+@pytest.mark.parametrize("is_doubled", [False, True])
+def test_folders_with_a_part_in_their_names_are_parts_also_where_each_holds_itself_once_more(train, test, is_doubled):
+    tops = [f"{top}/{top}" if is_doubled else top for top in (train, test)]
+    parts = {path: (part, label) for path, (part, label) in labelled(*tree(tops, ["cat", "dog"])).items()}
+    assert parts == {
+        f"{top}/{label}/{number}.jpg": (part, label)
+        for top, part in zip(tops, ["train", "test"], strict=True)
+        for label in ("cat", "dog")
+        for number in range(2)
+    }
+
+
+def test_a_collection_folder_within_the_parts_is_no_class():
+    assert set(labelled(*tree(["train/images", "val/images"], ["cat", "dog"])).values()) == {
+        (part, label) for part in ("train", "validation") for label in ("cat", "dog")
+    }
+
+
+def test_class_folders_that_hold_part_folders_are_classes():
+    assert set(labelled(*tree(["cat", "dog"], ["train", "test"])).values()) == {
+        (part, label) for part in ("train", "test") for label in ("cat", "dog")
+    }
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        tree(["2024", "2025"], ["ants", "bees"]),
+        tree(["2024"], ["ants"]) + tree(["2025"], ["bees"]),
+        tree(["2024-05"], ["ants", "bees"]) + tree(["2024-06"], ["bees"]),
+        tree(["north", "south"], ["ants", "bees"]),
+        tree(["bottle/train", "cable/train"], ["good", "broken"]),
+    ],
+)
+@pytest.mark.parametrize("wrapper", ["", "pictures/"])
+def test_classes_that_may_be_the_outer_or_the_inner_folders_are_refused_with_a_pattern_for_each(paths, wrapper):
+    paths = [wrapper + path for path in paths]
+    with pytest.raises(DataError, match="can be read in two ways") as caught:
+        labelled(*paths)
+    outer, inner = re.findall(r"--label-from '([^']+)'", str(caught.value))
+    assert {label for _, label in labelled(*paths, pattern=outer).values()} == {
+        path.removeprefix(wrapper).split("/")[0] for path in paths
+    }
+    assert {label for _, label in labelled(*paths, pattern=inner).values()} == {path.split("/")[-2] for path in paths}
+
+
+def test_classes_with_folders_of_their_own_names_are_classes_and_that_is_told(caplog):
+    caplog.set_level("INFO", "regraft")
+    paths = tree(["animals"], ["cat", "dog"]) + tree(["plants"], ["rose", "fern"])
+    assert {label for _, label in labelled(*paths).values()} == {"animals", "plants"}
+    assert "folders within them (cat, dog, fern and 1 more) belong to their class" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names", [("steam_train", "crash_test", "bus"), ("train_station", "steam_train"), ("retrain", "contest")]
+)
+def test_classes_that_have_a_part_in_their_names_are_classes(names):
+    assert {label for _, label in labelled(*(f"{name}/1.jpg" for name in names)).values()} == set(names)
+
+
+@pytest.mark.parametrize("folder", ["test", "seg_pred/seg_pred", "test/test", "test/images"])
+def test_a_part_folder_without_class_folders_holds_pictures_without_labels(folder):
+    paths = [*tree(["train", "val"], ["cat", "dog"]), f"{folder}/1.jpg", f"{folder}/2.jpg"]
+    rows = list(label_rows([Row(path=path, location=FileLocation(path)) for path in paths], "photos"))
+    assert [row.reason for row in rows[-2:]] == [UNLABELLED.format(folder.split("/")[0])] * 2
+    assert {row.status for row in rows[:-2]} == {"used"}
+
+
+def test_a_folder_beside_the_one_with_the_images_does_not_hide_their_classes():
+    labels = labelled("pets/cat/1.jpg", "pets/dog/2.jpg", "docs/about.txt")
+    assert labels["pets/cat/1.jpg"] == (None, "cat")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "label"),
+    [
+        ("{label}.#.*", "train/cat.12.jpg", "cat"),
+        ("{label}_#.jpg", "images/american_bulldog_203.jpg", "american_bulldog"),
+        ("{label}/*", "a/b/c/1.jpg", "c"),
+        ("{label}/*/*", "a/b/c/1.jpg", "b"),
+        ("{label}/**/*", "a/b/c/1.jpg", "a"),
+        ("a/{label}/**/*", "a/b/c/1.jpg", "b"),
+        ("IMG_?_{label}.*", "IMG_7_cat.jpg", "cat"),
+        ("{label}_#.jpg", "cat_x.jpg", None),
+        ("{label}.jpg", "cat.jpeg", None),
+    ],
+)
+def test_a_pattern_takes_the_label_from_the_end_of_a_path(pattern, path, label):
+    names = names_in(path, pattern)
+    assert (names and names["label"]) == label
+
+
+def test_a_pattern_may_name_the_part_and_the_group_too():
+    rows = [Row(path="Valid/cat-ann-1.jpg", location=FileLocation(""))]
+    [row] = label_rows(rows, "photos", "{part}/{label}-{group}-#.jpg")
+    assert (row.part, row.label, row.group) == ("validation", "cat", "ann")
+
+
+def test_a_pattern_that_no_file_matches_is_refused_with_a_file():
+    with pytest.raises(DataError, match=r"No file in photos matches --label-from '\{label\}_#.jpg', e.g. cat.jpg"):
+        labelled("cat.jpg", pattern="{label}_#.jpg")
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "{label}{label}", "{class}_#.jpg", "{label}_{size}"])
+def test_a_pattern_without_one_label_is_refused_before_any_file_is_read(pattern):
+    with pytest.raises(UsageError, match="expected a pattern"):
+        SourceOptions(label_from=pattern)
+
+
+@pytest.mark.parametrize("form", ["{}.{}.jpg", "{}_{}.jpg", "{}-{}.png", "{} ({}).jpg", "{}{}.jpg"])
+def test_a_flat_folder_whose_files_name_their_class_is_refused_with_the_pattern_that_reads_it(form):
+    paths = [form.format(label, number) for label in ("cat", "german_shepherd") for number in range(3)]
+    with pytest.raises(DataError, match="labels are in the files' names") as caught:
+        labelled(*paths)
+    [pattern] = re.findall(r"add --label-from '([^']+)'", str(caught.value))
+    assert {label for _, label in labelled(*paths, pattern=pattern).values()} == {"cat", "german_shepherd"}
 
 
 def test_parts_may_hold_different_classes():

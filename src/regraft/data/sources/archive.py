@@ -140,12 +140,13 @@ def is_archive(path: Path) -> bool:
     return _kind(path) is not None
 
 
-def rows(path: Path) -> Iterator[Row]:
+def rows(path: Path, pattern: str | None = None) -> Iterator[Row]:
     """Yield the members in class folders, or in part folders that hold class folders, with label and part.
 
+    pattern: where the labels are in the paths instead, see `_pattern`.
     Raises DataError if the archive is damaged, encrypted, refused, or has no class folder.
     """
-    yield from label_rows(list(files(path)), str(path))
+    yield from label_rows(list(files(path)), str(path), pattern)
 
 
 def files(path: Path) -> Iterator[Row]:

@@ -73,14 +73,15 @@ def file_stamp(path: str | Path) -> int:
     return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
-def rows(path: Path) -> Iterator[Row]:
+def rows(path: Path, pattern: str | None = None) -> Iterator[Row]:
     """Yield the files of class folders, or of part folders that hold class folders, with label and part.
 
+    pattern: where the labels are in the paths instead, see `_pattern`.
     Raises DataError if there is no such folder, or no class folder in it.
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder. {WORKING_LAYOUTS}")
-    yield from label_rows(list(files(path)), str(path))
+    yield from label_rows(list(files(path)), str(path), pattern)
 
 
 class _Folder(NamedTuple):

@@ -6,6 +6,7 @@ here: whoever passes a DataFrame has imported it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,26 +15,27 @@ from typing import Any
 from regraft.core.errors import DataError
 from regraft.core.text import printable
 from regraft.data.index import PARTS, Row
-from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_label, as_labels
+from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_labels
+from regraft.data.python_labels import is_missing, one_for_each_image, text_of
 from regraft.data.sources.folder import FileLocation
 
 
 def rows(
     paths: Iterable[str | os.PathLike[str]],
-    labels: Iterable[object],
+    labels: Any,
     *,
     parts: Iterable[object] | None = None,
     groups: Iterable[object] | None = None,
 ) -> Iterator[Row]:
     """Yield one row per path; labels and groups of any type become text.
 
-    labels: one for each path; for multilabel images a list, tuple or set of them for each path.
+    labels: one for each path, see `python_labels`; for multilabel images a list, tuple or set of them for each path.
     parts:  one of train, validation, test (or their other common names) per path.
     groups: None, NaN or "" for a path that is in no group.
     Raises DataError if the lengths differ, a label is missing, a part is unknown, or a path is of another type.
     """
     paths = list(paths)
-    columns = {"labels": list(labels)}
+    columns = {"labels": one_for_each_image(labels)}
     if len({isinstance(label, list | tuple | set | frozenset) for label in columns["labels"]}) > 1:
         raise DataError(
             "Some paths have a list of labels and others a single label; expected lists for all paths or for none."
@@ -73,39 +75,45 @@ def frame_rows(frame: Any) -> Iterator[Row]:
     labels = frame[column].tolist()
     if column == "labels":
         labels = [as_labels(value) if isinstance(value, str) else value for value in labels]
-        labels = [() if _is_missing(value) else value for value in labels]
+        labels = [() if is_missing(value) else value for value in labels]
     yield from rows(frame["path"].tolist(), labels, **optional)
 
 
-def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -> Row:
+def path_row(path: str | os.PathLike[str], number: int = 0) -> Row:
+    """Return the row of a path, without a label; raise DataError if it is no path."""
     if not isinstance(path, str | os.PathLike):
         raise DataError(f"Path number {number} is {path!r} ({type(path).__name__}); expected the path of an image.")
     location = Path(path)
+    return Row(path=printable(location.as_posix()), location=FileLocation(str(location)))
+
+
+def _row(number: int, path: str | os.PathLike[str], values: dict[str, object]) -> Row:
+    row = path_row(path, number)
     where = f"{printable(str(path))} (number {number})"
-    labels = _labels(values["labels"])
-    label = LABEL_SEPARATOR.join(labels) if labels is not None else _label(values["labels"])
-    if not label and labels is None:
-        raise DataError(f"{where} has no label ({values['labels']!r}). Give it one, or leave the file out.")
+    labels = _labels(values["labels"], where)
+    label = LABEL_SEPARATOR.join(labels) if labels is not None else _label(values["labels"], where)
     group = values.get("groups")
-    return Row(
-        path=printable(location.as_posix()),
-        location=FileLocation(str(location)),
+    return dataclasses.replace(
+        row,
         label=label,
         labels=labels,
         part=_part(values["parts"], where) if "parts" in values else None,
-        group=None if _is_missing(group) else str(group),
+        group=None if is_missing(group) else str(group),
     )
 
 
-def _label(value: object) -> str:
-    return "" if _is_missing(value) else as_label(str(value))
+def _label(value: object, where: str) -> str:
+    label = "" if is_missing(value) else text_of(value)
+    if not label:
+        raise DataError(f"{where} has no label ({value!r}). Give it one, or leave the file out.")
+    return label
 
 
-def _labels(value: object) -> tuple[str, ...] | None:
+def _labels(value: object, where: str) -> tuple[str, ...] | None:
     """Return the labels of a multilabel image, sorted, each once; None for a single label."""
     if not isinstance(value, list | tuple | set | frozenset):
         return None
-    return tuple(sorted({label for item in value if (label := _label(item))}))
+    return tuple(sorted({_label(item, where) for item in value}))
 
 
 def _part(value: object, where: str) -> str:
@@ -113,8 +121,3 @@ def _part(value: object, where: str) -> str:
     if part is None:
         raise DataError(f"{where} has the part {value!r}; expected one of {', '.join(PARTS)}.")
     return part
-
-
-def _is_missing(value: object) -> bool:
-    """Whether a value is None, NaN, NaT, pandas' NA or an empty text; the text `nan` is a value."""
-    return value == "" if isinstance(value, str) else value is None or str(value) in ("nan", "NaT", "<NA>")
