@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.compare import compare
     from regraft.pipeline.dataset import dataset
     from regraft.pipeline.evaluate import evaluate
+    from regraft.pipeline.export import Export, export
     from regraft.pipeline.extract import extract
     from regraft.pipeline.fit import fit
     from regraft.pipeline.inspect import inspect
@@ -45,6 +46,7 @@ _MODULES = {
     "Audit": "audit.findings",
     "Classifier": "estimator",
     "Comparison": "evaluation.comparison",
+    "Export": "pipeline.export",
     "FeatureClassifier": "training.feature_classifier",
     "Features": "features.extract",
     "History": "training.history",
@@ -61,6 +63,7 @@ _MODULES = {
     "compare": "pipeline.compare",
     "dataset": "pipeline.dataset",
     "evaluate": "pipeline.evaluate",
+    "export": "pipeline.export",
     "extract": "pipeline.extract",
     "fit": "pipeline.fit",
     "inspect": "pipeline.inspect",
@@ -77,6 +80,7 @@ __all__ = [
     "Audit",
     "Classifier",
     "Comparison",
+    "Export",
     "FeatureClassifier",
     "Features",
     "History",
@@ -94,6 +98,7 @@ __all__ = [
     "compare",
     "dataset",
     "evaluate",
+    "export",
     "extract",
     "fit",
     "inspect",

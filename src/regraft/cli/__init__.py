@@ -27,6 +27,7 @@ from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
 from regraft.core.text import on_one_screen
 from regraft.core.version import __version__
+from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
 from regraft.inference.options import EngineOptions
 from regraft.network.options import NetworkOptions
@@ -247,6 +248,25 @@ def extract(
     features = read_and_extract(source, options)
     write.write(features, output, overwrite=overwrite)
     log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
+
+
+@command(app, ExportOptions)
+def export(
+    model: ModelFolder,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o"), _file("Folder for the export.")],
+    check: Annotated[Path | None, _file("Images on which the export must give what the model gives.")] = None,
+    calibrate: Annotated[Path | None, _file("Images that int8 takes its ranges from.")] = None,
+    json: Json = False,
+    options: Any = None,
+) -> None:
+    """Write a model for another runtime: a browser, a phone, any ONNX runtime; with a certificate, or not at all."""
+    from regraft.pipeline.export import export
+    from regraft.pipeline.predict import load
+
+    _show(export(load(model), output, check=check, calibrate=calibrate, options=options), json)
+    log.info("The export is in %s; its README.md tells how to use it.", output)
 
 
 @app.command

@@ -82,7 +82,7 @@ class Preprocess:
     @property
     def least_side(self) -> int:
         """The pixels that the shorter side must keep when an image is decoded at less than its size; 0 forbids it."""
-        return 0 if self.interpolation == "nearest" else 2 * self._target
+        return 0 if self.interpolation == "nearest" else 2 * self.target
 
     def adapted(self, size: int | None = None, resize: Resize | None = None) -> Preprocess:
         """Return the rule for another size, or another way of resizing; "pad" and "squash" then keep everything."""
@@ -135,15 +135,15 @@ class Preprocess:
         )
 
     @property
-    def _target(self) -> int:
+    def target(self) -> int:
         """The side, in pixels, that the image is resized to before its middle is cropped."""
         return math.floor(self.size / self.crop_share)
 
     def _crop(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
-        scaled = int(self._target * max(height, width) / min(height, width))
-        sides = (self._target, scaled) if height <= width else (scaled, self._target)
-        if scaled > _LONGEST * self._target:
+        scaled = int(self.target * max(height, width) / min(height, width))
+        sides = (self.target, scaled) if height <= width else (scaled, self.target)
+        if scaled > _LONGEST * self.target:
             return self._middle(self._window(pixels, sides))
         return self._middle(resized(pixels, sides, self.interpolation))
 
@@ -156,12 +156,12 @@ class Preprocess:
         return by_pillow(pixels, (height, width), self.interpolation, box)
 
     def _squash(self, pixels: Pixels) -> Pixels:
-        return self._middle(resized(pixels, (self._target, self._target), self.interpolation))
+        return self._middle(resized(pixels, (self.target, self.target), self.interpolation))
 
     def _pad(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
         long = max(height, width)
-        sides = max(1, round(height * self._target / long)), max(1, round(width * self._target / long))
+        sides = max(1, round(height * self.target / long)), max(1, round(width * self.target / long))
         return self._middle(resized(pixels, sides, self.interpolation), self.background)
 
     def _middle(self, pixels: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:

@@ -1,0 +1,95 @@
+"""ONNX, opset 18: one file, `model.onnx`, for onnxruntime on any system, OpenVINO, and whatever else reads it.
+
+float16 keeps the weights in half of the room and computes in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.exports.formats import Plan, Run
+from regraft.exports.whole import INPUT, OUTPUT, traced
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnx import ModelProto
+
+PRECISIONS = ("float32", "float16")
+MODULES = ("onnx", "onnxscript", "onnxruntime")
+EXTRA = "onnx"
+VERSIONS = ("onnx", "onnxscript", "onnxruntime")
+
+FILE = "model.onnx"
+OPSET = 18
+
+
+def write(plan: Plan, folder: Path) -> None:
+    """Write `model.onnx`, which passes ONNX's full check."""
+    import onnx
+
+    model = _converted(plan)
+    if plan.precision == "float16":
+        _halve(model)
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in plan.about.items()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / FILE)
+
+
+def load(folder: Path) -> Run:
+    """Return what runs the model in onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        probabilities: np.ndarray = session.run([OUTPUT], {INPUT: pixels[None]})[0][0]
+        return probabilities
+
+    return run
+
+
+def _converted(plan: Plan) -> ModelProto:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the converter about itself
+        program = torch.onnx.export(
+            traced(plan.whole), opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+    model: ModelProto = program.model_proto  # type: ignore[union-attr]
+    _forget_source(model)
+    return model
+
+
+def _forget_source(model: ModelProto) -> None:
+    """Drop what the converter notes of the Python code, its paths on this machine too; name the free sides."""
+    graph: Any = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    del graph.value_info[:]
+    for dimension, name in zip(graph.input[0].type.tensor_type.shape.dim[1:3], ("height", "width"), strict=True):
+        dimension.dim_param = name
+
+
+def _halve(model: ModelProto) -> None:
+    """Store kernels and matrices as float16, each with a Cast to float32 after it, which runtimes fold."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) >= 2:
+            name = tensor.name
+            with np.errstate(over="ignore"):  # infinity, which no certificate passes
+                values = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(values, f"{name}_float16"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

@@ -1,0 +1,220 @@
+"""`regraft.export`: from a model to a folder for another runtime, with the certificate that it gives the same there."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.core import files, plugins
+from regraft.core.errors import DataError, RefusedFile, UsageError
+from regraft.core.options import takes_options
+from regraft.core.progress import log, preparing, progress
+from regraft.core.results import Result
+from regraft.core.text import listed
+from regraft.exports import formats
+from regraft.exports.certificate import GATES, Certificate, Compared, Group, compare
+from regraft.exports.options import ExportOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.data.index import Row
+    from regraft.exports.formats import Run
+    from regraft.model.model import Model
+
+CALIBRATION = 100  # images that int8 takes its ranges from
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Export(Result):
+    """An exported model: the folder, and the certificate.
+
+    sizes: bytes of the files by name.
+    """
+
+    folder: Path
+    certificate: Certificate
+    sizes: dict[str, int]
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Export: {self.certificate.format} in {self.certificate.precision}, {self.folder}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the certificate and the sizes as JSON-able data."""
+        return {"folder": str(self.folder), "sizes": self.sizes, "certificate": self.certificate.to_dict()}
+
+    def text(self) -> str:
+        """Return the certificate as lines for a terminal."""
+        return self.certificate.text()
+
+
+@takes_options(ExportOptions)
+def export(
+    model: Model, output: str | Path, *, check: Any = None, calibrate: Any = None, options: ExportOptions
+) -> Export:
+    """Write a model as a folder for another runtime; nothing is written unless it gives there what the model gives.
+
+    model:     from `load`, `fit`, or a Report.
+    output:    folder for the export; it must be new or empty, or `overwrite` set where it holds an earlier export.
+    check:     images to compare the two on, as for `Model.predict`, beside those that are made for it.
+    calibrate: images that int8 takes its ranges from, likewise; they are compared too, if there are no others.
+    Raises UsageError for what the format can't have, DataError if no image can be read, RefusedFile if the two differ.
+    """
+    from regraft.exports import folder as folders
+    from regraft.exports.whole import reference, whole
+
+    output, plugin = Path(output).absolute(), plugins.load(formats, options.to)
+    _check(plugin, options, calibrate)
+    folders.check_target(output, overwrite=options.overwrite)
+    photographs = _rows(check if check is not None else calibrate)
+    plan = formats.Plan(
+        whole=whole(model),
+        precision=options.precision,
+        about=folders.describe(model, options.to, options.precision),
+        calibration=_calibration(calibrate) if options.precision == "int8" else (),
+    )
+    with files.replacing_folder(output) as fresh:
+        with preparing(f"Converting the model to {options.to}"):
+            plugin.write(plan, fresh)
+            run = plugin.load(fresh)
+        answers = _Answers(model, reference(model), run, options.precision)
+        certificate = Certificate(
+            format=options.to,
+            precision=options.precision,
+            photographs=answers.of_rows(photographs),
+            made=answers.of_made(),
+            versions=_versions(plugin),
+            files=folders.sums(fresh),
+        )
+        _check_held(certificate)
+        folders.write_texts(fresh, plan.about, certificate)
+        sizes = {path.relative_to(fresh).as_posix(): path.stat().st_size for path in fresh.rglob("*")}
+    return Export(folder=output, certificate=certificate, sizes=sizes)
+
+
+def _check(plugin: Any, options: ExportOptions, calibrate: Any) -> None:
+    """Raise UsageError for what the format does not have, or this machine, before anything is read."""
+    if options.precision not in plugin.PRECISIONS:
+        raise UsageError(
+            f"--to {options.to} can't have --precision {options.precision}; it has {listed(plugin.PRECISIONS)}."
+        )
+    if missing := [name for name in plugin.MODULES if importlib.util.find_spec(name) is None]:
+        raise UsageError(
+            f"--to {options.to} needs {listed(missing)}. Install it with: pip install 'regraft[{plugin.EXTRA}]'"
+        )
+    if options.precision == "int8" and calibrate is None:
+        raise UsageError("--precision int8 takes its ranges from images of yours; name some with --calibrate IMAGES.")
+
+
+def _rows(images: Any) -> Sequence[Row]:
+    """Return the images that can be used; say which can't."""
+    from regraft.data.read import SHOWN_FILES, read_inputs
+
+    if images is None:
+        log.warning("No images of yours are compared; name some with --check IMAGES.")
+        return ()
+    index = read_inputs(images)
+    for row in index.broken.rows[:SHOWN_FILES]:
+        log.warning("Left out, broken: %s: %s", row.path, row.reason)
+    if not index.used.rows:
+        raise DataError(f"No image in {index.name} can be read.")
+    return index.used.rows
+
+
+def _calibration(images: Any) -> list[np.ndarray]:
+    import numpy as np
+
+    from regraft.data.decode import decode
+
+    rows = _rows(images)
+    spread = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION).astype(int))
+    pixels = []
+    for row in (rows[number] for number in spread):
+        with _left_out(row):
+            pixels.append(decode(row.location.read()))
+    _check_any(rows, pixels)
+    return pixels
+
+
+def _check_any(rows: Sequence[Row], usable: Sequence[Any]) -> None:
+    if rows and not usable:
+        raise DataError(f"None of the {len(rows)} images, such as {rows[0].path}, can be read.")
+
+
+def _versions(plugin: Any) -> dict[str, str]:
+    from regraft.core.version import __version__
+
+    packages = {name: metadata.version(name) for name in ("torch", *plugin.VERSIONS)}
+    return {"regraft": __version__, "python": platform.python_version(), **packages}
+
+
+def _check_held(certificate: Certificate) -> None:
+    if not certificate.failures:
+        return
+    advice = "Please report this." if certificate.precision == "float32" else "Choose a finer --precision."
+    raise RefusedFile(
+        f"Nothing was written: {certificate.format} in {certificate.precision} does not give what the model gives. "
+        + "; ".join(certificate.failures)
+        + f"\n{advice}"
+    )
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The model's answers and the export's, of an image at a time."""
+
+    model: Model
+    reference: Run
+    run: Run
+    precision: str
+
+    def of_rows(self, rows: Sequence[Row]) -> Group:
+        """Return the comparison on images of the user's."""
+        compared = []
+        with progress("Comparing images", len(rows)) as advance:
+            for row in rows:
+                with _left_out(row):
+                    compared.append(self._of(row.path, row.location.read(), self._label(row)))
+                advance(1)
+        _check_any(rows, compared)
+        return Group(images=tuple(compared))
+
+    def of_made(self) -> Group:
+        """Return the comparison on made images."""
+        from regraft.exports.made_images import made_images
+
+        return Group(images=tuple(self._of(name, data) for name, data in made_images()))
+
+    def _of(self, path: str, data: bytes, true: str | None = None) -> Compared:
+        from regraft.data.decode import decoded
+
+        with decoded(data) as pixels:
+            expected, probabilities = self.reference(pixels), self.run(pixels)
+        difference = GATES[self.precision].difference
+        return compare(self.model, expected, probabilities, path=path, difference=difference, true=true)
+
+    def _label(self, row: Row) -> str | None:
+        """Return the label of an image: of the model's training, or the folder's, if that is one of the classes."""
+        known = self.model.images.get(row.id)
+        if known:
+            return known[0]
+        folder = Path(row.path).parent.name
+        return folder if folder in self.model.classes and not self.model.loss.multilabel else None
+
+
+@contextlib.contextmanager
+def _left_out(row: Row) -> Iterator[None]:
+    """Name an image that can't be read, and go on without it."""
+    from regraft.data.decode import BrokenImage
+
+    try:
+        yield
+    except (BrokenImage, OSError) as error:
+        log.warning("Left out, broken: %s: %s", row.path, error)
