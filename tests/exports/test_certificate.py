@@ -1,4 +1,4 @@
-"""The certificate: what passes its gates, what does not, and what it says of either."""
+"""The certificate: what passes its gates, what does not, and how both are told to the user."""
 
 from __future__ import annotations
 

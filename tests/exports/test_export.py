@@ -116,8 +116,8 @@ def test_onnx_passes_the_full_check_and_tells_its_classes(folder_of):
     assert [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim] == [1, "height", "width", 3]
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_value for d in probabilities.type.tensor_type.shape.dim] == [1, 3]
-    told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert told["classes"] == ["blue", "green", "red"] and told["preprocess"]["size"] == 64
+    properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert properties["classes"] == ["blue", "green", "red"] and properties["preprocess"]["size"] == 64
 
 
 def test_onnx_runs_in_openvino_too(folder_of, model, photos):
