@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from regraft.cli.flags import MAIN, command, converted, show_default
+from regraft.cli.flags import MAIN, PlainHelp, command, converted, show_default
 from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
@@ -55,27 +55,13 @@ def _file(help: str) -> Parameter:
     return Parameter(help=help, group=MAIN)
 
 
-class _Help:
-    """Help in aligned columns, without boxes; rich is imported only when help is asked for."""
-
-    def __call__(self, console: Any, options: Any, panel: Any) -> None:
-        from cyclopts.help import DefaultFormatter, PanelSpec
-        from rich.box import Box
-
-        plain = PanelSpec(box=Box("    \n" * 8), padding=(0, 0), title_align="left", border_style="none")
-        DefaultFormatter(panel_spec=plain)(console, options, panel)
-
-    def render_usage(self, console: Any, options: Any, usage: Any) -> None:  # noqa: ARG002
-        console.print(f"Usage: {usage}", markup=False, highlight=False)
-
-
 app = App(
     name="regraft",
     help="A folder of photographs becomes a tested image classifier, by transfer learning.",
     version=__version__,
     help_format="plaintext",
     version_format="plaintext",
-    help_formatter=_Help(),
+    help_formatter=PlainHelp(),
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(
         negative_bool=(),

@@ -72,3 +72,19 @@ def converted(kind: Any, tokens: Sequence[Token] | Mapping[str, Sequence[Token]]
 def show_default(value: Any) -> str:
     """Return a default as the help shows it."""
     return "none" if value is None else ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+class PlainHelp:
+    """Help in aligned columns, without boxes; rich is imported only when help is asked for."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        """Print a panel: its title, and a line for each option."""
+        from cyclopts.help import DefaultFormatter, PanelSpec
+        from rich.box import Box
+
+        plain = PanelSpec(box=Box("    \n" * 8), padding=(0, 0), title_align="left", border_style="none")
+        DefaultFormatter(panel_spec=plain)(console, options, panel)
+
+    def render_usage(self, console: Any, options: Any, usage: Any) -> None:  # noqa: ARG002
+        """Print the line of usage."""
+        console.print(f"Usage: {usage}", markup=False, highlight=False)
