@@ -115,13 +115,13 @@ def _check(plugin: Any, options: ExportOptions, calibrate: Any) -> None:
 
 def _rows(images: Any) -> Sequence[Row]:
     """Return the images that can be used; say which can't."""
-    from regraft.data.read import SHOWN_FILES, read_inputs
+    from regraft.data.read import read_inputs
 
     if images is None:
         log.warning("No images of yours are compared; name some with --check IMAGES.")
         return ()
     index = read_inputs(images)
-    for row in index.broken.rows[:SHOWN_FILES]:
+    for row in index.broken:
         log.warning("Left out, broken: %s: %s", row.path, row.reason)
     if not index.used.rows:
         raise DataError(f"No image in {index.name} can be read.")
