@@ -341,3 +341,8 @@ def test_a_pattern_beside_labels_is_refused(photos):
     for source, labels in ((photos / "labels.csv", None), (["a"], ["cat"]), (frame, None)):
         with pytest.raises(DataError, match="--label-from is for files in folders and archives"):
             read(source, labels, options=options)
+
+
+def test_a_column_of_a_folder_is_refused(photos):
+    with pytest.raises(DataError, match="--label-column and --part-column are for tables"):
+        read(photos, options=SourceOptions(label_column="kind"))

@@ -30,6 +30,7 @@ from regraft.data import formats, usable
 from regraft.data.index import Index, Row
 from regraft.data.labels import check_spellings
 from regraft.data.sources import _pattern, archive, folder, memory, pictures, table
+from regraft.data.sources._columns import BY_NAME, ColumnNames
 from regraft.data.sources._layout import WORKING_LAYOUTS, label_rows
 
 Source = str | os.PathLike[str]
@@ -50,6 +51,9 @@ class SourceOptions(Options):
         "ignore", "the same picture under two labels: ignore all of its copies, keep them, or error"
     )
     outside: bool = option(False, "let the paths in a CSV file point outside its folder")
+    path_column: str | None = option(None, "the column of a table with the images' paths; none: by its name")
+    label_column: str | None = option(None, "the column of a table with the labels; none: by its name")
+    part_column: str | None = option(None, "the column of a table with the parts; none: by its name")
     label_from: str | None = option(
         None, "where the label is in the files' paths, e.g. '{label}_#.jpg' for cat_12.jpg, '{label}/*' for cat/12.jpg"
     )
@@ -58,6 +62,11 @@ class SourceOptions(Options):
         """Raise UsageError for a pattern without {label}."""
         if self.label_from is not None:
             _pattern.compiled(self.label_from)
+
+    @property
+    def columns(self) -> ColumnNames:
+        """The columns of a table that were chosen."""
+        return ColumnNames(path=self.path_column, label=self.label_column, part=self.part_column)
 
 
 def read(source: Any, labels: Any = None, *, options: SourceOptions = SourceOptions()) -> Index:
@@ -115,7 +124,7 @@ def _rows(source: Any, labels: Any, options: SourceOptions) -> tuple[Iterator[Ro
         return *_path_rows(Path(source), options), name
     if is_frame:
         _check_no_pattern(options, name)
-        return memory.frame_rows(source), True, name
+        return memory.frame_rows(source, options.columns), True, name
     if not isinstance(source, Iterable) or isinstance(source, bytes | Index):
         raise DataError(
             f"The source is {_shown(source)}; expected the path of a folder, an archive or a CSV file, "
@@ -127,6 +136,11 @@ def _rows(source: Any, labels: Any, options: SourceOptions) -> tuple[Iterator[Ro
         return label_rows([memory.path_row(path) for path in source], name, options.label_from), True, name
     _check_no_pattern(options, name)
     return memory.rows(source, labels), True, name
+
+
+def _check_no_columns(options: SourceOptions, name: str) -> None:
+    if options.columns != BY_NAME:
+        raise DataError(f"--path-column, --label-column and --part-column are for tables; {name} is none.")
 
 
 def _check_no_pattern(options: SourceOptions, name: str) -> None:
@@ -143,6 +157,8 @@ def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]
     """Return the rows of a folder, archive or CSV, and whether it names each file."""
     shown = printable(str(path))
     try:
+        if path.is_dir() or archive.is_archive(path):
+            _check_no_columns(options, shown)
         if path.is_dir():
             return folder.rows(path, options.label_from), False
         if not path.exists():
@@ -153,7 +169,7 @@ def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]
         raise DataError(f"{shown} can't be read: {error.strerror or error}.") from error
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         _check_no_pattern(options, shown)
-        return table.rows(path, outside=options.outside), True
+        return table.rows(path, outside=options.outside, columns=options.columns), True
     raise DataError(
         f"{shown} is not a folder, not a zip, tar or tar.gz archive by its bytes, and not a CSV by its name. "
         f"{WORKING_LAYOUTS}"

@@ -56,8 +56,8 @@ def test_a_frame_gives_the_same_rows_as_its_lists():
 
 
 def test_a_frame_without_a_column_is_refused_by_name():
-    with pytest.raises(DataError, match="expected also label"):
-        list(memory.frame_rows(pd.DataFrame({"path": ["a"], "class": ["x"]})))
+    with pytest.raises(DataError, match="The DataFrame: no column label; got path, width, height"):
+        list(memory.frame_rows(pd.DataFrame({"path": ["a"], "width": [3], "height": [4]})))
 
 
 def test_a_frame_with_a_column_twice_is_refused():
@@ -72,3 +72,19 @@ def test_a_frame_is_told_from_other_things_without_importing_pandas(monkeypatch)
         monkeypatch.setitem(sys.modules, name, None)  # an import would raise
     assert memory.is_frame(frame)
     assert not memory.is_frame([])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"filename": ["a", "b"], "class": ["cat", "dog"], "is_valid": [True, False]}),
+        pd.DataFrame({"image_id": ["a", "b"], "cat": [1, 0], "dog": [0, 1], "split": ["valid", "training"]}),
+        pd.DataFrame({"image": ["a", "b"], "labels": ["cat", "dog"], "set": ["val", "train"]}),
+        pd.DataFrame({"image": ["a", "b"], "labels": [["cat"], ["dog"]], "part": ["val", "train"]}),
+    ],
+)
+def test_a_frame_has_the_usual_names_of_columns_too(frame):
+    assert [(row.path, row.label, row.labels, row.part) for row in memory.frame_rows(frame)] == [
+        ("a", "cat", None, "validation"),
+        ("b", "dog", None, "train"),
+    ]

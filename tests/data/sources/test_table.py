@@ -1,7 +1,10 @@
+import unicodedata
+
 import pytest
 
 from regraft.core.errors import DataError
 from regraft.data.sources import table
+from regraft.data.sources._columns import ColumnNames
 
 
 @pytest.fixture
@@ -13,10 +16,14 @@ def folder(tmp_path):
     return inside
 
 
-def rows(folder, text, *, outside=False, encoding="utf-8"):
+def rows(folder, text, *, outside=False, encoding="utf-8", **columns):
     path = folder / "labels.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
-    return list(table.rows(path, outside=outside))
+    return list(table.rows(path, outside=outside, columns=ColumnNames(**columns)))
+
+
+def meanings(table_rows):
+    return [(row.path, row.label, row.part) for row in table_rows]
 
 
 def refusal(folder, text):
@@ -34,7 +41,7 @@ def test_columns_come_in_any_order_and_paths_are_relative_to_the_csv(folder):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_common_kinds_of_csv_are_read_alike(folder, delimiter, encoding, end):
     lines = ["Path,Label", "1.jpg,café", "", '"2.jpg",dog']
@@ -95,11 +102,12 @@ def test_an_absolute_path_inside_the_folder_is_fine(folder):
     ("content", "message"),
     [
         (b"", "line 1: no column path and no label; got nothing, expected path,label"),
-        (b"file,label\n1.jpg,cat\n", "line 1: no column path; got file, label, expected path,label"),
+        (b"width,label\n3,cat\n", "line 1: no column path; got width, label, expected path,label"),
+        (b"1.jpg,cat\n2.jpg,dog\n", "expected the names of the columns first"),
         (b"path,label,label\n1.jpg,cat,cat\n", "line 1: the column label exists more than once"),
         (b"path,label\n", "no lines below it"),
-        ("path,label\n1.jpg,cat\n".encode("utf-16"), "line 1: the text is UTF-16"),
-        (b"path,label\n1.jpg,cat\n2.jpg,caf\xe9\n", "line 3: byte 0xe9 is not UTF-8"),
+        (b"path,label\n1.jpg,cat\n2.jpg,caf\x81\n", "line 3: byte 0x81 is not utf-8"),
+        (b"\xff\xfep\0a", "is not utf-16"),
         (b'path,label\n1.jpg,cat\n"2.jpg,dog\n', "line 3: "),
     ],
 )
@@ -110,3 +118,111 @@ def test_a_file_that_is_not_such_a_table_is_refused_with_the_line(folder, conten
 def test_a_missing_csv_is_refused(tmp_path):
     with pytest.raises(DataError, match="can't be read: No such file"):
         list(table.rows(tmp_path / "none.csv", outside=False))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "filename,class",
+        "image,target",
+        "File Name,Category",
+        "img_path,species",
+        "image_id,breed",
+        "id,label",
+        "image,emotion",
+    ],
+)
+def test_columns_are_known_by_their_usual_names(folder, header):
+    assert meanings(rows(folder, f"{header}\n1.jpg,cat\n2.jpg,dog\n")) == [
+        ("1.jpg", "cat", None),
+        ("2.jpg", "dog", None),
+    ]
+
+
+def test_numbers_of_rows_that_pandas_wrote_are_no_labels(folder):
+    assert meanings(rows(folder, ",photo,kind\n0,1.jpg,cat\n1,2.jpg,dog\n"))[1] == ("2.jpg", "dog", None)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "parts"),
+    [
+        ("split", ("train", "val"), ("train", "validation")),
+        ("Set", ("Training", "test_set"), ("train", "test")),
+        ("is_valid", ("False", "True"), ("train", "validation")),
+        ("is_test", ("0", "1"), ("train", "test")),
+        ("split", ("0", "1"), (None, None)),
+    ],
+)
+def test_a_column_of_parts_is_known_by_its_name_and_its_values(folder, column, values, parts):
+    text = f"path,label,{column}\n1.jpg,cat,{values[0]}\n2.jpg,dog,{values[1]}\n"
+    assert tuple(row.part for row in rows(folder, text)) == parts
+
+
+def test_a_value_that_is_no_part_beside_parts_is_an_error_of_its_line(folder):
+    assert "line 3: the part is 'dev'" in refusal(folder, "path,label,split\n1.jpg,cat,train\n2.jpg,cat,dev\n")
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True")])
+def test_one_hot_columns_are_classes_by_their_names(folder, no, yes):
+    text = f"image,cat,dog,width\n1.jpg,{yes},{no},7\n2.jpg,{no},{yes},9\n"
+    assert [(row.label, row.labels) for row in rows(folder, text)] == [("cat", None), ("dog", None)]
+
+
+def test_one_hot_columns_with_several_ones_are_labels_of_a_multilabel_image(folder):
+    text = "image,cat,dog\n1.jpg,1,1\n2.jpg,0,0\n"
+    assert [row.labels for row in rows(folder, text)] == [("cat", "dog"), ()]
+
+
+def test_a_row_of_zeros_beside_single_ones_has_no_label(folder):
+    assert "line 3: the label is empty" in refusal(folder, "image,cat,dog\n1.jpg,1,0\n2.jpg,0,0\n")
+
+
+def test_labels_with_one_label_in_each_row_are_not_multilabel(folder):
+    assert [row.labels for row in rows(folder, "path,labels\n1.jpg,cat\n2.jpg,dog\n")] == [None, None]
+    assert [row.labels for row in rows(folder, "path,labels\n1.jpg,cat\n2.jpg,\n")] == [("cat",), ()]
+
+
+def test_chosen_columns_are_read_and_others_left(folder):
+    text = "file,label,path,kind,part,fold\n1.jpg,x,2.jpg,cat,train,test\n2.jpg,y,1.jpg,dog,train,train\n"
+    chosen = rows(folder, text, path="file", label="kind", part="fold")
+    assert meanings(chosen) == [("1.jpg", "cat", "test"), ("2.jpg", "dog", "train")]
+    with pytest.raises(DataError, match="no column 'sort' for --label-column; got file, label"):
+        rows(folder, text, label="sort")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("class", "The column class is not read, as label is; --label-column chooses"),
+        ("split", "The column split is not read: its values are no names of parts"),
+        ("patient_id", "The column patient_id is not read. Called group"),
+        ("width", ""),
+    ],
+)
+def test_a_column_that_looks_meant_and_is_not_read_is_named(folder, caplog, column, message):
+    rows(folder, f"path,label,{column}\n1.jpg,cat,7\n2.jpg,dog,8\n")
+    assert caplog.messages == ([] if not message else caplog.messages)
+    assert message in caplog.text
+
+
+@pytest.mark.parametrize("name", ["3", "3.jpg", "pictures/3", "./pictures/3.JPG"])
+def test_an_image_is_looked_for_by_its_id_without_an_ending_or_a_folder(folder, name):
+    [row] = rows(folder, f"image_id,label\n{name},cat\n")
+    assert (row.path, row.location.read()) == ("pictures/3.jpg", b"pictures/3.jpg")
+
+
+def test_an_id_that_two_images_have_is_refused_with_both(folder):
+    (folder / "more").mkdir()
+    (folder / "more" / "3.png").write_bytes(b"3")
+    assert "line 2: 3 may be more/3.png or pictures/3.jpg; name the folder" in refusal(folder, "id,label\n3,cat\n")
+    [row] = rows(folder, "id,label\nmore/3,cat\n")
+    assert row.path == "more/3.png"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_with_accents_is_the_same_name_composed_and_decomposed(folder, form):
+    name = "caf\u00e9.jpg"
+    (folder / unicodedata.normalize(form, name)).write_bytes(b"x")
+    for other in ("NFC", "NFD"):
+        [row] = rows(folder, f"path,label\n{unicodedata.normalize(other, name)},cat\n")
+        assert row.location.read() == b"x"

@@ -15,8 +15,9 @@ from typing import Any
 from regraft.core.errors import DataError
 from regraft.core.text import printable
 from regraft.data.index import PARTS, Row
-from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES, as_labels
+from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES
 from regraft.data.python_labels import is_missing, one_for_each_image, text_of
+from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning
 from regraft.data.sources.folder import FileLocation
 
 
@@ -57,26 +58,20 @@ def is_frame(source: object) -> bool:
     )
 
 
-def frame_rows(frame: Any) -> Iterator[Row]:
-    """Yield one row per row of a DataFrame with the columns path and label, and optionally part and group.
+def frame_rows(frame: Any, columns: ColumnNames = BY_NAME) -> Iterator[Row]:
+    """Yield one row per row of a DataFrame with a column of paths and one of labels, or more (see `_columns`).
 
     For multilabel images the column is `labels`: lists, or text separated by `;` or `|`.
     Raises DataError if a column is missing, and as `rows` does.
     """
-    columns = [str(name) for name in frame.columns]
-    column = "labels" if "labels" in columns else "label"
-    missing = [name for name in ("path", column) if name not in columns]
-    if missing:
-        raise DataError(f"The DataFrame has the columns {', '.join(columns)}; expected also {' and '.join(missing)}.")
-    repeated = [name for name in ("path", "label", "part", "group") if columns.count(name) > 1]
+    names = [str(name) for name in frame.columns]
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise DataError(f"The DataFrame has the column {repeated[0]!r} more than once; expected it once.")
-    optional = {name + "s": frame[name].tolist() if name in columns else None for name in ("part", "group")}
-    labels = frame[column].tolist()
-    if column == "labels":
-        labels = [as_labels(value) if isinstance(value, str) else value for value in labels]
-        labels = [() if is_missing(value) else value for value in labels]
-    yield from rows(frame["path"].tolist(), labels, **optional)
+    table = {name: frame.iloc[:, at].tolist() for at, name in enumerate(names)}
+    meant = by_meaning(table, columns, "The DataFrame")
+    labels = meant.get("label") or [() if is_missing(value) else value for value in meant.get("labels", ())]
+    yield from rows(meant["path"], labels, parts=meant.get("part"), groups=meant.get("group"))
 
 
 def path_row(path: str | os.PathLike[str], number: int = 0) -> Row:

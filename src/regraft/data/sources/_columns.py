@@ -1,0 +1,188 @@
+"""Which columns of a table mean what: the image's path, its label, its part, its group.
+
+A table's columns enter, by name; the same values leave, by meaning. A column
+may have any of the names that such tables have, or be chosen; one that looks
+meant and is not read is named in the log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.core.errors import DataError
+from regraft.core.progress import log
+from regraft.core.text import listed, printable
+from regraft.data.formats import has_image_name
+from regraft.data.labels import as_labels
+from regraft.data.sources._layout import part_named
+
+_NAMES = {  # by meaning, the first that exists counts
+    "path": (
+        *("path", "file_path", "filepath", "image_path", "img_path", "file_name", "filename", "file", "image_file"),
+        *(
+            "image_name",
+            "imagename",
+            "img_name",
+            "fname",
+            "image",
+            "images",
+            "img",
+            "paths",
+            "files",
+            "picture",
+            "photo",
+        ),
+        *("image_id", "imageid", "img_id", "id"),
+    ),
+    "label": (
+        *(
+            "label",
+            "labels",
+            "class",
+            "class_name",
+            "classname",
+            "category",
+            "target",
+            "species",
+            "breed",
+            "label_name",
+        ),
+        *("ground_truth", "y"),
+    ),
+    "part": ("part", "split", "subset", "partition", "set", "is_valid", "is_validation", "is_val", "is_test"),
+    "group": ("group",),
+}
+_LIKE_GROUPS = ("patient", "subject", "person", "individual", "session", "group")
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+Table = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnNames:
+    """The columns that the user chose, by meaning; None: by their names."""
+
+    path: str | None = None
+    label: str | None = None
+    part: str | None = None
+    group: None = None
+
+
+BY_NAME = ColumnNames()
+
+
+def by_meaning(table: Table, chosen: ColumnNames, name: str) -> dict[str, Sequence[Any]]:
+    """Return the columns "path" and "label" or "labels", and "part" and "group" where the table has them.
+
+    table: the values of each column, by its name.
+    name:  of the table, for messages; it may end with the line of the header.
+    Raises DataError if a column is missing or can't be told from others.
+    """
+    if any(map(has_image_name, table)):
+        raise DataError(f"{name}: got {_shown(table)}; expected the names of the columns first, such as path,label.")
+    columns = {meaning: _column(table, meaning, getattr(chosen, meaning), name) for meaning in _NAMES}
+    columns["path"] = columns["path"] or _with_image_names(table)
+    part = _parts(table, columns["part"], is_chosen=chosen.part is not None)
+    if part is None:
+        columns["part"] = None
+    rest = [column for column in table if column not in columns.values() and not _is_row_number(column)]
+    one_hot: list[str] = []
+    if columns["path"] and not columns["label"]:
+        one_hot = [column for column in rest if all(_flag(value) is not None for value in table[column])]
+        if len(rest) == 1 and not one_hot:
+            columns["label"] = rest[0]
+            log.info("The labels are read from the column %s.", rest[0])
+    if not columns["path"] or not (columns["label"] or len(one_hot) > 1):
+        raise _missing(table, columns, name)
+    _say_what_is_not_read([column for column in rest if column != columns["label"] and column not in one_hot], columns)
+    result = {"path": table[columns["path"]], **_labels(table, columns["label"], one_hot)}
+    return result | ({"part": part} if part else {}) | ({"group": table[columns["group"]]} if columns["group"] else {})
+
+
+def _column(table: Table, meaning: str, chosen: str | None, name: str) -> str | None:
+    if chosen is not None:
+        if chosen not in table:
+            raise DataError(f"{name}: no column {chosen!r} for --{meaning}-column; got {_shown(table)}.")
+        return chosen
+    plain = {_plain(column): column for column in table}
+    return next((plain[each] for each in _NAMES[meaning] if each in plain), None)
+
+
+def _plain(column: str) -> str:
+    """Return a column's name as the table of names has it: image_id for "Image ID"."""
+    return re.sub(r"[\W_]+", "_", column.strip().casefold())
+
+
+def _is_row_number(column: str) -> bool:
+    """Whether pandas has written the numbers of the rows as this column."""
+    return _plain(column) in ("", "index", "unnamed_0")
+
+
+def _with_image_names(table: Table) -> str | None:
+    """Return the only column whose every value is named like an image."""
+    columns = [name for name, values in table.items() if values and all(has_image_name(str(each)) for each in values)]
+    return columns[0] if len(columns) == 1 else None
+
+
+def _flag(value: Any) -> bool | None:
+    return _FLAGS.get(str(value).strip().casefold())
+
+
+def _parts(table: Table, column: str | None, *, is_chosen: bool) -> list[Any] | None:
+    """Return the parts in a column; None if it has none, unless it was chosen or is called `part`."""
+    if column is None:
+        return None
+    values, name = table[column], _plain(column)
+    if name.startswith("is_") and all(_flag(value) is not None for value in values):
+        part = part_named(name.removeprefix("is_"))
+        return [part if _flag(value) else "train" for value in values]
+    is_meant = is_chosen or name == "part" or any(part_named(str(value)) for value in values)
+    return [part_named(str(value)) or value for value in values] if is_meant else None
+
+
+def _labels(table: Table, column: str | None, one_hot: Sequence[str]) -> dict[str, Sequence[Any]]:
+    if column is None:
+        flags = zip(*(map(_flag, table[name]) for name in one_hot), strict=True)
+        return _single([[name for name, flag in zip(one_hot, row, strict=True) if flag] for row in flags], is_hot=True)
+    values = table[column]
+    if _plain(column) != "labels":
+        return {"label": values}
+    return _single([as_labels(value) if isinstance(value, str) else value for value in values])
+
+
+def _single(values: Sequence[Any], *, is_hot: bool = False) -> dict[str, Sequence[Any]]:
+    """Return the labels of each image; one for each, where none has several (nor, unless of one-hot columns, none)."""
+    counts = [len(value) if isinstance(value, list | tuple | set | frozenset) else 0 for value in values]
+    if max(counts, default=0) > 1 or (not is_hot and 0 in counts):
+        return {"labels": values}
+    return {"label": [next(iter(value), "") for value in values]}
+
+
+def _missing(table: Table, columns: Mapping[str, str | None], name: str) -> DataError:
+    missing = [meaning for meaning in ("path", "label") if not columns[meaning]]
+    chosen = " and ".join(f"--{meaning}-column" for meaning in missing)
+    return DataError(
+        f"{name}: no column {' and no '.join(missing)}; got {_shown(table)}, expected path,label. Name it so, or "
+        f"choose it with {chosen}."
+    )
+
+
+def _say_what_is_not_read(columns: Iterable[str], read: Mapping[str, str | None]) -> None:
+    for column in columns:
+        plain = _plain(column)
+        meaning = next((meaning for meaning in ("label", "part") if plain in _NAMES[meaning]), None)
+        if meaning and read[meaning]:
+            log.warning("The column %s is not read, as %s is; --%s-column chooses.", column, read[meaning], meaning)
+        elif meaning:
+            log.warning(
+                "The column %s is not read: its values are no names of parts (train, validation, test).", column
+            )
+        elif plain.startswith(_LIKE_GROUPS) and not read["group"]:
+            log.warning("The column %s is not read. Called group, it keeps images of one group in one part.", column)
+
+
+def _shown(table: Table) -> str:
+    return printable(listed([*map(str, table)], 12))[:200] or "nothing"
