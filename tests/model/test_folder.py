@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 import shutil
 import subprocess
 
@@ -130,6 +132,36 @@ def test_a_description_that_does_not_fit_its_weights_is_refused(copy, values):
     change(copy, **values)
     with pytest.raises(RefusedFile):
         load(copy, CHOICE)
+
+
+@pytest.mark.parametrize(
+    ("where", "values"),
+    {
+        "trunk.preprocess.size": [0, -1, 10**9, 10**400, 224.5, "224", True, None, [224]],
+        "trunk.preprocess.crop_share": [0, 1e-9, 2.1, float("nan"), "0.9", True],
+        "trunk.preprocess.background": [[0, 0, 256], [0, 0], "black", 0],
+        "trunk.preprocess.mean": [[0, 0, float("nan")], [0, 0, 1e30], [0], None],
+        "trunk.preprocess.std": [[1, 1, 0], [1, 1, -1], [1, 1, float("inf")], ["1", 1, 1]],
+        "trunk.model_args": [{"in_chans": 4}, {"in_chans": 10**9}, {"width": 1e12}, {"a": {"b": [10**12]}}],
+        "trunk.output_shape": [[0], [-1280], [1280.5], [10**9], [10**5, 10**5], ["1280"], 1280, [True]],
+        "thresholds": [[0.5, 0.5, 7], [0.5], 3],
+        "history.0.epoch": [-1, 1.5, "one", 10**12],
+        "history.0.accuracy": [-0.1, 1.1, float("nan"), "high"],
+        "options.seed": [1.5, 10**30, "x"],
+        "options.batch_size": [1e200, float("inf")],
+    }.items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_number_out_of_range_is_refused_though_its_checksum_is_right(copy, where, values):
+    original = json.loads((copy / "model.json").read_text())
+    for value in values:
+        description = json.loads(json.dumps(original))
+        *path, last = (int(name) if name.isdigit() else name for name in where.split("."))
+        functools.reduce(operator.getitem, path, description)[last] = value
+        change(copy, **description)
+        with pytest.raises(RefusedFile) as caught:
+            load(copy, CHOICE)
+        assert str(last) in str(caught.value) or isinstance(value, dict | int | list), (value, caught.value)
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg"])

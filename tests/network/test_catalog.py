@@ -72,6 +72,22 @@ def test_a_network_is_keras_own_on_request_only_where_keras_has_it():
         catalog.build("resnet50", {"keras": "yes"})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"in_chans": 4}, "4 channels"),
+        ({"num_features": 10**9}, "num_features"),
+        ({"layers": [2, 2, 2, 10**9]}, "layers"),
+        ({"drop_rate": float("nan")}, "drop_rate"),
+        ({"layers": [2, 2, 2, 400], "channels": [64, 128, 256, 8000]}, "parameters"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_model_arguments_that_would_make_a_network_that_no_memory_holds_are_refused(arguments, reason):
+    with pytest.raises(RefusedFile, match=reason):
+        catalog.build("resnet18", arguments)
+
+
 def test_model_arguments_that_the_network_does_not_take_are_refused():
     with pytest.raises(RefusedFile, match="wheels"):
         catalog.build("test_resnet", {"wheels": 4})

@@ -7,7 +7,6 @@ the converted network. A check on fewer images than wanted holds for a process.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from regraft.core import files, plugins
 from regraft.core.errors import RefusedFile, StoreError, UsageError
 from regraft.core.progress import log
 from regraft.inference import engines
-from regraft.inference.engines import Engine, Sample
+from regraft.inference.engines import CONVERTED, FINGERPRINT, Engine, Sample
 from regraft.inference.options import EngineOptions
 from regraft.network.trunk import Choice, Trunk
 
@@ -28,7 +27,6 @@ CHECKED = 16  # images that an engine is checked on
 LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.98, "int8": 0.8}  # of an image's features and PyTorch's in float32
 CONFIDENT = 0.2  # by how much the most probable label must lead for the engine to have to name the same one
 PROOF, REFUSED = "agreement.json", "refused"
-NETWORK = "network"  # the folder in which an engine keeps what it converted
 
 Probabilities = Callable[[np.ndarray], np.ndarray]  # a model's: features (n, …) → (n, classes)
 
@@ -120,13 +118,13 @@ def refuse(folder: Path, choice: Choice, reason: str) -> None:
 
 def hand_over(folder: Path, other: Path) -> None:
     """Move a network that was converted for bfloat16 to where float32 looks for it: it is the same."""
-    if not (folder / NETWORK).is_dir():
+    if not (folder / CONVERTED).is_dir():
         return
     try:
         other.mkdir(parents=True, exist_ok=True)
-        (folder / NETWORK).rename(other / NETWORK)
+        (folder / CONVERTED).rename(other / CONVERTED)
     except OSError:  # there is one already, or nothing may be written
-        shutil.rmtree(folder / NETWORK, ignore_errors=True)
+        shutil.rmtree(folder / CONVERTED, ignore_errors=True)
 
 
 def _about(choice: Choice) -> dict[str, Any]:
@@ -137,9 +135,9 @@ def _about(choice: Choice) -> dict[str, Any]:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Return the sha256 of the converted network's files, so that a damaged one does not count as checked."""
-    kept = sorted(path for path in (folder / NETWORK).glob("*") if path.is_file())
-    return hashlib.sha256("".join(map(files.sha256_file, kept)).encode()).hexdigest()
+    """Return what tells the converted network, which its engine has checked against it, from others; "" for none."""
+    path = folder / CONVERTED / FINGERPRINT
+    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def run(engine: Engine, images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -30,6 +30,7 @@ from regraft.data.read import read_inputs
 from regraft.inference.runner import CutNetwork, Runner
 from regraft.model import folder as folders
 from regraft.model import predict as predicting
+from regraft.model import ranges
 from regraft.model.predict import Prediction
 from regraft.network import build
 from regraft.network.tensors import TensorFile, hash_tensors, to_torch
@@ -276,6 +277,7 @@ def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Mo
 
 
 def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
+    ranges.check(folder / folders.DESCRIPTION, description)
     trunk, tail = _network(folder / folders.NETWORK, description["trunk"], choice, own)
     classes, loss = tuple(description["classes"]), _loss(description.get("loss", {}))
     _check_classes(classes, least=1 if loss.multilabel else 2)

@@ -267,7 +267,7 @@ def _rebuild_described(rebuild: Rebuild, described: Shape, tensors: Tensors) -> 
 
 
 def _shape(values: Any) -> Shape | None:
-    return None if values is None else tuple(map(int, values))
+    return None if values is None else tuple(values)
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ network is cut to `cut`, the list for the terminal to `listing`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
@@ -24,6 +25,9 @@ from regraft.network.workaround_torchvision_nms import import_timm
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST_PARAMETERS = 8_000_000_000  # timm's largest have 6.7
+LARGEST_ARGUMENT = 1 << 13
 
 __all__ = ["Backbone", "build", "check_arguments", "families", "find"]
 
@@ -82,8 +86,11 @@ def build(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of the classifier that is left out
         torch.default_generator.manual_seed(seed)
+        create = functools.partial(import_timm().create_model, entry.architecture, pretrained=False, **arguments)
         try:
-            network = import_timm().create_model(entry.architecture, pretrained=False, **arguments)
+            if model_args:
+                _check_size(entry.architecture, create)
+            network = create()
         except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
             if not model_args:
                 raise
@@ -91,6 +98,20 @@ def build(
     if as_keras is not None:
         _keras(entry.architecture).adapt(network, as_keras)
     return network.eval()  # type: ignore[no-any-return]
+
+
+def _check_size(architecture: str, create: Callable[[], nn.Module]) -> None:
+    """Raise RefusedFile for a network that no memory holds; it is built without any for that, where timm can."""
+    import torch
+
+    count = 0
+    with contextlib.suppress(Exception), torch.device("meta"):  # an architecture may compute while it is built
+        count = sum(tensor.numel() for tensor in create().parameters())
+    if count > MOST_PARAMETERS:
+        raise RefusedFile(
+            f"{architecture} with these model arguments has {count:,} parameters; expected at most "
+            f"{MOST_PARAMETERS:,}. Take others in config.json."
+        )
 
 
 def _keras(architecture: str) -> Keras:
@@ -109,12 +130,24 @@ def check_arguments(architecture: str, arguments: Mapping[str, Any], *, ask_timm
     top = arguments.get(adapt.ARGUMENT, "top")
     if top not in adapt.TOPS:
         raise RefusedFile(f"The model argument {adapt.ARGUMENT!r} is {top!r}; expected 'top' or 'notop'.")
-    for name in arguments:
+    for name, value in arguments.items():
+        _check_numbers(name, value)
         if name in _TIMM_ARGUMENTS or (ask_timm and name in _timm_arguments()):
             raise RefusedFile(
                 f"The model arguments of {architecture} have {name!r}, which is not an argument of the network. "
                 "Take it out of the model_args in config.json."
             )
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Raise RefusedFile for a number by which a network would become huge, or not one for three colours."""
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_numbers(name, item)
+    if name == "in_chans" and value != 3:
+        raise RefusedFile(f"The weights are for {value} channels; expected 3: red, green and blue.")
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_ARGUMENT:
+        raise RefusedFile(f"The model argument {name!r} has {value}; expected at most {LARGEST_ARGUMENT:,}.")
 
 
 # The arguments by which timm fetches, adapts or wraps a network: a file must not set them.

@@ -35,6 +35,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 _FROM_TIMM: dict[str, Resize] = {"center": "crop", "border": "pad", "squash": "squash"}
 
+LARGEST = 4096  # pixels of a side, also of the resized image whose middle is kept
+
 # "crop" resizes the whole image and crops its middle, as timm does. Of an image so long and thin that its resized
 # long side would be more than so many times the short one, only the part that is kept is resized.
 _LONGEST = 16
@@ -63,12 +65,13 @@ class Preprocess:
     std: Colour = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.size, int) and self.size >= 1, "size", self.size, "a whole number of pixels")
+        size = isinstance(self.size, int) and self.size is not True and 1 <= self.size <= LARGEST
+        _require(size, "size", self.size, f"a whole number of pixels up to {LARGEST:,}")
         _require(self.resize in RESIZES, "resize", self.resize, f"one of {', '.join(RESIZES)}")
         filters = f"one of {', '.join(INTERPOLATIONS)}"
         _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, filters)
-        share = isinstance(self.crop_share, (int, float)) and 0 < self.crop_share <= 2
-        _require(share, "crop_share", self.crop_share, "a number above 0 and up to 2")
+        share = isinstance(self.crop_share, (int, float)) and self.size / LARGEST <= self.crop_share <= 2
+        _require(share, "crop_share", self.crop_share, f"a number up to 2, and size / crop_share up to {LARGEST:,}")
         _require(_three(self.background, 0, 255), "background", self.background, "three numbers from 0 to 255")
         _require(_three(self.mean), "mean", self.mean, "three numbers")
         _require(_three(self.std) and min(self.std) > 0, "std", self.std, "three numbers above 0")

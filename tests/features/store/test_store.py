@@ -16,8 +16,7 @@ from regraft.core.errors import StoreError
 from regraft.features.store import environment
 from regraft.features.store.shelf import MissingRows, bytes_needed
 from regraft.features.store.store import Store, default_folder, room
-from regraft.inference import agreement
-from regraft.inference.engines import openvino
+from regraft.inference import agreement, engines
 
 DIGEST = "a" * 64
 ABOUT = {"architecture": "resnet50", "cut": "pooled"}
@@ -636,8 +635,8 @@ def test_what_an_engine_keeps_on_a_shelf_is_counted_and_cleared_with_it(shelf, f
     shelf.put(ids(5), rows(5))
     alone = folder / ("b" * 64)  # a network was converted there, and no features were stored
     for location in (shelf.folder, alone):
-        (location / openvino.CONVERTED).mkdir(parents=True)
-        (location / openvino.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
+        (location / engines.CONVERTED).mkdir(parents=True)
+        (location / engines.CONVERTED / "network.bin").write_bytes(bytes(1 << 20))
         (location / agreement.PROOF).write_text("{}")
     shelves = {info.folder.name: info for info in Store(folder).info()}
     assert [(info.images, info.problem) for info in (shelves[DIGEST], shelves["b" * 64])] == [(5, ""), (0, "")]
@@ -648,7 +647,7 @@ def test_what_an_engine_keeps_on_a_shelf_is_counted_and_cleared_with_it(shelf, f
 
 def test_what_a_killed_conversion_left_does_not_keep_a_shelf_from_being_cleared(shelf, folder):
     shelf.put(ids(5), rows(5))
-    (shelf.folder / f".{openvino.CONVERTED}.abcdef.partial").mkdir()
+    (shelf.folder / f".{engines.CONVERTED}.abcdef.partial").mkdir()
     assert Store(folder).clear() > 5 * RECORD
     assert list(folder.iterdir()) == []
 

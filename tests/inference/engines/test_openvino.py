@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import StoreError, UsageError
+from regraft.inference.engines import CONVERTED
 from regraft.inference.engines import openvino as plugin
 from regraft.network import catalog
 from regraft.network.frozen import Frozen
@@ -56,19 +57,29 @@ def test_a_second_start_converts_nothing_builds_nothing_and_gives_the_same(first
 
 
 @pytest.mark.parametrize("name", ["network.xml", "network.bin"])
-@pytest.mark.parametrize("how", ["cut short", "empty", "missing"])
-def test_a_kept_network_that_is_damaged_is_converted_and_kept_again(first, tmp_path, conversions, name, how):
+@pytest.mark.parametrize("how", ["cut short", "empty", "missing", "one bit", "2,000 bytes"])
+def test_a_kept_network_that_is_damaged_is_converted_and_kept_again(first, tmp_path, conversions, caplog, name, how):
     folder, features = first
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    path = tmp_path / plugin.CONVERTED / name
-    whole = path.read_bytes()
+    path = tmp_path / CONVERTED / name
+    path.write_bytes(damaged(path.read_bytes(), how))
     if how == "missing":
         path.unlink()
-    else:
-        path.write_bytes(b"" if how == "empty" else whole[: len(whole) // 2])
     np.testing.assert_array_equal(build(tmp_path)(images(plugin.BATCH)), features)
     np.testing.assert_array_equal(build(tmp_path)(images(plugin.BATCH)), features)
     assert len(conversions) == 1
+    assert [record.getMessage() for record in caplog.records if record.name == "regraft"] == [
+        f"The network in {tmp_path / CONVERTED} is not as it was converted; it is converted again."
+    ]
+
+
+def damaged(data, how):
+    changed = bytearray(data)
+    if how == "one bit":
+        changed[-1] ^= 1  # of some number's exponent, in the tensors
+    elif how == "2,000 bytes":
+        changed[1000:3000] = bytes(byte ^ 0xFF for byte in changed[1000:3000])
+    return {"cut short": data[: len(data) // 2], "empty": b""}.get(how, bytes(changed))
 
 
 @pytest.fixture

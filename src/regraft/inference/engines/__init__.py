@@ -6,8 +6,9 @@ An engine's file has
     version()       of the library that computes
     build(load, size, precision, folder, calibration)
                     an Engine for the torch module that `load()` returns, (n, S, S, 3) uint8 → (n, …), in eval mode;
-                    a network that it had to convert it may keep in `folder`, so that the next time neither the module
-                    nor PyTorch is needed; `calibration` gives real images where the precision needs them
+                    a network that it had to convert it may keep in `folder`, under CONVERTED with its FINGERPRINT, so
+                    that the next time neither the module nor PyTorch is needed; `calibration` gives real images where
+                    the precision needs them
 
 and imports nothing heavy until it is called: `regraft --help` reads the folder's listing.
 """
@@ -20,6 +21,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
+
+CONVERTED = "network"  # the folder of a converted network, and
+FINGERPRINT = "sha256"  # the file in it that says what the others were when they were written
 
 LoadModule = Callable[[], "nn.Module"]
 Sample = Callable[[int], "np.ndarray"]  # gives up to so many real images, preprocessed: (n, S, S, 3) uint8

@@ -20,8 +20,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import StoreError, UsageError
-from regraft.core.files import replacing_folder
+from regraft.core.files import replacing_folder, sha256_file
 from regraft.core.machine import cores
+from regraft.core.progress import log
+from regraft.inference.engines import CONVERTED, FINGERPRINT
 from regraft.inference.workaround_openvino_deadlock import make_table_of_types
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 BATCH = 4  # images; with one stream a core, 8 and 16 were slower for small networks and no faster for large ones
 CALIBRATION = 100  # images that int8 takes its ranges from
-CONVERTED = "network"
+NETWORK, TENSORS = "network.xml", "network.bin"
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": None}  # between the int8 layers: whatever runs best
 
 
@@ -135,20 +137,30 @@ def _quantise(network: Any, images: np.ndarray) -> Any:
 
 
 def _kept(folder: Path) -> Any:
-    """Return the network in `folder`, None if there is none that can be read."""
-    try:
-        return _openvino().Core().read_model(folder / "network.xml")
-    except RuntimeError:  # whatever is wrong with it, it is converted again
+    """Return the network in `folder`, None if there is none, or not the one that was written."""
+    if not (folder / FINGERPRINT).is_file():  # none, or one of an earlier version
         return None
+    try:
+        if (folder / FINGERPRINT).read_text("utf-8") == _fingerprint(folder):
+            return _openvino().Core().read_model(folder / NETWORK)
+    except (OSError, ValueError, RuntimeError):  # whatever is wrong with it, it is converted again
+        pass
+    log.warning("The network in %s is not as it was converted; it is converted again.", folder)
+    return None
 
 
 def _keep(network: Any, folder: Path, *, must: bool) -> None:
     """Write the network into `folder`; a disk that refuses matters only if it `must` be the same the next time."""
     with contextlib.nullcontext() if must else contextlib.suppress(StoreError), replacing_folder(folder) as new:
         try:
-            _openvino().save_model(network, new / "network.xml", compress_to_fp16=False)
+            _openvino().save_model(network, new / NETWORK, compress_to_fp16=False)
         except RuntimeError as error:
             raise StoreError(f"Can't write {folder}: {_line(error)}") from error
+        (new / FINGERPRINT).write_text(_fingerprint(new), "utf-8")
+
+
+def _fingerprint(folder: Path) -> str:
+    return " ".join(sha256_file(folder / name) for name in (NETWORK, TENSORS))
 
 
 def _line(error: Exception) -> str:

@@ -56,7 +56,7 @@ def load(backbone: Backbone, where: str, seed: int = 0) -> Weights:  # noqa: ARG
         path=str(path),
         tensors=read(path / "model.safetensors"),
         preprocess=_preprocess(path, description["pretrained_cfg"]),
-        model_args=_model_args(path, description),
+        model_args=_model_args(description),
         licence=str(description["pretrained_cfg"].get("license") or ""),
     )
 
@@ -203,11 +203,9 @@ def _config(folder: Path) -> dict[str, Any]:
         raise RefusedFile(f"{path} is not a model description in timm's form: {reason}.") from error
 
 
-def _model_args(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+def _model_args(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that shape the network below the classifier."""
     arguments = {name: value for name, value in description["model_args"].items() if name != "num_classes"}
-    if arguments.get("in_chans", 3) != 3:
-        raise RefusedFile(f"{folder} is for {arguments['in_chans']} channels; expected 3: red, green and blue.")
     catalog.check_arguments(description["architecture"], arguments)
     return arguments
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 STATISTICS = ("0.mean", "0.scale")  # the standardisation's, of the training rows
+WIDEST = 1 << 16  # hidden layer
 NEEDS_HELD_OUT = True  # the best epoch can't be chosen by the rows that are trained on
 
 
@@ -39,8 +40,9 @@ class Options:
 
     def __post_init__(self) -> None:
         sizes = self.widths
-        fit = self.hidden != () and all(isinstance(size, int) and size >= 1 for size in sizes)
-        require(fit, "hidden", self.hidden, "a whole number above 0, several with commas between, or none")
+        fit = self.hidden != () and all(type(size) is int and 1 <= size <= WIDEST for size in sizes)
+        expected = f"a whole number from 1 to {WIDEST:,}, several with commas between, or none"
+        require(fit, "hidden", self.hidden, expected)
         require(
             isinstance(self.dropout, int | float) and 0 <= self.dropout < 1, "dropout", self.dropout, "0 to below 1"
         )
