@@ -94,7 +94,7 @@ def compute(tasks: Sequence[Task], runner: Runner, folder: Path) -> Iterator[Bat
     """
     if not tasks:
         return
-    import_torch_for(len(tasks))
+    import_torch_for(len(tasks), views=any(any(task.views) for task in tasks))
     runner.start(folder, functools.partial(sample, [task.row for task in tasks], runner.trunk.preprocess))
     yield from _in_workers(functools.partial(_work, runner), _chunks(tasks, max(CHUNK, runner.batch)))
 

@@ -147,8 +147,8 @@ class Preprocess:
         scaled = int(self.target * max(height, width) / min(height, width))
         sides = (self.target, scaled) if height <= width else (scaled, self.target)
         if scaled > _LONGEST * self.target:
-            return self._middle(self._window(pixels, sides))
-        return self._middle(resized(pixels, sides, self.interpolation))
+            return self._placed(self._window(pixels, sides))
+        return self._middle(pixels, sides)
 
     def _window(self, pixels: Pixels, sides: tuple[int, int]) -> Pixels:
         """Resize only the part of a long thin image that `_crop` keeps: the same window, in the image's own pixels."""
@@ -159,31 +159,31 @@ class Preprocess:
         return by_pillow(pixels, (height, width), self.interpolation, box)
 
     def _squash(self, pixels: Pixels) -> Pixels:
-        return self._middle(resized(pixels, (self.target, self.target), self.interpolation))
+        return self._middle(pixels, (self.target, self.target))
 
     def _pad(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
         long = max(height, width)
         sides = max(1, round(height * self.target / long)), max(1, round(width * self.target / long))
-        return self._middle(resized(pixels, sides, self.interpolation), self.background)
+        return self._middle(pixels, sides, self.background)
 
-    def _middle(self, pixels: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
-        """Return the middle S by S of an image; what is outside the image is black, as in torchvision, or a colour."""
+    def _middle(self, pixels: Pixels, sides: tuple[int, int], background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
+        """Return the middle S by S of an image that is resized to (height, width) `sides`."""
+        top, left = (max(_start(side, self.size), 0) for side in sides)
+        kept = slice(top, top + self.size), slice(left, left + self.size)
+        return self._placed(resized(pixels, sides, self.interpolation, kept), background)
+
+    def _placed(self, middle: Pixels, background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
+        """Return S by S; what is outside of what the image gave is black, as in torchvision, or a colour."""
         import numpy as np
 
-        (from_top, top, height), (from_left, left, width) = (_overlap(side, self.size) for side in pixels.shape[:2])
-        middle = pixels[from_top : from_top + height, from_left : from_left + width]
-        if middle.shape[:2] == (self.size, self.size):
+        height, width, _ = middle.shape
+        if height == width == self.size:
             return middle
+        top, left = -_start(height, self.size), -_start(width, self.size)
         canvas = np.full((self.size, self.size, 3), background, np.uint8)
         canvas[top : top + height, left : left + width] = middle
         return canvas
-
-
-def _overlap(side: int, size: int) -> tuple[int, int, int]:
-    """Return where the middle `size` of `side` pixels starts, where the pixels start in it, how many are in both."""
-    start = _start(side, size)
-    return max(start, 0), max(-start, 0), min(side, size)
 
 
 def _start(side: int, size: int) -> int:
