@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core; before the libraries that read it
@@ -53,3 +54,33 @@ def write_photos(folder: Path, per_class: int = 12, seed: int = 0) -> Path:
 def photos(tmp_path_factory):
     """A folder of three classes of twelve small photographs; not to be written to."""
     return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """One result of every kind, by its name; among the photographs are a broken, an ignored and a copied file."""
+    import regraft
+
+    folder = tmp_path_factory.mktemp("results")
+    photos = write_photos(folder / "photos_with_a_long_name_that_does_not_fit_on_a_narrow_page")
+    (photos / "blue").rename(photos / "a_very_long_name_of_a_class_as_people_have_them_2024")
+    (photos / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (photos / "red" / f"{'long_name' * 12}.txt").write_text("no image")
+    shutil.copy(photos / "red" / "000.png", photos / "green" / "copy.png")
+    small = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
+    parts = {"split": "0.6/0.2/0.2", "max_broken": 0.1}
+    index = regraft.read(photos)
+    report = regraft.train(index, folder / "model", head="mlp", epochs=3, **parts, **small)
+    features = regraft.extract(regraft.split(index, split="0.6/0.2/0.2"), **small)
+    compared = {"backbones": "test_resnet", "weights": "random", "size": 64, "max_broken": 0.1}
+    return {
+        "Inspection": regraft.inspect(index),
+        "Audit": regraft.inspect(photos, deep=True, **small),
+        "Comparison": regraft.compare(index, **compared, **PLAIN),
+        "Tuned": regraft.tune(index, folder / "tuned", trials=2, **parts, **small),
+        "Sweep": regraft.lr_find(features, head="mlp"),
+        "Prediction": regraft.predict(report.model, photos / "red" / "001.png")[0],
+        "Report": report,
+        "Features": features,
+        "History": report.model.history,
+    }

@@ -26,6 +26,7 @@ from regraft.core.options import (
     step,
     store_options,
     takes_options,
+    words,
 )
 
 
@@ -174,3 +175,18 @@ def test_an_estimator_shows_and_stores_its_options():
 def test_a_flag_is_spelt_with_dashes():
     assert flag("batch_size") == "--batch-size"
     assert flag("continue_") == "--continue"
+
+
+def test_the_words_of_options_are_those_that_are_not_defaults_and_give_them_again():
+    assert words(Sandwich, flat(Sandwich())) == []
+    assert words(Sandwich, {"slices": 3, "with_cheese": "brie", "unknown": 1}) == ["--slices", "3"]
+
+
+def test_a_flag_an_absent_value_and_a_plug_ins_own_options_have_their_words():
+    from regraft.pipeline.options import TrainOptions
+
+    values = {"tail": True, "patience": None, "head": "mlp", "head_options": {"hidden": 256, "dropout": None}}
+    assert words(TrainOptions, values) == [
+        *("--tail", "--patience", "none", "--head", "mlp"),
+        *("--head-options.hidden", "256", "--head-options.dropout", "none"),
+    ]

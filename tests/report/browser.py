@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br", "link", "hr", "input", "wbr"}
+VOID = {"base", "meta", "img", "br", "link", "hr", "input", "source", "wbr"}
 
 
 class Reader(HTMLParser):

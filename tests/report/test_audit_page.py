@@ -42,7 +42,7 @@ def audit(duplicates=(), label_errors=(), outliers=(), notes=(), name="photos"):
 
 
 def colour(address):
-    data = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
+    data = base64.b64decode(address.removeprefix("data:image/webp;base64,"))
     return max(Image.open(io.BytesIO(data)).convert("RGB").resize((1, 1)).getcolors())[1]
 
 
@@ -72,7 +72,7 @@ def test_each_finding_stands_in_its_section_with_its_pictures(full):
 
 def test_the_page_needs_nothing_beside_it(full):
     text = audit_page.render(full)
-    assert all(address.startswith("data:image/jpeg;base64,") for address in Reader(text).pictures())
+    assert all(address.startswith("data:image/webp;base64,") for address in Reader(text).pictures())
     assert "http" not in text
     assert "<script" not in text
 

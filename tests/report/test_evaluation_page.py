@@ -42,7 +42,7 @@ def history(epochs):
 
 
 def full_page():
-    jpeg = thumbnail(Image.new("RGB", (400, 200), "red"))
+    photo = thumbnail(Image.new("RGB", (400, 200), "red"))
     return page(
         notes=["Evaluated on images the model was trained on."],
         recipe={"Backbone": "efficientnet_lite0", "Seed": "0"},
@@ -54,12 +54,12 @@ def full_page():
         ],
         inputs=[Tile(np.full((300, 200, 3), 90, np.uint8), "class 0"), Tile(np.zeros((8, 8, 3), np.uint8), "view 1")],
         answers=[
-            Answer("a/5.jpg", jpeg, "class 2", "class 2", 0.991),
-            Answer("a/6.jpg", jpeg, "class 2", "class 0", 0.61),
+            Answer("a/5.jpg", photo, "class 2", "class 2", 0.991),
+            Answer("a/6.jpg", photo, "class 2", "class 0", 0.61),
             Answer("a/7.jpg", None, "class 1", "class 1", 0.5),
         ],
         mistakes=[
-            Answer("a/1.jpg", jpeg, "class 0", "class 1", 0.987),
+            Answer("a/1.jpg", photo, "class 0", "class 1", 0.987),
             Answer("2.jpg", None, "class 1", "class 2", 0.5),
         ],
         broken=[LeftOut("b/cut.jpg", "truncated")],
@@ -99,18 +99,43 @@ def test_every_class_has_its_row_of_numbers(n_classes):
         ]
 
 
-@pytest.mark.parametrize(("n_classes", "matrices"), [(2, 1), (30, 1), (31, 0)])
-def test_the_matrix_is_drawn_while_it_can_be_read_and_the_worst_pairs_are_listed_always(n_classes, matrices):
+@pytest.mark.parametrize(("n_classes", "readable"), [(2, True), (6, True), (30, True), (31, False)])
+def test_the_matrix_is_shown_while_it_can_be_read_and_the_worst_pairs_are_listed_always(n_classes, readable):
     measures = evaluation(n_classes)
     reader = Reader(render_page(page(measures)))
-    assert len(reader.pictures()) == matrices
-    counts = np.array(measures.confusion) * ~np.eye(n_classes, dtype=bool)
+    counts = np.array(measures.confusion)
+    assert ("true \\ predicted" in reader.cells) == readable
+    if readable:
+        at = reader.cells.index("true \\ predicted")
+        rows = np.array(reader.cells[at : at + (n_classes + 1) ** 2]).reshape(n_classes + 1, n_classes + 1)
+        assert rows[0, 1:].tolist() == rows[1:, 0].tolist() == list(measures.classes)
+        assert rows[1:, 1:].tolist() == [[str(count) if count else "" for count in row] for row in counts]
+    counts = counts * ~np.eye(n_classes, dtype=bool)
     true, predicted = np.unravel_index(counts.argmax(), counts.shape)
     share = counts.max() / sum(measures.confusion[true])
     pairs = reader.cells[reader.cells.index("Images of") + 4 :]
     assert pairs[:4] == [
         measures.classes[true], measures.classes[predicted], str(counts.max()), f"{100 * share:.1f}",
     ]  # fmt: skip
+
+
+def test_a_number_of_the_matrix_leads_to_its_pictures_and_one_without_leads_nowhere():
+    measures = evaluation(2)
+    wrong = [Answer(f"{number}.jpg", None, "class 0", "class 1", 0.9) for number in range(3)]
+    reader = Reader(render_page(page(measures, cells={(0, 1): wrong})))
+    (link,) = [link for link in reader.all("a") if link["href"].startswith("#cell")]
+    assert link["href"] == "#cell-0-1"
+    many = measures.confusion[0][1]
+    assert link["aria-label"] == f"{many} images of class 0, predicted as class 1: show pictures"
+    assert f"Images of class 0 , predicted as class 1 3 of {many}" in reader.text.replace("class 0,", "class 0 ,")
+    assert [section["id"] for section in reader.all("section") if section.get("class") == "cell"] == ["cell-0-1"]
+
+
+def test_a_sample_that_holds_all_is_not_called_a_sample():
+    measures = evaluate(np.eye(2)[[0, 1]], [0, 1], ["a", "b"])
+    answers = [Answer("1.jpg", None, "a", "a", 1.0), Answer("2.jpg", None, "b", "b", 1.0)]
+    text = Reader(render_page(page(measures, answers=answers))).text
+    assert "All predictions 2 of 2, none of them wrong" in text and "at random" not in text
 
 
 def test_a_page_with_everything_shows_everything():
@@ -138,8 +163,8 @@ def test_a_page_with_everything_shows_everything():
         assert words in reader.text
     assert "c/50.txt" not in reader.text
     kinds = [picture.split(";")[0] for picture in reader.pictures()]
-    # one mistake, two answers, two inputs; matrix, curves, counts
-    assert sorted(kinds) == ["data:image/jpeg"] * 5 + ["data:image/svg+xml"] * 3
+    # curves, counts; one mistake, two answers, two inputs
+    assert sorted(kinds) == ["data:image/svg+xml"] * 2 + ["data:image/webp"] * 5
 
 
 def test_a_page_with_the_least_leaves_the_rest_out():
@@ -232,7 +257,8 @@ def test_the_file_needs_nothing_beside_it_and_runs_nothing():
     assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "iframe", "object", "embed", "form"})
     for _, attributes in reader.tags:
         assert not any(name.startswith("on") for name in attributes)
-        assert all(attributes[name].startswith("data:image/") for name in ("src", "href") if name in attributes)
+        assert all(attributes[name].startswith("data:image/") for name in ("src", "srcset") if name in attributes)
+        assert attributes.get("href", "#").startswith("#")
     outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", html)
     assert "http" not in outside
     assert "url(" not in outside
@@ -245,7 +271,7 @@ def test_the_pictures_in_the_page_are_whole():
         if kind == "data:image/svg+xml":
             assert ElementTree.fromstring(data).tag.endswith("svg")
         else:
-            assert Image.open(io.BytesIO(data)).size in [(160, 80), (107, 160), (8, 8)]
+            assert Image.open(io.BytesIO(data)).size in [(400, 200), (200, 300), (8, 8)]
 
 
 def test_a_png_is_shown_as_a_png():
@@ -294,8 +320,8 @@ def test_a_name_is_text_wherever_it_stands(name):
     assert reader.all("script") == []
     assert not any("onerror" in attributes for _, attributes in reader.tags)
     # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of
-    # classes, phase 2, input, broken 2, ignored 2
-    assert "".join(reader.words).count(name) - measures.summary().count(name) == 20
+    # classes, the matrix's row and column, phase 2, input, broken 2, ignored 2
+    assert "".join(reader.words).count(name) - measures.summary().count(name) == 22
 
 
 def test_a_file_name_that_is_not_valid_text_does_not_stop_the_report():

@@ -35,6 +35,7 @@ class Audit(Result):
     label_errors: the most certain first.
     outliers:     the farthest first.
     notes:        what was not checked, and why.
+    seed:         of the folds by which label errors are found.
     """
 
     inspection: Inspection
@@ -42,6 +43,7 @@ class Audit(Result):
     label_errors: tuple[LabelError, ...] = ()
     outliers: tuple[Outlier, ...] = ()
     notes: tuple[str, ...] = ()
+    seed: int = 0
 
     def __repr__(self) -> str:
         """Return one line, for a session."""

@@ -13,9 +13,11 @@ import io
 import json as jsonlib
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,6 +73,8 @@ app = App(
         converter=converted,
     ),
 )
+_command = ContextVar("command", default="")  # as it was typed, for a page to say what made it
+
 app.meta.group_parameters = Group("Everywhere", sort_key=99)
 app.meta.suppress_keyboard_interrupt = False
 
@@ -82,6 +86,7 @@ def _everywhere(
     verbose: Annotated[bool, Parameter(alias="-v", help="Say more; show tracebacks.")] = False,
 ) -> Any:
     log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+    _command.set(shlex.join(["regraft", *tokens]))
     return app(tokens, result_action="return_value")
 
 
@@ -186,8 +191,7 @@ def lr_find(
     outputs.check(output, [".svg", ".html"], overwrite=overwrite)
     sweep = lr_find(source, options=options)
     if output:
-        sweep.save(output, overwrite=overwrite)
-        log.info("The plot is in %s.", output)
+        _write_page(output, sweep.svg() if output.suffix.lower() == ".svg" else sweep.html(_command.get()))
     _show(sweep, json)
 
 
@@ -306,7 +310,7 @@ def report(
     from regraft.pipeline.report import model_page
 
     outputs.check(output, [".html"], overwrite=overwrite)
-    _write_page(output, model_page(load(model)))
+    _write_page(output, model_page(load(model), _command.get()))
 
 
 @command(app, StoreOptions)
@@ -331,7 +335,7 @@ def _write_page(path: Path, text: str) -> None:
 def _show(result: Result, json: bool, report: Path | None = None) -> None:
     """Print a result, and write its page if one is asked for."""
     if report:
-        _write_page(report, result.html())
+        _write_page(report, result.html(_command.get()))
     _print(result.to_dict(), json, result.text())
 
 

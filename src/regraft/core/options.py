@@ -117,6 +117,19 @@ def change(made: T, **values: Any) -> T:
     return make(type(made), {**flat(made), **values})
 
 
+def words(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """Return the command line's words for those of flat `values` that are options of `kind` and not its defaults."""
+    known = fields(kind)
+    changed = {name: value for name, value in values.items() if name in known and value != known[name].default}
+    return [word for name, value in changed.items() for word in _words_of(flag(name), value)]
+
+
+def _words_of(flag: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [word for name, own in value.items() for word in _words_of(f"{flag}.{name}", own)]
+    return [flag] if value is True else [flag, "none" if value is None else str(value)]
+
+
 def select(kind: type[T], made: Any) -> T:
     """Return the options of `kind` with the values that options of another kind have for them."""
     values, known = flat(made), fields(kind)

@@ -1,7 +1,7 @@
 """What the verbs return: one line in a session, a page in a notebook, JSON for machines, and a file.
 
-How the page of a kind looks is left to `report/`: a file `<kind>_page.py` there has `render(result)`, the text of one
-HTML file, and is imported when it is asked for.
+How the page of a kind looks is left to `report/`: a file `<kind>_page.py` there has `render(result, command)`, the text
+of one HTML file, and is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _FRAME = (
     '<iframe srcdoc="{page}" style="width: 100%; border: 0" '
     "onload=\"this.style.height = this.contentDocument.documentElement.scrollHeight + 20 + 'px'\"></iframe>"
 )
+_BASE = '<base href="about:srcdoc">'  # else a link within the page would open the notebook in the frame
 
 
 class Result(abc.ABC):
@@ -36,15 +37,19 @@ class Result(abc.ABC):
     def text(self) -> str:
         """Return it as lines for a terminal."""
 
-    def html(self) -> str:
-        """Return it as the text of one HTML file, with its tables and pictures."""
+    def html(self, command: str = "") -> str:
+        """Return it as the text of one HTML file, with its tables and pictures.
+
+        command: what made it on the command line, for the page to say.
+        """
         kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         page = importlib.import_module(f"regraft.report.{kind}_page")
-        return str(page.render(self))
+        return str(page.render(self, command))
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
-        return _FRAME.format(page=html.escape(self.html(), quote=True))
+        page = self.html().replace("<head>", f"<head>{_BASE}", 1)
+        return _FRAME.format(page=html.escape(page, quote=True))
 
     def formats(self) -> dict[str, Callable[[], str]]:
         """Return what gives the text of a file, by its name's ending."""

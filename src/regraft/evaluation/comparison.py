@@ -64,6 +64,7 @@ class Comparison(Result):
     folds:          of the cross-validation, repeated `repeats` times.
     notes:          what a reader must know, e.g. which images were left out.
     learning_curve: accuracy of the recommended one by the number of photographs.
+    seed:           of the parts and the folds.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Comparison(Result):
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     learning_curve: LearningCurve | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         ordered = sorted(self.candidates, key=lambda candidate: (-candidate.accuracy, candidate.log_loss))
@@ -121,7 +123,7 @@ class Comparison(Result):
             for candidate, pair in zip(self.candidates, pairs, strict=True)
         ]
         return {
-            **{name: getattr(self, name) for name in ("source", "images", "separate", "folds", "repeats")},
+            **{name: getattr(self, name) for name in ("source", "images", "separate", "folds", "repeats", "seed")},
             "classes": list(self.classes),
             "notes": list(self.notes),
             "candidates": rows,

@@ -11,11 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ import safetensors.numpy
 
 from regraft.core import plugins
 from regraft.core.errors import DataError, RefusedFile
-from regraft.core.version import __version__
+from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
 from regraft.inference.runner import CutNetwork, Runner
@@ -93,7 +91,7 @@ class Model:
     images: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     measures: Mapping[str, Any] = field(default_factory=dict)
     predictions: Predictions | None = None
-    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    versions: Mapping[str, str] = field(default_factory=versions)
     run: str = ""
 
     def __repr__(self) -> str:
@@ -246,17 +244,6 @@ class Model:
     def _head_settings(self) -> Any:
         """The head's own checked Options."""
         return read_options(plugins.load(heads, self.head_name).Options, self.head_options, "option of the head")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides a model's numbers; nothing is imported for it."""
-    packages = ("torch", "timm", "numpy", "pillow", "scikit-learn")
-    return {
-        "regraft": __version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        **{name: metadata.version(name) for name in packages},
-    }
 
 
 def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Model:

@@ -57,4 +57,5 @@ def examine(features: Features, seed: int = 0) -> Audit:
         label_errors=tuple(errors),
         outliers=tuple(outliers.find(images, nearby)),
         notes=tuple(notes),
+        seed=seed,
     )

@@ -68,6 +68,7 @@ def compare(source: Any, *, options: CompareOptions) -> Comparison:
         repeats=len(folds),
         candidates=tuple(candidates),
         notes=notes,
+        seed=options.split.seed,
     )
     chosen = choices[compared.recommended.backbone, compared.recommended.cut]
     return dataclasses.replace(compared, learning_curve=_learning_curve(features.index, chosen, compared))

@@ -7,6 +7,7 @@ own run; the counting is left to `evaluation`, the page and its pictures to `rep
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.core import options
 from regraft.core.errors import DataError
 from regraft.core.results import Result
 from regraft.core.text import percent
@@ -23,6 +25,7 @@ from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model.model import Model, Predictions
+from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
 
 if TYPE_CHECKING:
@@ -84,11 +87,15 @@ class Report(Result):
 
         return evaluation_page.grid(self.model, self._evaluated(), count)
 
-    def html(self) -> str:
-        """Return the report as one HTML file, with the most confident mistakes as thumbnails."""
+    def html(self, command: str = "") -> str:
+        """Return the report as one HTML file, with the most confident mistakes as thumbnails.
+
+        command: what made it on the command line, for the page to say.
+        """
         from regraft.report import evaluation_page
 
-        return evaluation_page.render(self.model, self.part, self.evaluation, self.notes, self._evaluated())
+        made = _made(self.model, command, self.source.name)
+        return evaluation_page.render(self.model, self.part, self.evaluation, self.notes, self._evaluated(), made)
 
     def _evaluated(self) -> Evaluated:
         from regraft.report.evaluation_page import Evaluated
@@ -96,9 +103,10 @@ class Report(Result):
         return Evaluated(self.index, self.probabilities, self.source)
 
 
-def model_page(model: Model) -> str:
+def model_page(model: Model, command: str = "") -> str:
     """Return what a model folder holds about itself as one HTML file, without photographs.
 
+    command: what made it on the command line, for the page to say.
     Raises DataError for a model that was saved without measures.
     """
     from regraft.report import evaluation_page
@@ -106,7 +114,18 @@ def model_page(model: Model) -> str:
     if not model.measures:
         raise DataError("This model was saved without measures; use `regraft evaluate MODEL SOURCE --report FILE`.")
     part, measures = next(iter(model.measures.items()))
-    return evaluation_page.render(model, part, measured(model, part), measures["notes"])
+    made = _made(model, command, "")
+    return evaluation_page.render(model, part, measured(model, part), measures["notes"], made=made)
+
+
+def _made(model: Model, command: str, source: str) -> dict[str, str]:
+    """Return how a page of a model was made, with the command that trains such a model."""
+    from regraft.report import pages
+
+    words = options.words(TrainOptions, model.options)
+    return pages.made(
+        command, source, training_command=shlex.join(["regraft", "train", "SOURCE", "-o", "MODEL", *words])
+    )
 
 
 def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from PIL import Image
-
 from regraft.audit.findings import Audit
 from regraft.audit.label_errors import LabelError
 from regraft.audit.near_duplicates import Duplicates
 from regraft.audit.outliers import Outlier
 from regraft.audit.similarity import SAME
 from regraft.core.text import percent
-from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import Row
 from regraft.report import pages
 
@@ -53,7 +50,7 @@ class Picture(NamedTuple):
     """One picture of a card."""
 
     row: Row
-    thumbnail: bytes | None  # JPEG; None if there is no picture to show
+    thumbnail: bytes | None  # None if there is no picture to show
 
 
 class Card(NamedTuple):
@@ -77,10 +74,11 @@ class Section(NamedTuple):
     cards: Sequence[Card]
 
 
-def render(audit: Audit) -> str:
+def render(audit: Audit, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
     sections = [section for section in _sections(audit) if section.total]
-    return pages.page("audit.html", audit=audit, sections=sections, same=SAME)
+    made = pages.made(command, audit.inspection.index.name, seed=audit.seed)
+    return pages.page("audit.html", audit=audit, sections=sections, same=SAME, made=made)
 
 
 def _sections(audit: Audit) -> Iterator[Section]:
@@ -119,12 +117,4 @@ def _outlier_card(outlier: Outlier) -> Card:
 
 
 def _pictures(rows: Sequence[Row]) -> list[Picture]:
-    return [Picture(row, _thumbnail(row)) for row in rows]
-
-
-def _thumbnail(row: Row) -> bytes | None:
-    """Return a small picture of a row; None if its file is missing or changed by now."""
-    try:
-        return pages.thumbnail(Image.fromarray(decode(row.location.read(), min_side=pages.THUMBNAIL_SIDE)))
-    except (OSError, ValueError, BrokenImage):
-        return None
+    return [Picture(row, pages.thumbnail_of(row)) for row in rows]

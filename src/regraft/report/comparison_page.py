@@ -6,14 +6,26 @@ A `Comparison` enters, the text of one HTML file leaves. The layout is in
 
 from __future__ import annotations
 
+from functools import partial
+
 from regraft.evaluation.comparison import Comparison
+from regraft.evaluation.learning_curve import LearningCurve
 from regraft.report import pages, plots
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: Comparison, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
-    curve, picture = comparison.learning_curve, ""
-    if curve and len(curve.sizes) > 1:
-        figure = plots.learning_curve(curve.sizes, curve.accuracy, curve.low, curve.high, curve.recalls)
-        picture = pages.picture(figure)
-    return pages.page("comparison.html", comparison=comparison, rows=comparison.rows(), picture=picture)
+    return pages.page(
+        "comparison.html",
+        comparison=comparison,
+        rows=comparison.rows(),
+        curve=_curve(comparison.learning_curve),
+        made=pages.made(command, comparison.source, seed=comparison.seed),
+    )
+
+
+def _curve(curve: LearningCurve | None) -> pages.Chart | None:
+    if curve is None or len(curve.sizes) < 2:
+        return None
+    numbers = curve.sizes, curve.accuracy, curve.low, curve.high, curve.recalls
+    return pages.chart(partial(plots.learning_curve, *numbers))

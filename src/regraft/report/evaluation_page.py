@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,39 +23,31 @@ from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import diagnosis
-from regraft.evaluation.multiclass import Evaluation, confident_mistakes, most_confused
+from regraft.evaluation.multiclass import Evaluation, confident_mistakes
 from regraft.evaluation.multilabel import MultilabelEvaluation
-from regraft.evaluation.words import score_words
+from regraft.evaluation.words import DASH
 from regraft.features import augmentation
 from regraft.model.model import Model
 from regraft.network.trunk import Tail
-from regraft.report import grids, plots
+from regraft.report import evaluation_tables as tables
+from regraft.report import grids, pages, plots
 from regraft.report.grids import Tile
-from regraft.report.pages import page, picture, thumbnail
+from regraft.report.pages import Photo, chart, page
 from regraft.training.history import History
 
-ANSWERS = 24  # drawn at random
+ANSWERS = 12  # drawn at random
+GRID_ANSWERS = 24  # the same, as one figure
 MISTAKES = 24
+CELL_PICTURES = 96  # of the confusion matrix in all …
+WRONG_PICTURES, RIGHT_PICTURES = 12, 4  # … and of a cell at most, off the diagonal and on it
+UPRIGHT_CLASSES, UPRIGHT_LENGTH = 6, 8  # with more classes or longer names, those above the matrix stand upright
 INPUT_IMAGES, INPUTS_PER_IMAGE = 3, 5  # of what the network sees
 MATRIX_CLASSES = 30  # up to here the confusion matrix is readable; the most confused pairs are always listed
 LISTED_FILES = 50
-LISTED_PAIRS = 10
 OUTCOME = "verdict"  # the key of model.json for the sentence on whether fine-tuning helped
 NOT_LISTED = ("tried", "phases", OUTCOME)  # of what training chose: too long for a table, or shown elsewhere
 CHOSEN = {"how": "chosen by", "judged_on": "chosen on"}  # what the page calls them
 NO_LABEL = "none of the labels"
-
-# Further measures: the field of Evaluation, its name, its unit, its meaning.
-MEASURES = (
-    ("log_loss", "Log loss", "", "0 is best; being wrong with high confidence costs most"),
-    ("balanced_accuracy", "Balanced accuracy", "%", "mean recall of the classes with images, each counted alike"),
-    ("top_5_accuracy", "Top-5 accuracy", "%", "how often the true class is among the five most probable"),
-    ("cohen_kappa", "Cohen's kappa", "", "agreement beyond that of chance; 1 is perfect, 0 is chance"),
-    ("matthews", "Matthews correlation", "", "correlation of labels and predictions, from \N{MINUS SIGN}1 to 1"),
-    ("roc_auc", "ROC AUC", "", "how often an image of one class is ranked above one of the other"),
-    ("brier", "Brier score", "", "mean squared error of the probabilities, from 0 to 2; 0 is best"),
-    ("calibration_error", "Calibration error", "%", "how far confidence is from accuracy, in 15 bins; 0 is best"),
-)
 
 
 @dataclass(frozen=True)
@@ -84,6 +77,15 @@ class Answer(NamedTuple):
     def wrong(self) -> bool:
         """Whether the image is of another class."""
         return self.predicted != self.true
+
+
+class Cell(NamedTuple):
+    """One cell of the confusion matrix."""
+
+    column: int
+    images: int
+    share: float  # of the true class's images
+    pictures: Sequence[Answer]
 
 
 class Phase(NamedTuple):
@@ -119,6 +121,8 @@ class Page:
     phases: Sequence[Phase] = ()
     inputs: Sequence[Tile] = ()  # what the network sees of some training images
     answers: Sequence[Answer] = ()  # to a sample of the images, drawn at random
+    cells: Mapping[tuple[int, int], Sequence[Answer]] = field(default_factory=dict)  # (true, predicted) → some of them
+    made: Mapping[str, str] = field(default_factory=dict)  # how the page was made, from `pages.made`
     mistakes: Sequence[Answer] = ()  # the most confident first
     broken: Sequence[LeftOut] = ()
     ignored: Sequence[LeftOut] = ()
@@ -130,16 +134,18 @@ def render(
     evaluation: Evaluation | MultilabelEvaluation,
     notes: Sequence[str] = (),
     evaluated: Evaluated | None = None,
+    made: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page as the text of one HTML file; without `evaluated` it has no photographs.
 
     part:  what was evaluated: "train", "validation", "test", "all" or "cross-validation".
     notes: what a reader of the number must know.
+    made:  how the page was made, from `pages.made`; how the model was made stands below it.
     """
-    return render_page(_page(model, part, evaluation, notes, evaluated))
+    return render_page(_page(model, part, evaluation, notes, evaluated, made or {}))
 
 
-def grid(model: Model, evaluated: Evaluated, count: int = ANSWERS) -> Figure:
+def grid(model: Model, evaluated: Evaluated, count: int = GRID_ANSWERS) -> Figure:
     """Return a sample of the images, drawn at random, with the model's answers, the wrong ones marked."""
     rows = grids.sample(len(evaluated.index), count, model.options.get("seed", 0))
     images = {row: pixels for row in rows if (pixels := _pixels(evaluated.index.rows[row])) is not None}
@@ -151,48 +157,68 @@ def grid(model: Model, evaluated: Evaluated, count: int = ANSWERS) -> Figure:
 
 def render_page(contents: Page) -> str:
     """Return a page as the text of one HTML file, to be written as UTF-8."""
-    curves = plots.training_curves(contents.history, contents.watch)
     classes = contents.evaluation if isinstance(contents.evaluation, Evaluation) else None
     return page(
         "evaluation.html" if classes else "multilabel.html",
         page=contents,
         evaluation=contents.evaluation,
-        means=_means(contents.evaluation),
-        inputs=[(tile.caption, thumbnail(Image.fromarray(tile.image))) for tile in contents.inputs],
+        means=tables.means(contents.evaluation),
+        scores=tables.scores(contents.evaluation),
+        inputs=[Photo(pages.thumbnail(Image.fromarray(tile.image)), tile.caption) for tile in contents.inputs],
         diagnosis=diagnosis.sentence(
             History.from_list(contents.history), diagnosis.chance(contents.counts) if classes else None
         ),
-        counts=picture(plots.class_counts(contents.counts)) if contents.counts else "",
-        curves=picture(curves) if curves else "",
+        counts=chart(partial(plots.class_counts, contents.counts)) if contents.counts else None,
+        counts_in_words=_counts_in_words(contents.counts),
+        curves=chart(partial(plots.training_curves, contents.history, contents.watch)),
+        phases=_phase_rows(contents.phases),
         listed_files=LISTED_FILES,
-        **(_of_classes(classes) if classes else {}),
+        made={**contents.made, **contents.recipe},
+        **(_of_classes(classes, contents.cells) if classes else {}),
     )
 
 
-def _of_classes(evaluation: Evaluation) -> dict[str, Any]:
+def _of_classes(evaluation: Evaluation, pictures: Mapping[tuple[int, int], Sequence[Answer]]) -> dict[str, Any]:
     """Return what `evaluation.html` shows where each image is of one class."""
-    readable = len(evaluation.classes) <= MATRIX_CLASSES
+    names, readable = evaluation.classes, len(evaluation.classes) <= MATRIX_CLASSES
     return {
         "always_largest": max(scores["n"] for scores in evaluation.per_class.values()) / evaluation.n,
-        "confused": most_confused(evaluation, LISTED_PAIRS),
-        "measures": _measures(evaluation),
-        "confusion": picture(plots.confusion_matrix(evaluation)) if readable else "",
+        "confused": tables.confused(evaluation),
+        "measures": tables.measures(evaluation),
+        "matrix": _matrix(evaluation, pictures) if readable else [],
+        "cells": pictures,
+        "upright": len(names) > UPRIGHT_CLASSES or max(map(len, names)) > UPRIGHT_LENGTH,
     }
 
 
-def _means(evaluation: Evaluation | MultilabelEvaluation) -> str:
-    """Return the mean scores, and over how many classes or labels they are."""
-    scores = score_words(evaluation.macro)
-    return f"{scores[0].upper()}{scores[1:]}: {evaluation.means()}"
-
-
-def _measures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return name, value and meaning of the further measures that the evaluation has."""
+def _matrix(evaluation: Evaluation, pictures: Mapping[tuple[int, int], Sequence[Answer]]) -> list[list[Cell]]:
+    """Return the rows of the confusion matrix, one for each true class."""
     return [
-        (name, f"{percent(value)} %" if unit else f"{value:.3f}", meaning)
-        for measure, name, unit, meaning in MEASURES
-        if (value := getattr(evaluation, measure)) is not None
+        [
+            Cell(column, images, images / max(1, sum(counts)), pictures.get((row, column), ()))
+            for column, images in enumerate(counts)
+        ]
+        for row, counts in enumerate(evaluation.confusion)
     ]
+
+
+def _phase_rows(phases: Sequence[Phase]) -> list[list[str]]:
+    rows = [
+        [
+            phase.name + (" (kept)" if phase.kept else ""),
+            f"{phase.epochs:,}" if phase.epochs else DASH,
+            f"{phase.loss:.3f}",
+            percent(phase.accuracy),
+            phase.outcome or DASH,
+        ]
+        for phase in phases
+    ]
+    return [["Phase", "Epochs", "Loss", "Accuracy %", "Did it help?"], *rows]
+
+
+def _counts_in_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    totals = ", ".join(f"{sum(images.values()):,} {part}" for part, images in counts.items())
+    return f"Bars of how many images each class has: {totals}."
 
 
 # What is shown
@@ -204,6 +230,7 @@ def _page(
     evaluation: Evaluation | MultilabelEvaluation,
     notes: Sequence[str],
     evaluated: Evaluated | None,
+    made: Mapping[str, str],
 ) -> Page:
     left_out = evaluated.source if evaluated else Index(())
     return Page(
@@ -219,6 +246,8 @@ def _page(
         inputs=_inputs(model, evaluated.source) if evaluated else (),
         answers=_answers(model, evaluated) if evaluated else (),
         mistakes=_mistakes(model, evaluated) if evaluated else (),
+        cells=_cells(model, evaluated) if evaluated else {},
+        made=made,
         broken=[LeftOut(row.path, row.reason) for row in left_out.broken],
         ignored=[LeftOut(row.path, row.reason) for row in left_out.ignored],
     )
@@ -244,7 +273,7 @@ def _recipe(model: Model) -> dict[str, str]:
         "head": model.head_name,
         **{CHOSEN.get(name, name.replace("_", " ")): value for name, value in chosen.items()},
         "seed": str(model.options.get("seed", "")),
-        "versions": ", ".join(f"{name} {version}" for name, version in model.versions.items()),
+        "trained with": pages.listed_versions(model.versions),
     }
 
 
@@ -303,10 +332,25 @@ def _mistakes(model: Model, evaluated: Evaluated) -> list[Answer]:
     return [_answer(model, evaluated, row) for row, _, _ in mistakes]
 
 
+def _cells(model: Model, evaluated: Evaluated) -> dict[tuple[int, int], list[Answer]]:
+    """Return images for the cells of the confusion matrix, the most confident of each: wrong ones first, as room is."""
+    if model.loss.multilabel or len(model.classes) > MATRIX_CLASSES:
+        return {}
+    numbers: dict[tuple[int, int], list[int]] = {}
+    codes, predicted = evaluated.index.label_codes(model.classes), evaluated.probabilities.argmax(axis=1).tolist()
+    for number in np.argsort(-evaluated.probabilities.max(axis=1), kind="stable").tolist():
+        numbers.setdefault((codes[number], predicted[number]), []).append(number)
+    cells, room = {}, CELL_PICTURES
+    for cell in sorted(numbers, key=lambda cell: (cell[0] == cell[1], -len(numbers[cell]), cell)):
+        chosen = numbers[cell][: min(room, RIGHT_PICTURES if cell[0] == cell[1] else WRONG_PICTURES)]
+        room -= len(chosen)
+        cells[cell] = [_answer(model, evaluated, number) for number in chosen]
+    return cells
+
+
 def _answer(model: Model, evaluated: Evaluated, number: int) -> Answer:
     row, probabilities = evaluated.index.rows[number], evaluated.probabilities[number]
-    pixels = _pixels(row)
-    image = None if pixels is None else thumbnail(Image.fromarray(pixels))
+    image = pages.thumbnail_of(row)
     if model.loss.multilabel:
         (labels,) = model.predicted_labels(probabilities[None])
         return Answer(row.path, image, row.label or NO_LABEL, LABEL_SEPARATOR.join(labels) or NO_LABEL, None)

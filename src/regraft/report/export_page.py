@@ -19,7 +19,7 @@ FIGURES = (
 )
 
 
-def render(export: Any) -> str:
+def render(export: Any, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8.
 
     export: an `Export` of the pipeline.
@@ -36,10 +36,11 @@ def render(export: Any) -> str:
         f"{lead}. {gate}",
         [
             Section("Certificate", rows=[["", *(words for words, _ in FIGURES)], *figures]),
-            Section("Changed labels", rows=[["", "the model", "the export"], *changed], numbers=False),
+            Section("Changed labels", rows=[["", "the model", "the export"], *changed], texts=[1, 2]),
             Section("Files", rows=[["", "size"], *sizes]),
-            Section("Versions", rows=[["", "version"], *versions], numbers=False),
+            Section("Versions", rows=[["", "version"], *versions], texts=[1]),
         ],
+        pages.made(command, ""),
     )
 
 

@@ -1,57 +1,88 @@
-"""The page of an inspection: images of each class, sizes, formats, and the files that were left out."""
+"""The page of an inspection: images of each class, some of them, sizes, formats, and the files that need a look."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from regraft.core.text import count
-from regraft.data.index import PARTS
+from regraft.core.text import count, listed
+from regraft.data.index import PARTS, Index, Row
 from regraft.data.inspect import Inspection
-from regraft.report import pages, plots
-from regraft.report.pages import Section
+from regraft.report import grids, pages, plots
+from regraft.report.pages import Chart, Photo, Section
 
 LISTED = 50  # files of a table
+SAMPLES, SAMPLES_PER_CLASS = 60, 6  # photographs, drawn at random
+CONFLICTS = 12  # shown as pictures; all are listed
 
 
-def render(inspection: Inspection) -> str:
+def render(inspection: Inspection, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
     values = inspection.to_dict()
     lead = f"{values['used']:,} used, {values['ignored']:,} ignored, {values['broken']:,} broken"
-    files = values["files"]
-    copies = [[" = ".join(paths)] for paths in files["copies"]]
-    conflicts = [[row["path"], row["label"]] for group in files["conflicts"] for row in group]
     return pages.plain(
         values["source"] or "images",
         f"{lead}; {count(values['classes'], 'class', 'classes')}.",
         [
-            _classes(inspection),
+            Section("Images of each class", _class_bars(inspection.index)),
+            _samples(inspection.index.used),
             Section("Sizes in pixels", rows=[["", "smallest", "median", "largest"], *_sizes(values["sizes"])]),
             Section("Formats", rows=[["", "images"], *([name, f"{n:,}"] for name, n in values["formats"].items())]),
-            _list("Broken files", ["file", "reason"], [[row["path"], row["reason"]] for row in files["broken"]]),
-            _list("The same picture under several labels", ["file", "label"], conflicts),
-            _list("The same picture in several files", ["files"], copies),
-            _list(
-                "Converted, or left out, so that other programs may show other pixels",
-                ["file", "what"],
-                [[row["path"], row["reason"]] for row in files["remarks"]],
-            ),
-            _list("Ignored files", ["file", "reason"], [[row["path"], row["reason"]] for row in files["ignored"]]),
+            *_files(inspection, values["files"]),
         ],
+        pages.made(command, values["source"]),
     )
 
 
-def _classes(inspection: Inspection) -> Section:
-    index = inspection.index
+def _files(inspection: Inspection, files: Mapping[str, Any]) -> list[Section]:
+    """Return the lists of files that need a look."""
+    conflicts = [[row["path"], row["label"]] for group in files["conflicts"] for row in group]
+    copies = [[paths[0], " = ".join(paths[1:])] for paths in files["copies"]]
+    shown = [_conflict(group) for group in inspection.conflicts[:CONFLICTS]]
+    return [
+        _list("Broken files", ["file", "reason"], _reasons(files["broken"])),
+        _list("The same picture under several labels", ["file", "label"], conflicts, shown),
+        _list("The same picture in several files", ["file", "its copies"], copies),
+        _list(
+            "Converted, or left out, so that other programs may show other pixels",
+            ["file", "what"],
+            _reasons(files["remarks"]),
+        ),
+        _list("Ignored files", ["file", "reason"], _reasons(files["ignored"])),
+    ]
+
+
+def _class_bars(index: Index) -> Chart | None:
     parts = {part: rows.class_counts for part in PARTS if (rows := index.part(part))} or {"images": index.class_counts}
-    picture = pages.picture(plots.class_counts(parts)) if index.class_counts else ""
-    return Section("Images of each class", picture)
+    return pages.chart(partial(plots.class_counts, parts)) if index.class_counts else None
+
+
+def _samples(index: Index) -> Section:
+    """Return photographs of each class, as many of each, drawn at random; of many classes a part of them."""
+    classes = [index.classes[number] for number in grids.sample(len(index.classes), SAMPLES, seed=0)]
+    each = max(1, min(SAMPLES_PER_CLASS, SAMPLES // max(1, len(classes))))
+    rows: dict[str, Row] = {}  # by path: an image of two labels is shown once
+    for name in classes:
+        of_class = [row for row in index if name in row.names]
+        rows |= {of_class[number].path: of_class[number] for number in grids.sample(len(of_class), each, seed=0)}
+    photos = [Photo(pages.thumbnail_of(row), str(row.label), row.path) for row in rows.values()]
+    return Section("Some of the images", photos=photos, about="Drawn at random. A picture grows when it is clicked.")
+
+
+def _conflict(group: Sequence[Row]) -> Photo:
+    labels = sorted({str(row.label) for row in group})
+    return Photo(pages.thumbnail_of(group[0]), " or ".join(labels) + "?", listed([row.path for row in group], 2))
 
 
 def _sizes(sizes: Mapping[str, Mapping[str, int]]) -> list[list[str]]:
     return [[side, *(f"{values[kind]:,}" for kind in ("min", "median", "max"))] for side, values in sizes.items()]
 
 
-def _list(title: str, titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> Section:
+def _reasons(files: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    return [[file["path"], file["reason"]] for file in files]
+
+
+def _list(title: str, titles: Sequence[str], rows: Sequence[Sequence[Any]], photos: Sequence[Photo] = ()) -> Section:
     more = f"and {len(rows) - LISTED:,} more" if len(rows) > LISTED else ""
-    return Section(f"{title} ({len(rows):,})", rows=[titles, *rows[:LISTED]], numbers=False, more=more)
+    return Section(title, photos=photos, rows=[titles, *rows[:LISTED]], total=len(rows), more=more)

@@ -1,4 +1,4 @@
-"""Plots: training curves, the learning curve, a sweep of learning rates, the confusion matrix, images of each class.
+"""Plots: training curves, the learning curve, a sweep of learning rates, images of each class.
 
 Plain rows, numbers and counts enter, matplotlib Figures leave; `svg` writes one
 as text. No window, no pyplot, and the user's own matplotlib settings neither
@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from numpy.typing import ArrayLike
 
 from regraft.core.text import shorten
-from regraft.evaluation.multiclass import Evaluation
 from regraft.training.history import History
 
 Watch = Literal["loss", "accuracy"]
@@ -33,13 +32,16 @@ NAME_LENGTH = 24
 COLOURS = {"train": "#3b6fb6", "validation": "#e08a2e", "test": "#4c9f70"}  # distinguishable without red and green
 GREY = "#5f6670"
 INK = "#20252b"
+EDGE = "#b8bec6"
 GRID = "#e6e9ed"
+WIDE, NARROW = 9.0, 4.2  # of a page, in inches: a figure is drawn for either
 RECALL_LINES = 8  # of the classes with the lowest recall
 
 # The look, and text kept as text: a browser has letters for every script, matplotlib's own font has not.
 STYLE = {
     **mpl.rcParamsDefault,
-    "axes.edgecolor": "#b8bec6",
+    "axes.edgecolor": EDGE,
+    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -58,7 +60,7 @@ STYLE.pop("backend")
 
 
 @mpl.rc_context(STYLE)
-def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss") -> Figure | None:
+def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss", width: float = WIDE) -> Figure | None:
     """Return loss and accuracy over the epochs, a line for each part, and the learning rate; None below two epochs.
 
     history: rows as `History.to_list` gives them. The borders between phases are drawn. The best epoch of each,
@@ -70,7 +72,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss")
         return None
     phases = [History(list(group), watch) for _, group in groupby(rows, key=lambda row: row.phase)]
     has_rates = any(row.learning_rate for row in rows)
-    figure = Figure(figsize=(9, 5.6 if has_rates else 4.6), layout="constrained")
+    figure = Figure(figsize=(width, 5.6 if has_rates else 4.6), layout="constrained")
     heights = [3, 3, 1.4] if has_rates else [3, 3]
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     for axes, measure in zip(panels, ("loss", "accuracy"), strict=False):
@@ -84,7 +86,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], watch: Watch = "loss")
     figure.align_ylabels(panels)
     panels[-1].set_xlabel("epoch")
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=3 if width == WIDE else 2)
     return figure
 
 
@@ -95,6 +97,7 @@ def learning_curve(
     low: ArrayLike,
     high: ArrayLike,
     per_class: Mapping[str, ArrayLike] | None = None,
+    width: float = WIDE,
 ) -> Figure:
     """Return the accuracy against the number of training photographs: would more of them help, and of which class?
 
@@ -103,7 +106,7 @@ def learning_curve(
     low, high: (k,) the ends of its interval.
     per_class: class → (k,) recall; of more than eight classes those with the lowest recall at the end are drawn.
     """
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.fill_between(sizes, low, high, color=COLOURS["train"], alpha=0.18, linewidth=0)
     axes.plot(sizes, mean, color=COLOURS["train"], marker="o", markersize=4, linewidth=2, label="accuracy")
@@ -118,17 +121,19 @@ def learning_curve(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.set(xlabel="training photographs", title="held-out photographs classified correctly")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside right upper" if width == WIDE else "outside lower left")
     return figure
 
 
 @mpl.rc_context(STYLE)
-def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: float | None) -> Figure:
+def rate_sweep(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float | None, width: float = WIDE
+) -> Figure:
     """Return the loss against the learning rate of a sweep, and the rate that is suggested, if one is.
 
     rates, losses: (steps,), in the order of the sweep; where the loss diverged, the plot is cut off.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(rates, losses, color=COLOURS["train"], linewidth=1.6)
     axes.set_xscale("log")
@@ -145,24 +150,7 @@ def rate_sweep(rates: Sequence[float], losses: Sequence[float], suggestion: floa
 
 
 @mpl.rc_context(STYLE)
-def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """Return the confusion matrix: the counts in figures, the fraction of each true class as colour."""
-    counts = np.array(evaluation.confusion)
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [shorten(name, NAME_LENGTH) for name in evaluation.classes]
-    side = max(3.0, 1.4 + 0.42 * len(names))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot()
-    axes.pcolormesh(fractions, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
-    for row, column in np.argwhere(counts):
-        colour = "white" if fractions[row, column] > 0.5 else INK
-        axes.text(column + 0.5, row + 0.5, f"{counts[row, column]:,}", ha="center", va="center", color=colour)
-    _label_matrix(axes, names)
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+def class_counts(counts: Mapping[str, Mapping[str, int]], width: float = WIDE) -> Figure:
     """Return bars of how many images each class has, divided by part.
 
     counts: part → class → images. Above forty classes the bars stand in order of size, without names.
@@ -172,10 +160,11 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         totals.update(part)
     many = len(totals) > NAMED_CLASSES
     names = [name for name, _ in totals.most_common()] if many else sorted(totals)
-    figure = Figure(figsize=(9, 3.2 if many else 1.0 + 0.24 * len(names)), layout="constrained")
+    figure = Figure(figsize=(width, 3.2 if many else 1.0 + 0.24 * len(names)), layout="constrained")
     draw = _draw_profile if many else _draw_bars
     draw(figure.add_subplot(), names, counts)
-    figure.legend(loc="outside upper left", ncols=len(counts))
+    if len(counts) > 1:
+        figure.legend(loc="outside upper left", ncols=len(counts))
     return figure
 
 
@@ -240,23 +229,12 @@ def _name_phases(axes: Axes, phases: Sequence[History]) -> None:
         )  # fmt: skip
 
 
-def _label_matrix(axes: Axes, names: Sequence[str]) -> None:
-    ticks = np.arange(len(names)) + 0.5
-    upright = len(names) > 6 or max(map(len, names)) > 8
-    axes.set_xticks(ticks, names, rotation=90 if upright else 0)
-    axes.set_yticks(ticks, names)
-    axes.set(xlabel="predicted", ylabel="true", aspect="equal")
-    axes.invert_yaxis()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
 def _draw_bars(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> None:
     left = np.zeros(len(names), dtype=int)
     rows = np.arange(len(names))
     for part, images in counts.items():
         widths = np.array([images.get(name, 0) for name in names])
-        axes.barh(rows, widths, left=left, height=0.7, color=COLOURS.get(part, GREY), label=part)
+        axes.barh(rows, widths, left=left, height=0.7, color=COLOURS.get(part, COLOURS["train"]), label=part)
         left += widths
     for row, total in zip(rows, left, strict=True):
         axes.annotate(f"{total:,}", (total, row), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
@@ -271,7 +249,7 @@ def _draw_profile(axes: Axes, names: Sequence[str], counts: Mapping[str, Mapping
     bottom = np.zeros(len(names), dtype=int)
     for part, images in counts.items():
         top = bottom + [images.get(name, 0) for name in names]
-        axes.stairs(top, baseline=bottom, fill=True, color=COLOURS.get(part, GREY), label=part)
+        axes.stairs(top, baseline=bottom, fill=True, color=COLOURS.get(part, COLOURS["train"]), label=part)
         bottom = top
     axes.set(xlabel=f"{len(names):,} classes, the largest first", ylabel="images", xlim=(0, len(names)), ylim=(0, None))
     axes.set_xticks([])

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
 from regraft.core.text import percent
-from regraft.data.decode import BrokenImage, decode
+from regraft.data.index import Row
+from regraft.data.sources.folder import FileLocation
 from regraft.model.predict import Prediction
 from regraft.report import pages
-from regraft.report.pages import Section
+from regraft.report.pages import Photo, Section
 
 
-def render(prediction: Prediction) -> str:
+def render(prediction: Prediction, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
     rows = [[label, percent(probability)] for label, probability in prediction.ranked]
     lead = prediction.label or prediction.error
+    picture = pages.thumbnail_of(Row(path=prediction.path, location=FileLocation(prediction.path)))
+    shown = [Photo(picture, Path(prediction.path).name)] if picture else []
     table = Section("Labels", rows=[["", "probability, %"], *rows])
-    return pages.plain(prediction.path, lead, [Section("Picture", _picture(prediction.path)), table])
-
-
-def _picture(path: str) -> str:
-    """Return the picture as an address that holds it; "" if it can't be read from this path."""
-    try:
-        image = Image.fromarray(decode(Path(path).read_bytes(), min_side=pages.THUMBNAIL_SIDE))
-    except (OSError, ValueError, BrokenImage):
-        return ""
-    return pages.data_uri(pages.thumbnail(image))
+    sections = [Section("Picture", photos=shown), table]
+    return pages.plain(prediction.path, lead, sections, pages.made(command, prediction.path))

@@ -11,7 +11,7 @@ from regraft.report.pages import Section
 LISTED = 40
 
 
-def render(tuned: Any) -> str:
+def render(tuned: Any, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8.
 
     tuned: a `Tuned` of the pipeline.
@@ -32,6 +32,7 @@ def render(tuned: Any) -> str:
             Section("Combinations, the best first", rows=[["log loss", "accuracy, %", *names], *rows]),
             Section(f"The best model on the {tuned.report.part} part", rows=[["", "value"], *measures]),
         ],
+        pages.made(command, tuned.report.source.name, seed=tuned.report.model.options.get("seed", "")),
         tuned.report.notes,
     )
 
