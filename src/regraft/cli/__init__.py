@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from regraft.cli import hints
 from regraft.cli.flags import MAIN, PlainHelp, command, converted, show_default
 from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
@@ -349,15 +350,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a class name that the terminal can't show is still printed
             stream.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # else Python, leaving, looks through all that was imported: half a second
+    words = sys.argv[1:] if argv is None else argv
     handler = logging.StreamHandler(sys.stderr)
     log.addHandler(handler)
     try:
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
-        return _say(" ".join(str(error).split()), UsageError.exit_code)
+        return _say(hints.message(error, words), UsageError.exit_code)
     except RegraftError as error:
-        return _say(str(error), error.exit_code)
+        return _say(hints.message(error, words), error.exit_code)
     except KeyboardInterrupt:
         return _interrupted(leaves=argv is None)
     except BrokenPipeError:

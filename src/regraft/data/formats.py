@@ -115,3 +115,9 @@ def readable() -> list[str]:
 def has_image_name(path: str) -> bool:
     """Whether a file's name ends like an image format's, read here or not."""
     return _IMAGE_NAME.search(path) is not None
+
+
+def unread_by_name(path: str) -> str:
+    """Return the format that a file's name ends like, if it is not read here; else an empty text."""
+    ending = path.rpartition(".")[2].lower()
+    return next((entry.name for entry in FORMATS if ending in entry.endings.split() and not entry.reader), "")

@@ -170,6 +170,8 @@ def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         _check_no_pattern(options, shown)
         return table.rows(path, outside=options.outside, columns=options.columns), True
+    if formats.has_image_name(path.name):
+        raise DataError(f"{shown} is a single picture. {WORKING_LAYOUTS}")
     raise DataError(
         f"{shown} is not a folder, not a zip, tar or tar.gz archive by its bytes, and not a CSV by its name. "
         f"{WORKING_LAYOUTS}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from regraft.core.errors import DataError
 from regraft.core.options import Options, option, require
 from regraft.core.text import count, listed, listed_lines
-from regraft.data.index import Index, Row
+from regraft.data.index import PARTS, Index, Row
 from regraft.data.sources._layout import EMPTY_FOLDER, UNLABELLED
 
 SHOWN_FILES = 20
@@ -72,7 +72,18 @@ def notes(index: Index) -> list[str]:
         for label in row.names if row.status != "used" else ():
             if label not in used:
                 lost[label].append(row)
-    return [*(_lost(label, rows) for label, rows in sorted(lost.items())), *_without_label(index), *_conflicts(index)]
+    return [
+        *(_lost(f"The class {label!r}", rows) for label, rows in sorted(lost.items())),
+        *(_lost(f"The {part} part", rows) for part, rows in lost_parts(index).items()),
+        *_without_label(index),
+        *_conflicts(index),
+    ]
+
+
+def lost_parts(index: Index) -> dict[str, list[Row]]:
+    """Return the rows of each part that has no usable image, though it has files."""
+    lost = {part: [row for row in index if row.part == part] for part in PARTS if not index.part(part)}
+    return {part: rows for part, rows in lost.items() if rows}
 
 
 def listed_reasons(index: Index) -> str:
@@ -80,12 +91,12 @@ def listed_reasons(index: Index) -> str:
     return listed_lines([f"{row.path}: {row.reason}" for row in index], SHOWN_FILES)
 
 
-def _lost(label: str, rows: Sequence[Row]) -> str:
+def _lost(subject: str, rows: Sequence[Row]) -> str:
     reasons = Counter(row.reason for row in rows if row.reason != EMPTY_FOLDER)
     if not reasons:
-        return f"The class {label!r} has no usable image: its folder is empty."
+        return f"{subject} has no usable image: its folder is empty."
     shown = listed([f"{count(number, 'file')}: {reason}" for reason, number in reasons.most_common()], 3, "; ")
-    return f"The class {label!r} has no usable image ({shown})."
+    return f"{subject} has no usable image ({shown})."
 
 
 def _without_label(index: Index) -> Iterator[str]:

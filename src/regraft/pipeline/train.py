@@ -12,6 +12,7 @@ from regraft.core.options import change, select, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
 from regraft.data import split as splitting
+from regraft.data import usable
 from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training
@@ -125,6 +126,11 @@ def _check_classes(index: Index) -> None:
 
 def _check_held_out(index: Index) -> None:
     if not (index.test or index.validation):
+        if lost := usable.lost_parts(index):
+            raise DataError(
+                f"The {' and the '.join(lost)} part of {index.name} has no usable image, so nothing could be measured:"
+                f"{usable.listed_reasons(index.where(lambda row: row.part in lost))}"
+            )
         raise DataError(
             f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
             "or take the class folders out of the part folder: then they are split."

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from regraft.core.errors import DataError
 from regraft.core.progress import log
 from regraft.core.text import count, listed
-from regraft.data.formats import has_image_name
+from regraft.data.formats import has_image_name, unread_by_name
 from regraft.data.index import PARTS, Row
 from regraft.data.labels import PART_NAMES, as_label
 from regraft.data.sources import _pattern
@@ -252,6 +252,8 @@ def _no_classes(paths: Paths, name: str) -> DataError:
     hint = _pattern.suggestion(images) if images else ""
     if not hint and any("/" in path for path in images):
         hint = " If the folders are the classes, whatever their names, add --label-from '{label}/*'."
+    if unread := {unread_by_name(path) for path in images} - {""}:
+        hint += f" {listed(sorted(unread))} is not read; convert it to JPEG or PNG."
     return DataError(
         f"{name} holds {count(paths, 'file')} ({_examples(paths)}), none in a class folder. {WORKING_LAYOUTS}{hint}"
     )
