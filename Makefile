@@ -48,10 +48,10 @@ demo: $(READY)
 	$(BIN)/regraft demo -o demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n auto -m ''
+	$(BIN)/python -m pytest -n auto --dist worksteal -m ''
 
 # Another Python, without PyTorch's gigabytes: the syntax of everything, the tests of the rooms that need none.
 test-light:

@@ -20,7 +20,8 @@ from tests.conftest import PLAIN, write_photo, write_photos
 
 # where neither the engine nor the views are the subject
 FAST = ("--engine", PLAIN["engine"], "--precision", PLAIN["precision"])
-BARE = (*FAST, "--views", "0")
+BARE = (*FAST, "--views", "0", "--size", "96")
+TINY = ("--size", "64", "--cut", "blocks.0")  # where an engine starts, and which is not the subject
 PARTS = ("--split", "0.8/0.1/0.1")  # with few images `auto` would cross-validate
 
 
@@ -45,7 +46,7 @@ def model(photos, tmp_path_factory):
 
 
 def test_the_whole_way_works_from_the_command_line(regraft, photos, tmp_path):
-    code, out, err = regraft("train", photos, "-o", tmp_path / "model")
+    code, out, err = regraft("train", photos, "-o", tmp_path / "model", "--size", 96)
     assert code == 0 and "5-fold cross-validation" in out and "The model is in" in err
     assert "views" in err  # there are few photographs, and it says what it makes of them
     code, out, err = regraft("evaluate", tmp_path / "model", photos, "--json", "--report", tmp_path / "report.html")
@@ -221,7 +222,7 @@ BAD_WORDS = {
     "views that are no number": (["train", "{photos}", "-o", "m", "--views", "many"], 2, "--views"),
     "an unknown policy": (["train", "{photos}", "-o", "m", "--augmentation", "stong"], 2, "strong"),
     "an unknown parameter of a policy": (["train", "{photos}", "-o", "m", "--augmentation", "light,rotate=9"], 2, "rotation"),  # noqa: E501
-    "no room in the store": (["train", "{photos}", "-o", "m", "--size", "64", "--store-limit=0"], 6, "--store-limit"),
+    "no room in the store": (["train", "{photos}", "-o", "m", *TINY, "--store-limit=0"], 6, "--store-limit"),
     "a zero --top": (["predict", "{model}", "x.jpg", "--top", "0"], 2, "--top"),
     "a source that is not there": (["train", "{tmp}/nowhere", "-o", "m"], 3, "nowhere"),
     "an empty folder": (["train", "{tmp}/empty", "-o", "m"], 3, "empty"),
@@ -233,7 +234,7 @@ BAD_WORDS = {
     "an edited model": (["predict", "{tmp}/edited", "x.jpg"], 4, "was changed"),
     "weights of another kind": (["train", "{photos}", "-o", "m", "--weights", "{tmp}/weights.pth"], 4, "weights.pth"),
     "weights that are not here": (["train", "{photos}", "-o", "m", "--backbone", "resnet50"], 5, "efficientnet_lite0"),
-    "a store that can't be made": (["train", "{photos}", "-o", "m", "--store", "{tmp}/file/store"], 6, "store"),
+    "a store that can't be made": (["train", "{photos}", "-o", "m", *TINY, "--store", "{tmp}/file/store"], 6, "store"),
     "a table over a picture": (["predict", "{model}", "x.png", "-o", "{photos}/red/000.png"], 2, ".csv"),
     "a report over a picture": (["evaluate", "{model}", "{photos}", "--report", "{photos}/red/000.png"], 2, ".html"),
     "features over a picture": (["extract", "{photos}", "-o", "{photos}/red/000.png"], 2, ".npz"),
@@ -330,7 +331,7 @@ def test_a_rate_is_looked_for_and_drawn(regraft, photos, tmp_path):
     code, out, _ = regraft("lr-find", photos, *words, "-o", tmp_path / "sweep.svg")
     assert code == 0 and "--learning-rate" in out
     assert (tmp_path / "sweep.svg").read_text().startswith("<?xml")
-    code, out, _ = regraft("lr-find", photos, *words, "--cut", "blocks.6", "--tail", "--size", 64, "--json")
+    code, out, _ = regraft("lr-find", photos, *words, "--cut", "blocks.6", "--tail", "--json")
     assert code == 0 and set(json.loads(out)) == {"rates", "losses", "suggestion"}
 
 
@@ -358,7 +359,7 @@ def test_a_search_ends_in_a_model(regraft, photos, tmp_path):
 
 
 def test_an_untrained_head_on_a_pretrained_tail_is_refused(regraft, photos, tmp_path):
-    words = ["--cut", "blocks.6", "--tail", "--phases", "tail", "--size", 64, *PARTS, *BARE]
+    words = ["--cut", "blocks.6", "--tail", "--phases", "tail", *PARTS, *BARE]
     code, _, err = regraft("train", photos, "-o", tmp_path / "model", *words)
     assert code == 2 and "the head is untrained" in err and "--untrained-head" in err
     assert not (tmp_path / "model").exists()

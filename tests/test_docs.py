@@ -125,7 +125,7 @@ def described(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     (folder / "photos").symlink_to(photos)
     write_photo(folder / "new.jpg", (30, 60, 200), seed=5000)
-    regraft.train(folder / "photos", folder / "my-model", **PLAIN)
+    regraft.train(folder / "photos", folder / "my-model", size=96, views=0, **PLAIN)
     return folder
 
 

@@ -33,7 +33,7 @@ sys.exit(regraft.cli.main())
     ("function", "words"),
     [
         (("regraft.data.inspect", "decode"), ["inspect"]),
-        (("regraft.features.worker", "decoded"), ["extract", "-o", "features.npz"]),
+        (("regraft.features.worker", "decoded"), ["extract", "-o", "features.npz", "--engine", "torch"]),
     ],
     ids=["inspect", "extract"],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -29,6 +30,7 @@ from regraft.network.tensors import to_torch
 from regraft.pipeline import train as training
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import train
+from regraft.training import checkpoint
 from tests.conftest import PLAIN, write_photo, write_photos
 
 SMALL = {"backbone": "mobilenetv3_small_050", "weights": "random", "size": 32, "views": 0, **PLAIN}
@@ -167,7 +169,7 @@ def test_the_share_of_broken_files_is_that_of_the_source_in_evaluation_too(tmp_p
 
 
 def test_evaluating_stored_features_imports_neither_pytorch_nor_what_draws(photos, tmp_path):
-    regraft.train(photos, tmp_path / "model", backbone="efficientnet_lite0", weights="random", head="mlp", epochs=1)
+    regraft.train(photos, tmp_path / "model", weights="random", size=64, views=0, head="mlp", epochs=1)
     script = "import sys, regraft; regraft.evaluate(regraft.load(sys.argv[1]), sys.argv[2]); print(*sys.modules)"
     command = [sys.executable, "-c", script, str(tmp_path / "model"), str(photos)]
     imported = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
@@ -309,7 +311,7 @@ def test_the_report_shows_the_most_confident_mistakes_with_their_pictures(tmp_pa
     photos = write_photos(tmp_path / "photos", per_class=6)
     for number in range(4):  # red pictures under a blue label: mistakes to come
         write_photo(photos / "blue" / f"red{number}.png", (200, 40, 40), seed=500 + number)
-    report = train(photos, tmp_path / "model", **PLAIN, views=0)
+    report = train(photos, tmp_path / "model", **PLAIN, size=96, views=0)
     page = regraft.evaluate(report.model, photos, part="all").html()
     assert page.count("data:image/jpeg;base64,") >= 1
     assert "were trained on" in page
@@ -356,7 +358,7 @@ def test_a_head_learns_from_the_views_and_is_measured_on_the_images_as_they_are(
 
 
 def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp_path, computed):
-    options = {**SMALL, "views": 2, "store": tmp_path / "store", "overwrite": True}
+    options = {**TRAIN, "views": 2, "store": tmp_path / "store", "overwrite": True}
     report = train(photos, tmp_path / "model", **options)
     trained = sum(part == "train" for _, part in report.model.images.values())
     assert sum(computed) == 36 + 2 * trained
@@ -368,7 +370,7 @@ def test_a_second_experiment_reads_no_image_again_whatever_the_views(photos, tmp
 
 
 def test_fresh_views_cost_the_training_part_again_in_every_epoch_and_nothing_is_stored(photos, tmp_path, computed):
-    options = {**SMALL, "views": 1, "augment": "fresh", "head": "mlp", "patience": None, "store": tmp_path / "store"}
+    options = {**TRAIN, "views": 1, "augment": "fresh", "head": "mlp", "patience": None, "store": tmp_path / "store"}
     train(photos, tmp_path / "store1", **options, epochs=1)
     first = sum(computed)
     train(photos, tmp_path / "store4", **options, epochs=4)
@@ -414,9 +416,8 @@ def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, 
     whole = regraft.extract(regraft.read(photos), **SMALL | {"views": 4}, store=tmp_path / "whole")
     (shelf,) = Store(tmp_path / "whole").info()
     assert (shelf.images, shelf.views, len(whole.views)) == (36, 144, 4)
-    options = make(
-        TrainOptions, dict(**TRAIN | {"views": 20}, store=tmp_path / "store", store_limit=3.3e-3)
-    )  # 2.3 MB are the trunk
+    limit = 3.3e-3  # GB; the trunk takes 2.3 MB of it
+    options = make(TrainOptions, {**TRAIN, "views": 20, "store": tmp_path / "store", "store_limit": limit})
     assert train(photos, tmp_path / "model", options=options).accuracy > 0
     assert "of 20 views" in caplog.text
     (shelf,) = Store(tmp_path / "store").info()
@@ -487,11 +488,9 @@ def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(pho
     np.testing.assert_array_equal(again.probabilities, report.probabilities)
 
 
-RUN = """
-import sys
-from regraft.core.files import write_file
+STALLS = """
+import json, sys
 from regraft.training import checkpoint
-from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import train
 
 checkpoint.SHARE = float("inf")  # after every epoch, however quick
@@ -499,26 +498,26 @@ saved = checkpoint.save
 def stall(*arguments):
     saved(*arguments)
     print("epoch", flush=True)
-    if sys.argv[3] == "stall":
-        sys.stdin.read()
+    sys.stdin.read()
 checkpoint.save = stall
-train(sys.argv[1], sys.argv[2], {small}, head="mlp", epochs=4, patience=None)
+train(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))
 """
 
 
-def test_training_killed_after_an_epoch_and_started_again_ends_as_the_run_that_was_not(photos, tmp_path):
-    script = RUN.format(small=", ".join(f"{name}={value!r}" for name, value in SMALL.items()))
-    command = [sys.executable, "-c", script, str(photos)]
-    killed = subprocess.Popen(
-        [*command, str(tmp_path / "model"), "stall"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def test_training_killed_after_an_epoch_and_started_again_ends_as_the_run_that_was_not(photos, tmp_path, monkeypatch):
+    choices = {**SMALL, "head": "mlp", "epochs": 4, "patience": None}
+    command = [sys.executable, "-c", STALLS, str(photos), str(tmp_path / "model"), json.dumps(choices)]
+    killed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert killed.stdout.readline() == "epoch\n"
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "model").exists() and (tmp_path / ".model.checkpoint").exists()
-    resumed = subprocess.run([*command, str(tmp_path / "model"), "go"], capture_output=True, text=True, check=True)
-    assert resumed.stdout.count("epoch") == 3
-    subprocess.run([*command, str(tmp_path / "whole"), "go"], capture_output=True, check=True)
+    epochs, save = [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
+    monkeypatch.setattr(checkpoint, "save", lambda *arguments: epochs.append(1) or save(*arguments))
+    train(photos, tmp_path / "model", **choices)
+    assert len(epochs) == 3
+    train(photos, tmp_path / "whole", **choices)
     for name in ("head.safetensors", "network.safetensors", "images.csv"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / ".model.checkpoint").exists()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from regraft.network.workaround_torchvision_nms import import_timm
+
 
 def run(script, folder):
     """Run a script in a fresh interpreter, which takes torchvision from `folder` if it is there: no operator that
@@ -15,13 +17,14 @@ def run(script, folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.fixture
-def without_compiled_part(tmp_path):
+@pytest.fixture(scope="module")
+def without_compiled_part(tmp_path_factory):
     """A folder with the installed torchvision, but for its compiled part: as where that was built for another torch."""
     installed = Path(importlib.util.find_spec("torchvision").origin).parent
     unwanted = shutil.ignore_patterns("*.so", "*.dylib", "*.pyd", "__pycache__")
-    shutil.copytree(installed, tmp_path / "torchvision", ignore=unwanted)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("packages")
+    shutil.copytree(installed, folder / "torchvision", ignore=unwanted)
+    return folder
 
 
 def test_torchvision_itself_fails_without_its_compiled_part(without_compiled_part):
@@ -37,28 +40,28 @@ else:
     run(script, without_compiled_part)
 
 
-@pytest.mark.parametrize("before", ["", "try: import torchvision\nexcept RuntimeError: pass\n"], ids=["first", "again"])
-def test_timm_is_imported_beside_a_torchvision_without_its_compiled_part(before, without_compiled_part):
-    script = """
+IMPORTED = """
 from regraft.network.workaround_torchvision_nms import ensure_torchvision, import_timm
 ensure_torchvision()
 ensure_torchvision.cache_clear()
 ensure_torchvision()
-assert "resnet50" in import_timm().list_models()
 import torchvision.transforms
 assert torchvision.__file__.startswith(sys.argv[1])
 assert not torchvision.extension._has_ops()
 """
-    run(before + script, without_compiled_part)
 
 
-def test_the_installed_torchvision_is_imported_with_timm(tmp_path):
-    script = """
-from regraft.network.workaround_torchvision_nms import import_timm
-assert import_timm() is import_timm()
-import torchvision.transforms
-"""
-    run(script, tmp_path)
+def test_timm_is_imported_beside_a_torchvision_without_its_compiled_part(without_compiled_part):
+    run(IMPORTED + 'assert "resnet50" in import_timm().list_models()', without_compiled_part)
+
+
+def test_a_torchvision_that_failed_to_import_is_imported_after_all(without_compiled_part):
+    run("try: import torchvision\nexcept RuntimeError: pass\n" + IMPORTED, without_compiled_part)
+
+
+def test_the_installed_torchvision_is_imported_with_timm():
+    assert import_timm() is import_timm()
+    assert importlib.import_module("torchvision.transforms")
 
 
 def test_a_torchvision_that_has_its_operators_keeps_them(tmp_path):

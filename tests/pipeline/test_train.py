@@ -11,10 +11,11 @@ from regraft.pipeline import train as training
 
 def test_a_model_without_a_held_out_part_is_evaluated_by_its_cross_validation(tmp_path, monkeypatch):
     photos = write_photos(tmp_path / "photos", per_class=6)
-    report = regraft.train(photos, tmp_path / "model", **PLAIN)
+    choices = {**PLAIN, "size": 64, "views": 2}
+    report = regraft.train(photos, tmp_path / "model", **choices)
     assert report.part == "cross-validation"
     monkeypatch.setattr(training, "fit_model", None)  # nothing is fitted a second time
-    assert regraft.train(photos, tmp_path / "model", **PLAIN).to_dict() == report.to_dict()
+    assert regraft.train(photos, tmp_path / "model", **choices).to_dict() == report.to_dict()
     write_photo(photos / "red" / "new.png", (190, 50, 50), seed=99)
     again = regraft.evaluate(regraft.load(tmp_path / "model"), photos)
     assert again.part == "cross-validation" and np.array_equal(again.probabilities, report.probabilities)

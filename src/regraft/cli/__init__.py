@@ -269,9 +269,11 @@ def backbones(
     json: Json = False,
 ) -> None:
     """List networks: parameters, input, licence, features, whether the weights are on this disk."""
-    from regraft.network import catalog, cut, listing
+    from regraft.network import catalog, listing
 
     if cuts:
+        from regraft.network import cut
+
         rows = cut.named_cuts(catalog.find(pattern or NetworkOptions().backbone))
         _print(rows, json, cut.text(rows))
     else:

@@ -236,22 +236,20 @@ def test_a_folder_of_the_name_that_is_a_link_is_left_alone(store, tmp_path):
 
 
 TRAIN = """
-import sys, regraft
-regraft.train(sys.argv[1], sys.argv[2], store=sys.argv[3], seed=int(sys.argv[4]), views=0, split="0.5/0.25/0.25",
-              weights="random", size=64)
+import json, sys, regraft
+regraft.train(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3]))
 print(*sorted({"torch", "timm", "torchvision", "sklearn", "matplotlib"} & set(sys.modules)))
 """
 
 
 @pytest.mark.skipif(not openvino.precisions(), reason="OpenVINO is not installed")
 def test_a_second_training_on_stored_features_imports_neither_pytorch_nor_timm(photos, tmp_path):
-    def train(name, seed):
-        command = [sys.executable, "-c", TRAIN, str(photos), str(tmp_path / name), str(tmp_path / "store"), str(seed)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
     # the seed decides random weights: those of the first run are asked for again
-    assert "torch" in train("first", 3)
+    choices = {"weights": "random", "seed": 3, "size": 64, "views": 0, "split": "0.5/0.25/0.25"}
+    choices["store"] = str(tmp_path / "store")
+    regraft.train(photos, tmp_path / "first", **choices)
     shutil.rmtree(tmp_path / "first")
-    assert train("second", 3) == ""
+    command = [sys.executable, "-c", TRAIN, str(photos), str(tmp_path / "second"), json.dumps(choices)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == ""
     model = regraft.load(tmp_path / "second", **PLAIN)
     assert model.trunk.module is not None  # what was saved without PyTorch is the whole network
