@@ -42,7 +42,7 @@ def precisions() -> list[str]:
     """Return float32 and int8, after bfloat16 where the processor multiplies it faster; none without OpenVINO."""
     if importlib.util.find_spec("openvino") is None:
         return []
-    capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [*(["bfloat16"] if "BF16" in capabilities else []), "float32", "int8"]
 
 
@@ -71,8 +71,8 @@ class _OpenVino:
         settings = {"NUM_STREAMS": str(cores()), "INFERENCE_NUM_THREADS": str(cores())}
         if hint := _HINTS[precision]:
             settings["INFERENCE_PRECISION_HINT"] = hint
-        make_table_of_types(_openvino())
-        self._compiled = _openvino().Core().compile_model(network, "CPU", settings)
+        make_table_of_types(import_openvino())
+        self._compiled = import_openvino().Core().compile_model(network, "CPU", settings)
         self._own = threading.local()  # a request serves one thread at a time
         self.batch = BATCH
 
@@ -84,7 +84,7 @@ class _OpenVino:
         return np.array(self._own.request.infer([images], share_inputs=True, share_outputs=True)[0])
 
 
-def _openvino() -> ModuleType:
+def import_openvino() -> ModuleType:
     """Return OpenVINO, without the module by which it and NNCF report to their makers over the network."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -95,8 +95,8 @@ def _openvino() -> ModuleType:
 def _convert(module: nn.Module, size: int) -> Any:
     import torch
 
-    openvino, images = _openvino(), torch.zeros(BATCH, size, size, 3, dtype=torch.uint8)
-    with torch.no_grad(), _quiet():
+    openvino, images = import_openvino(), torch.zeros(BATCH, size, size, 3, dtype=torch.uint8)
+    with torch.no_grad(), quiet():
         with contextlib.suppress(Exception):  # some vision transformers of timm do more when they are exported
             return openvino.convert_model(torch.export.export(module, (images,)))
         try:
@@ -106,7 +106,7 @@ def _convert(module: nn.Module, size: int) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop the two libraries' warnings about each other, and undo what OpenVINO's converter does to the root logger."""
     root = logging.getLogger()
     level, handlers, filters = root.level, list(root.handlers), list(root.filters)
@@ -122,7 +122,7 @@ def _quiet() -> Iterator[None]:
 
 def _quantise(network: Any, images: np.ndarray) -> Any:
     """Return the network in int8, its ranges taken from real images."""
-    _openvino()
+    import_openvino()
     try:
         import nncf
     except ImportError as error:
@@ -142,7 +142,7 @@ def _kept(folder: Path) -> Any:
         return None
     try:
         if (folder / FINGERPRINT).read_text("utf-8") == _fingerprint(folder):
-            return _openvino().Core().read_model(folder / NETWORK)
+            return import_openvino().Core().read_model(folder / NETWORK)
     except (OSError, ValueError, RuntimeError):  # whatever is wrong with it, it is converted again
         pass
     log.warning("The network in %s is not as it was converted; it is converted again.", folder)
@@ -153,7 +153,7 @@ def _keep(network: Any, folder: Path, *, must: bool) -> None:
     """Write the network into `folder`; a disk that refuses matters only if it `must` be the same the next time."""
     with contextlib.nullcontext() if must else contextlib.suppress(StoreError), replacing_folder(folder) as new:
         try:
-            _openvino().save_model(network, new / NETWORK, compress_to_fp16=False)
+            import_openvino().save_model(network, new / NETWORK, compress_to_fp16=False)
         except RuntimeError as error:
             raise StoreError(f"Can't write {folder}: {_line(error)}") from error
         (new / FINGERPRINT).write_text(_fingerprint(new), "utf-8")
