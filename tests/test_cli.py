@@ -400,3 +400,27 @@ def test_one_class_is_refused_before_features_are_computed(regraft, tmp_path, ph
     code, _, err = regraft("train", tmp_path / "photos", "-o", tmp_path / "model", "--store", store, *FAST)
     assert code == 3 and "one class only (red)" in err
     assert not list(store.glob("*/data.mdb"))
+
+
+def test_pictures_without_a_class_have_features_too(regraft, photos, tmp_path):
+    for source, number in ((photos / "red" / "000.png", 1), (photos / "red", 12)):
+        code, _, err = regraft("extract", source, "-o", tmp_path / f"{number}.npz", *FAST)
+        assert code == 0 and f"The features of {number} image" in err
+        with np.load(tmp_path / f"{number}.npz") as saved:
+            assert saved["features"].shape[0] == number and set(saved["labels"]) == {""}
+            assert saved["paths"][0].endswith("red/000.png")
+
+
+def test_the_images_of_a_csv_are_predicted_with_a_row_for_every_line(regraft, model, photos, tmp_path):
+    shutil.copytree(photos / "red", tmp_path / "red")
+    (tmp_path / "list.csv").write_text("file_name,label\nred/000.png,red\nred/missing.png,red\nred/001.png,red\n")
+    code, out, _ = regraft("predict", model, tmp_path / "list.csv", "--json", *FAST)
+    rows = json.loads(out)
+    assert code == 0 and [row["path"] for row in rows] == ["red/000.png", "red/missing.png", "red/001.png"]
+    assert [row["status"] for row in rows] == ["ok", "broken", "ok"] and "line 3: No such file" in rows[1]["error"]
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "list.csv").write_text("a,b\n../red/000.png,1\n")
+    code, out, _ = regraft("predict", model, tmp_path / "below" / "list.csv", *FAST)
+    assert code == 3 and "points outside the CSV's folder; --outside allows that" in out
+    code, out, _ = regraft("predict", model, tmp_path / "below" / "list.csv", "--outside", "--path-column", "a", *FAST)
+    assert code == 0 and "red" in out

@@ -12,7 +12,7 @@ from PIL import Image
 from regraft.core.errors import DataError, UnknownName, UsageError
 from regraft.data import usable
 from regraft.data.index import Index
-from regraft.data.read import SourceOptions, read, read_inputs
+from regraft.data.read import SourceOptions, has_labels, read, read_inputs
 from regraft.data.usable import BrokenOptions
 
 
@@ -178,7 +178,7 @@ def test_a_file_that_a_list_names_is_meant_to_be_an_image(tmp_path):
     [
         ("gone", None, "No such file or folder: .*gone. Expected one folder per class"),
         ("page.zip", b"<!DOCTYPE html>", "not a zip, tar or tar.gz archive by its bytes"),
-        ("1.png", picture(1), "is not a folder"),
+        ("1.png", picture(1), "is a single picture"),
         ("long" * 2000, None, "can't be read: File name too long"),
         ("nul\0", None, "No such file or folder: "),
     ],
@@ -218,7 +218,7 @@ def test_a_source_of_another_type_is_refused_in_one_line(source, labels, message
 
 @pytest.mark.parametrize("inputs", [5, None, ["a.jpg", 3], [None]])
 def test_inputs_of_another_type_are_refused_in_one_line(inputs):
-    with pytest.raises(DataError, match=r"expected a path of an image, folder or archive, the bytes"):
+    with pytest.raises(DataError, match=r"expected a path of an image, folder, archive or CSV, the bytes"):
         read_inputs(inputs)
 
 
@@ -346,3 +346,27 @@ def test_a_pattern_beside_labels_is_refused(photos):
 def test_a_column_of_a_folder_is_refused(photos):
     with pytest.raises(DataError, match="--label-column and --part-column are for tables"):
         read(photos, options=SourceOptions(label_column="kind"))
+
+
+def test_inputs_are_whatever_a_source_is_and_need_no_labels(photos, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    paths = [photos / "cat/1.jpg", photos / "cat/2.jpg"]
+    ids = [row.id for row in read_inputs(paths)]
+    frame = pandas.DataFrame({"picture": map(str, paths), "weight": [1, 2]})
+    assert [row.id for row in read_inputs(frame)] == ids
+    assert [row.id for row in read_inputs([frame, paths[0]])] == [*ids, ids[0]]
+    labelled = read([str(path) for path in paths], ["cat", "cat"])
+    assert read_inputs(labelled) is labelled
+    (photos / "list.csv").write_text("paths\ncat/1.jpg\ncat/2.jpg\n")
+    assert [row.id for row in read_inputs(photos / "list.csv")] == ids
+    (photos / "odd.csv").write_text("a,b\n1,2\n")
+    (row,) = read_inputs(photos / "odd.csv")
+    assert row.status == "broken" and "no column path; got a, b" in row.reason
+
+
+def test_a_lone_picture_and_a_folder_of_pictures_have_no_labels_and_all_else_may(photos, tmp_path):
+    for source in (photos / "cat/1.jpg", photos / "cat", picture(1)):
+        assert not has_labels(source)
+    (tmp_path / "table.csv").write_text("path,label\n")
+    for source in (photos, tmp_path / "table.csv", tmp_path / "missing", [], read([photos / "cat/1.jpg"], ["cat"])):
+        assert has_labels(source)

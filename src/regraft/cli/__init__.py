@@ -28,7 +28,7 @@ from regraft.cli.flags import MAIN, PlainHelp, command, converted, show_default
 from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.progress import log
-from regraft.core.text import on_one_screen
+from regraft.core.text import count, on_one_screen
 from regraft.core.version import __version__
 from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
@@ -199,7 +199,7 @@ def lr_find(
 @command(app, PredictOptions, EngineOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
 def predict(
     model: ModelFolder,
-    inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives.", required=True)],
+    inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
     /,
     *,
     output: Annotated[Path | None, Parameter(alias="-o"), _file("Write a CSV with a row for every input.")] = None,
@@ -238,7 +238,7 @@ def extract(
     write.check(output, overwrite=overwrite)
     features = read_and_extract(source, options)
     write.write(features, output, overwrite=overwrite)
-    log.info("The features of %d images, each %s, are in %s.", len(features), features.shape[1:], output)
+    log.info("The features of %s, each %s, are in %s.", count(len(features), "image"), features.shape[1:], output)
 
 
 @command(app, ExportOptions)

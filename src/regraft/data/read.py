@@ -31,27 +31,33 @@ from regraft.data.index import Index, Row
 from regraft.data.labels import check_spellings
 from regraft.data.sources import _pattern, archive, folder, memory, pictures, table
 from regraft.data.sources._columns import BY_NAME, ColumnNames
-from regraft.data.sources._layout import WORKING_LAYOUTS, label_rows
+from regraft.data.sources._layout import WORKING_LAYOUTS, is_hidden, label_rows
 
 Source = str | os.PathLike[str]
 
-INPUTS = "a path of an image, folder or archive, the bytes of an image, a PIL image, or an array of pixels (uint8)"
+INPUTS = "a path of an image, folder, archive or CSV, the bytes of an image, a PIL image, or an array of pixels (uint8)"
 
 _BATCH = 64  # files
 _QUICK = 0.0003  # seconds for a file: if reading is faster, a thread costs more than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions(Options):
-    """What is read from a source."""
+class InputOptions(Options):
+    """How a table of images is read."""
 
     GROUP = "Images"
+
+    outside: bool = option(False, "let the paths in a CSV file point outside its folder")
+    path_column: str | None = option(None, "the column of a table with the images' paths; none: by its name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(InputOptions):
+    """What is read from a labelled source."""
 
     conflicts: Literal["ignore", "keep", "error"] = option(
         "ignore", "the same picture under two labels: ignore all of its copies, keep them, or error"
     )
-    outside: bool = option(False, "let the paths in a CSV file point outside its folder")
-    path_column: str | None = option(None, "the column of a table with the images' paths; none: by its name")
     label_column: str | None = option(None, "the column of a table with the labels; none: by its name")
     part_column: str | None = option(None, "the column of a table with the parts; none: by its name")
     label_from: str | None = option(
@@ -89,14 +95,18 @@ def read(source: Any, labels: Any = None, *, options: SourceOptions = SourceOpti
     return _resolve_conflicts(Index(_read_files(pairs), name), options.conflicts)
 
 
-def read_inputs(inputs: Any) -> Index:
+def read_inputs(inputs: Any, options: InputOptions = InputOptions()) -> Index:
     """Return the index, without labels, of images to predict; missing ones are broken.
 
-    inputs: a path of an image, a folder or an archive; the bytes of an image file; a PIL image; an array (H, W, 3),
-            (H, W) or (n, H, W, 3) uint8; or any number of these.
+    inputs: a path of an image, a folder, an archive or a CSV; the bytes of an image file; a PIL image; an array
+            (H, W, 3), (H, W) or (n, H, W, 3) uint8; any number of these; a pandas DataFrame; or an Index, which is
+            returned as it is.
     Raises DataError for anything else.
     """
-    values = [inputs] if isinstance(inputs, str | os.PathLike) or pictures.is_picture(inputs) else inputs
+    if isinstance(inputs, Index):
+        return inputs
+    single = isinstance(inputs, str | os.PathLike) or pictures.is_picture(inputs) or memory.is_frame(inputs)
+    values = [inputs] if single else inputs
     if not isinstance(values, Iterable):
         raise DataError(f"The inputs are {_shown(inputs)}; expected {INPUTS}.")
     pairs: list[tuple[Row, bool]] = []
@@ -105,12 +115,32 @@ def read_inputs(inputs: Any) -> Index:
         if pictures.is_picture(value):
             pairs += [(row, True) for row in pictures.rows(value, len(pairs) + 1)]
             names.append("images in memory")
+        elif memory.is_frame(value):
+            pairs += [(row, True) for row in memory.frame_inputs(value, options.path_column)]
+            names.append("the DataFrame")
         elif isinstance(value, str | os.PathLike):
-            pairs += _input_rows(Path(value))
+            pairs += _input_rows(Path(value), options)
             names.append(printable(str(value)))
         else:
             raise DataError(f"One of the inputs is {_shown(value)}; expected {INPUTS}.")
     return Index(_read_files(pairs), ", ".join(dict.fromkeys(names)))
+
+
+def has_labels(source: Any) -> bool:
+    """Whether a source may have labels; not so the path of one image, or of a folder that holds no folder."""
+    if not isinstance(source, str | os.PathLike):
+        return not pictures.is_picture(source)
+    path = Path(source)
+    try:
+        if path.is_dir():
+            return any(each.is_dir() and not is_hidden(each.name) for each in path.iterdir())
+        return not path.exists() or archive.is_archive(path) or _is_table(path)
+    except OSError:  # reading it will say what is wrong
+        return True
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv", ".txt")
 
 
 def _rows(source: Any, labels: Any, options: SourceOptions) -> tuple[Iterator[Row], bool, str]:
@@ -167,10 +197,10 @@ def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]
             return archive.rows(path, options.label_from), False
     except OSError as error:
         raise DataError(f"{shown} can't be read: {error.strerror or error}.") from error
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+    if _is_table(path):
         _check_no_pattern(options, shown)
         return table.rows(path, outside=options.outside, columns=options.columns), True
-    if formats.has_image_name(path.name):
+    if path.is_file() and formats.has_image_name(path.name):
         raise DataError(f"{shown} is a single picture. {WORKING_LAYOUTS}")
     raise DataError(
         f"{shown} is not a folder, not a zip, tar or tar.gz archive by its bytes, and not a CSV by its name. "
@@ -178,7 +208,7 @@ def _path_rows(path: Path, options: SourceOptions) -> tuple[Iterator[Row], bool]
     )
 
 
-def _input_rows(path: Path) -> list[tuple[Row, bool]]:
+def _input_rows(path: Path, options: InputOptions) -> list[tuple[Row, bool]]:
     """Return the rows of one input, each with whether the user named that file."""
     name = printable(path.as_posix())
     single = Row(path=name, location=folder.FileLocation(str(path)))
@@ -187,6 +217,9 @@ def _input_rows(path: Path) -> list[tuple[Row, bool]]:
             rows = list(folder.files(path))
         elif archive.is_archive(path):
             rows = list(archive.files(path))
+        elif path.is_file() and _is_table(path):
+            table_rows = table.inputs(path, outside=options.outside, column=options.path_column)
+            return [(row, True) for row in table_rows]
         else:
             return [(single, True)]
     except DataError as error:

@@ -27,12 +27,10 @@ def dataset(
     index: an Index, or a source as for `read`.
     part:  "train", "validation" or "test"; None: all used images.
     model: whose preprocessing is used; None: that of the network of the options.
-    Raises DataError for a broken image, when it is read; UsageError for several backbones.
+    Raises DataError for a broken image, when it is read.
     """
     from regraft.features.dataset import ImageDataset
 
     rows = reading.read(index)
-    runner = model.runner if model else build_network(select(FeatureOptions, options)).runner
-    return ImageDataset(
-        rows.part(part) if part else rows, model.classes if model else rows.classes, runner.trunk.preprocess
-    )
+    trunk = model.trunk if model else build_network(select(FeatureOptions, options)).runner.trunk
+    return ImageDataset(rows.part(part) if part else rows, model.classes if model else rows.classes, trunk.preprocess)

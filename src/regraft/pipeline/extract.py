@@ -28,12 +28,13 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
     The training part's (without parts: all) have stored views beside them, as many as `views` says; `fit` trains on
     them too.
 
-    index:      an Index, or a source as for `read`.
+    index:      an Index, a source as for `read`, or images without labels: one, or a folder of them.
     preprocess: where `backbone` is a torch module (images (n, 3, S, S) float32 → features): how an image enters it, as
                 {"size": S, "mean": …, "std": …} or torchvision's transforms of the weights.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
-    features = compute(reading.read(index), options.features, options.augmentation)
+    read = reading.read if reading.has_labels(index) else reading.read_inputs
+    features = compute(read(index), options.features, options.augmentation)
     _log_left_out(features.index)
     return features
 
@@ -41,7 +42,10 @@ def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
 def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     """Return the features of all images of a source, once its network is known to work."""
     network = build_network(options.features)
-    index = read_source(source, options.source, options.broken)
+    if reading.has_labels(source):
+        index = read_source(source, options.source, options.broken)
+    else:
+        index = reading.read_inputs(source, options.source)
     return check_broken(compute(index, options.features, network=network), options.broken)
 
 
@@ -55,9 +59,8 @@ def build_network(options: FeatureOptions) -> CutNetwork:
     with preparing("Preparing the network"):
         choice = agreement.choose(options.engine)
         if not options.trains_tail:
-            store = Store(options.store.store)
-            return CutNetwork(Runner([store.trunk(one, choice, options.tail.pool) for one in options.network.networks]))
-        trunk, tail = build_with_tail(options.network.networks[0], choice, options.tail)
+            return CutNetwork(Runner(Store(options.store.store).trunk(options.network, choice, options.tail.pool)))
+        trunk, tail = build_with_tail(options.network, choice, options.tail)
         return CutNetwork(Runner(trunk), tail)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from regraft.core.options import Options, option, require, step
-from regraft.data.read import SourceOptions
+from regraft.data.read import InputOptions, SourceOptions
 from regraft.data.split import SplitOptions
 from regraft.data.usable import BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions, StoreOptions
@@ -117,6 +117,7 @@ class PredictOptions(Options):
     """The options of `regraft predict`."""
 
     top: TopOptions = step(TopOptions)
+    source: InputOptions = step(InputOptions)
     store: StoreOptions = step(StoreOptions)
 
 

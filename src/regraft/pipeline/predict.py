@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import takes_options
+from regraft.data import read as reading
 from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import PredictOptions
 
@@ -37,4 +38,5 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
     model:  from `load`, `fit`, or a Report.
     inputs: as for `Model.predict`.
     """
-    return model.predict(inputs, top=options.top.top, store=options.store.store)
+    index = reading.read_inputs(inputs, options.source)
+    return model.predict(index, top=options.top.top, store=options.store.store)

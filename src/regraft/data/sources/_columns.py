@@ -74,6 +74,16 @@ class ColumnNames:
 BY_NAME = ColumnNames()
 
 
+def paths_of(table: Table, chosen: str | None, name: str) -> Sequence[Any]:
+    """Return the column of the images' paths, of a table that needs no labels; arguments and errors as `by_meaning`."""
+    _check_names(table, name)
+    only = next(iter(table)) if len(table) == 1 else None
+    column = _column(table, "path", chosen, name) or _with_image_names(table) or only
+    if column is None:
+        raise DataError(f"{name}: no column path; got {_shown(table)}. Name it so, or choose it with --path-column.")
+    return table[column]
+
+
 def by_meaning(table: Table, chosen: ColumnNames, name: str) -> dict[str, Sequence[Any]]:
     """Return the columns "path" and "label" or "labels", and "part" and "group" where the table has them.
 
@@ -81,8 +91,7 @@ def by_meaning(table: Table, chosen: ColumnNames, name: str) -> dict[str, Sequen
     name:  of the table, for messages; it may end with the line of the header.
     Raises DataError if a column is missing or can't be told from others.
     """
-    if any(map(has_image_name, table)):
-        raise DataError(f"{name}: got {_shown(table)}; expected the names of the columns first, such as path,label.")
+    _check_names(table, name)
     columns = {meaning: _column(table, meaning, getattr(chosen, meaning), name) for meaning in _NAMES}
     columns["path"] = columns["path"] or _with_image_names(table)
     part = _parts(table, columns["part"], is_chosen=chosen.part is not None)
@@ -100,6 +109,11 @@ def by_meaning(table: Table, chosen: ColumnNames, name: str) -> dict[str, Sequen
     _say_what_is_not_read([column for column in rest if column != columns["label"] and column not in one_hot], columns)
     result = {"path": table[columns["path"]], **_labels(table, columns["label"], one_hot)}
     return result | ({"part": part} if part else {}) | ({"group": table[columns["group"]]} if columns["group"] else {})
+
+
+def _check_names(table: Table, name: str) -> None:
+    if any(map(has_image_name, table)):
+        raise DataError(f"{name}: got {_shown(table)}; expected the names of the columns first, such as path,label.")
 
 
 def _column(table: Table, meaning: str, chosen: str | None, name: str) -> str | None:

@@ -17,7 +17,7 @@ from regraft.core.text import printable
 from regraft.data.index import PARTS, Row
 from regraft.data.labels import LABEL_SEPARATOR, PART_NAMES
 from regraft.data.python_labels import is_missing, one_for_each_image, text_of
-from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning
+from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning, paths_of
 from regraft.data.sources.folder import FileLocation
 
 
@@ -72,6 +72,16 @@ def frame_rows(frame: Any, columns: ColumnNames = BY_NAME) -> Iterator[Row]:
     meant = by_meaning(table, columns, "The DataFrame")
     labels = meant.get("label") or [() if is_missing(value) else value for value in meant.get("labels", ())]
     yield from rows(meant["path"], labels, parts=meant.get("part"), groups=meant.get("group"))
+
+
+def frame_inputs(frame: Any, column: str | None = None) -> Iterator[Row]:
+    """Yield one row per row of a DataFrame with a column of paths, without labels.
+
+    column: the column of the paths; None: by its name.
+    """
+    table = {str(name): frame.iloc[:, at].tolist() for at, name in enumerate(frame.columns)}
+    for number, path in enumerate(paths_of(table, column, "The DataFrame")):
+        yield path_row(path, number)
 
 
 def path_row(path: str | os.PathLike[str], number: int = 0) -> Row:

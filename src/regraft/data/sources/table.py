@@ -26,7 +26,7 @@ from regraft.core.text import listed, listed_lines, printable
 from regraft.data.formats import has_image_name
 from regraft.data.index import PARTS, Row
 from regraft.data.labels import LABEL_SEPARATOR, as_label
-from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning
+from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning, paths_of
 from regraft.data.sources._layout import is_hidden
 from regraft.data.sources.folder import FileLocation
 
@@ -58,6 +58,30 @@ def rows(path: Path, *, outside: bool, columns: ColumnNames = BY_NAME) -> Iterat
         listed = listed_lines([f"line {line}: {error}" for line, error in sorted(errors)])
         raise DataError(f"{path} has lines that can't be used; fix or remove them:{listed}")
     yield from usable
+
+
+def inputs(path: Path, *, outside: bool, column: str | None = None) -> Iterator[Row]:
+    """Yield one row per line of a CSV, without labels; a line that can't be used is broken, and says why.
+
+    column: the column of the paths; None: by its name.
+    Raises DataError if there is no such column, or no line.
+    """
+    header, lines, ragged = _lines(path)
+    table = {name: [fields[at] for _, fields in lines] for at, name in enumerate(header)}
+    if not lines and not ragged:
+        raise DataError(f"{path} has no lines below its header; expected one line per image.")
+    files = _Files(path.parent, outside)
+    for (line, _), text in zip(lines, paths_of(table, column, f"{path}, line 1"), strict=True):
+        try:
+            name, location = files.locate(text)
+            yield Row(path=printable(name), location=FileLocation(str(location)))
+        except _LineError as error:
+            yield _broken(printable(text) or f"line {line}", line, str(error))
+    yield from (_broken(f"line {line}", line, reason) for line, reason in ragged)
+
+
+def _broken(path: str, line: int, reason: str) -> Row:
+    return Row(path=path, location=FileLocation(path)).marked("broken", f"line {line}: {reason}")
 
 
 def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[tuple[int, str]]]:
