@@ -213,7 +213,7 @@ import os, signal, sys
 from pathlib import Path
 from regraft.data.read import read
 from regraft.data.sources.folder import FileLocation
-from regraft.features import extract, worker
+from regraft.features import extract, fill, worker
 from regraft.features.store.store import Store
 from regraft.network.build import build
 from regraft.network.trunk import Choice
@@ -252,7 +252,7 @@ def answer(runner, index):
 def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
     child = start(
         """
-        extract.SAVE_SECONDS = 0
+        fill.SAVE_SECONDS = 0
         read_bytes, count = FileLocation.read, iter(range(1000))
         def read_or_die(location):
             if next(count) == 80:
@@ -274,7 +274,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
 
 
 def test_two_extractions_at_once_both_end_with_all_features(runner, store, photos):
-    code = "extract.SAVE_SECONDS = 0\nprint(len(extract.extract(index, runner, store)))"
+    code = "fill.SAVE_SECONDS = 0\nprint(len(extract.extract(index, runner, store)))"
     children = [start(code, photos, store.folder) for _ in range(2)]
     outputs = [child.communicate(timeout=120) for child in children]
     assert [child.returncode for child in children] == [0, 0], outputs

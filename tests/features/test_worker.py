@@ -17,6 +17,7 @@ from regraft.features.augmentation import POLICIES, View, draw_views
 from regraft.features.worker import CHUNK, Task, broken, compute
 from regraft.inference import agreement as engine
 from regraft.inference.engines import openvino
+from regraft.inference.runner import TrunkRunner
 
 VIEWS = tuple(View(POLICIES["strong"], 0, number) for number in (1, 2, 3))
 
@@ -60,7 +61,7 @@ def alone(runner, row, view=None):
 def whole(batches):
     """The keys and features of all batches together."""
     batches = list(batches)
-    return [key for batch in batches for key in batch.keys], np.concatenate([batch.features for batch in batches])
+    return [key for batch in batches for key in batch.keys], np.concatenate([batch.features[0] for batch in batches])
 
 
 # In order, each as if alone
@@ -148,7 +149,7 @@ def test_only_broken_images_still_leave_in_bounded_batches(runner, tmp_path, rea
     batches = compute(tasks([row(str(at), cut_short(at)) for at in range(100)] * 5), runner, tmp_path)
     first = next(batches)
     batches.close()
-    assert (len(first.rows), first.features.shape) == (CHUNK, (0, *runner.trunk.output_shape))
+    assert (len(first.rows), first.features[0].shape) == (CHUNK, (0, *runner.trunk.output_shape))
     assert len(reads) <= (cores() + 2) * CHUNK
 
 
@@ -207,13 +208,13 @@ def test_an_interrupt_waits_for_no_thread_and_they_end_with_the_work_that_they_h
 
 def test_a_network_computes_with_one_thread_a_worker(runner, tmp_path, monkeypatch):
     seen = set()
-    through = type(runner).__call__
+    through = TrunkRunner.__call__
 
     def noted(runner, images):
         seen.add((threading.current_thread().name.partition("_")[0], torch.get_num_threads()))
         return through(runner, images)
 
-    monkeypatch.setattr(type(runner), "__call__", noted)
+    monkeypatch.setattr(TrunkRunner, "__call__", noted)
     list(compute(tasks(pictures(20)), runner, tmp_path))
     assert seen == {("extract", 1)}
 
@@ -222,7 +223,7 @@ def test_an_error_in_a_worker_reaches_the_caller(runner, tmp_path, monkeypatch):
     def fail(runner, images):
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(type(runner), "__call__", fail)
+    monkeypatch.setattr(TrunkRunner, "__call__", fail)
     with pytest.raises(ZeroDivisionError, match="a fault"):
         list(compute(tasks(pictures(40)), runner, tmp_path))
 

@@ -119,7 +119,7 @@ def test_nothing_but_the_converted_network_is_kept_of_what_is_predicted(model, p
 
 def test_broken_pictures_alone_are_broken_and_not_an_error(photos, tmp_path, model):
     (tmp_path / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:900])
-    lower = dataclasses.replace(model, trunk=model.trunk.on(Choice("torch", "bfloat16")))
+    lower = dataclasses.replace(model, trunks=(model.trunk.on(Choice("torch", "bfloat16")),))
     (row,) = regraft.predict(lower, tmp_path / "half.png", store=tmp_path / "store")
     assert row.status == "broken" and row.error
 

@@ -62,7 +62,7 @@ def test_the_part_that_evaluates_is_left_out(photos):
 
 def test_features_that_are_stored_are_not_computed_again(photos, monkeypatch):
     compare(photos, **TWO)
-    monkeypatch.setattr(extraction, "_fill", lambda *_: pytest.fail("something was computed"))
+    monkeypatch.setattr(extraction, "fill", lambda *_: pytest.fail("something was computed"))
     compare(photos, **TWO)
 
 

@@ -54,7 +54,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple, cast
@@ -122,6 +122,18 @@ def decode(data: bytes, min_side: int = 0) -> Pixels:
     """
     with decoded(data, min_side) as pixels:
         return pixels
+
+
+def group_by_scale(data: bytes, min_sides: Sequence[int]) -> list[list[int]]:
+    """Return the positions of `min_sides` in groups, for each of which one decoding gives all the same pixels."""
+    if len(set(min_sides)) == 1:
+        return [list(range(len(min_sides)))]
+    with _reading(data) as (_, image):
+        is_jpeg, size = isinstance(image, JpegImageFile), image.size
+    groups: dict[int, list[int]] = {}
+    for position, min_side in enumerate(min_sides):
+        groups.setdefault(jpeg.scale_of(size, min_side) if is_jpeg else 1, []).append(position)
+    return list(groups.values())
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def decode(data: bytes, image: JpegImageFile, min_side: int) -> NDArray[np.uint8
     if image.mode not in ("RGB", "L"):
         _check_gaps(data, _warning(data, "CMYK"))
         return None
-    scale = _scale(image.size, min_side)
+    scale = scale_of(image.size, min_side)
     width, height = (side // scale for side in image.size)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -62,7 +62,7 @@ def decode(data: bytes, image: JpegImageFile, min_side: int) -> NDArray[np.uint8
 def memory(image: JpegImageFile, min_side: int) -> int:
     """Return how many bytes it takes to decode a JPEG: its pixels, and if it is progressive its coefficients."""
     width, height = image.size
-    scale = _scale(image.size, min_side)
+    scale = scale_of(image.size, min_side)
     return 3 * (width // scale) * (height // scale) + (6 * width * height if image.info.get("progressive") else 0)
 
 
@@ -73,7 +73,7 @@ def has_gaps(data: bytes, rows: int) -> bool:
     return height < rows or any(_is_gap(_warning(data, space)) for space in ("RGB", "CMYK"))
 
 
-def _scale(size: tuple[int, int], min_side: int) -> int:
+def scale_of(size: tuple[int, int], min_side: int) -> int:
     """Return the largest of 8, 4 and 2 that divides both sides (no edge moves) and leaves them `min_side` pixels.
 
     Other ratios take libjpeg-turbo longer than the full size.

@@ -1,52 +1,49 @@
 """Extraction: the features of each image, computed once and kept in the store.
 
-    index + trunk + store → what is missing is computed (see `worker`) → Features
+    index + trunks + store → what is missing is computed (see `worker`) → Features
 
-Comes after split, before fit. Views are augmentations: the training images
+Mostly there is one trunk. Of several each has its own shelf, and their features are joined as they are read, see
+`Runner`. Comes after split, before fit. Views are augmentations: the training images
 have as many as are wanted and as the disk has room for, the others none.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.filesize import decimal
 
 from regraft.core.errors import StoreError
-from regraft.core.progress import log, progress
+from regraft.core.progress import log
 from regraft.core.results import Result
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
-from regraft.features.store.shelf import MissingRows, Shelf, bytes_needed
+from regraft.features.fill import fill, fitting_views, passes, reasons_of, settled_shelves
+from regraft.features.store.shelf import MissingRows, Shelf
 from regraft.features.store.store import Store, room
-from regraft.features.worker import Batch, Failure, Task, broken, compute, key, sample
+from regraft.features.worker import Task, broken, compute, key
 from regraft.features.write import write
 from regraft.inference.runner import Runner
 from regraft.network.trunk import Tail, Trunk
 
-SAVE_BYTES = 8 << 20  # of features, and
-SAVE_SECONDS = 5.0  # at most, between two durable writes
+BATCH = 256  # rows that are read at once
 
 
 def stream(index: Index, runner: Runner, store: Store) -> Iterator[tuple[list[Row], np.ndarray]]:
     """Yield the used rows in order, a few at a time, without storing their features: (rows, features).
 
-    store:    where the trunk's converted network is kept.
+    store:    where each trunk's converted network is kept.
     rows:     those that failed are marked broken.
-    features: (n, *trunk.output_shape) float32, for the rows that are not.
+    features: (n, *runner.output_shape) float32, for the rows that are not.
     """
-    shelf = _settled_shelf(index, runner, store)
-    for batch in compute([Task(row) for row in index.used], runner, shelf.folder):
-        rows = Index(tuple(batch.rows)).mark_broken(_reasons(batch.failures)).rows
-        yield list(rows), batch.features
+    shelves = settled_shelves(index, runner, store)
+    for batch in compute([Task(row) for row in index.used], runner, *(shelf.folder for shelf in shelves)):
+        rows = Index(tuple(batch.rows)).mark_broken(reasons_of(batch.failures)).rows
+        yield list(rows), runner.join(batch.features)
 
 
 def extract(
@@ -54,7 +51,7 @@ def extract(
 ) -> Features:
     """Return the features of the used rows, computing only those that the store lacks.
 
-    runner: of the trunk, whose precision is settled here.
+    runner: of the trunks, whose precision is settled here, and whose scales are, if they are not known.
     views:  wanted of each row of the training part, or of every row if there are no parts.
     limit:  GB that the store may take; None: what the disk has.
 
@@ -66,16 +63,18 @@ def extract(
     Raises StoreError if the disk has no room, before any feature is computed, or
     refuses; RefusedFile if the trunk's features are not finite.
     """
-    shelf = _settled_shelf(index, runner, store)
-    fitting = _fitting(index, runner.trunk, shelf, views, room(store.folder, limit))
+    shelves = settled_shelves(index, runner, store)
+    fitting = fitting_views(index, runner, shelves, views, room(store.folder, limit))
     if fitting is None:
-        return Features(index.mark_broken(_reasons(broken(index.used.rows))), runner, shelf, stored=False)
+        return Features(index.mark_broken(reasons_of(broken(index.used.rows))), runner, shelves, stored=False)
     unread: dict[str, str] = {}
-    while todo := _lacking(index, shelf, fitting, unread):  # again only if a file couldn't be read: it may have a copy
-        unread |= _fill(shelf, todo, runner)
-    errors = shelf.errors([row.key for row in index.used])
+    while todo := passes(index, shelves, fitting, unread):  # again only if a file can't be read: it may have a copy
+        for numbers, tasks in todo.items():
+            unread |= fill([shelves[number] for number in numbers], tasks, runner.only(numbers))
+    errors = {key: why for shelf in shelves for key, why in shelf.errors([row.key for row in index.used]).items()}
     reasons = {row.id: errors[row.key] for row in index.used if row.key in errors} | unread
-    return Features(index.mark_broken(reasons), runner, shelf, views=fitting)
+    features = Features(index.mark_broken(reasons), runner, shelves, views=fitting)
+    return features if runner.scales else features.scaled()
 
 
 class Features(Result):
@@ -95,7 +94,7 @@ class Features(Result):
         self,
         index: Index,
         runner: Runner,
-        shelf: Shelf,
+        shelves: Sequence[Shelf],
         *,
         tail: Tail | None = None,
         views: Sequence[View] = (),
@@ -108,7 +107,7 @@ class Features(Result):
         self.runner = runner
         self.stored = stored
         self.tail = tail
-        self._shelf = shelf
+        self._shelves = tuple(shelves)
         self._views = tuple(views)
         self._view = view
         self._fresh_view = fresh_view
@@ -119,23 +118,22 @@ class Features(Result):
 
     def text(self) -> str:
         """Return in a line how many there are, of what shape, and what computed them."""
-        recipe = self.trunk.recipe
         views = f" and {len(self._views)} augmented views of each training image" if self._views else ""
-        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {recipe.architecture} cut at {recipe.cut}"
+        recipes = [trunk.recipe for trunk in self.runner.trunks]
+        by = " and ".join(f"{recipe.architecture} cut at {recipe.cut}" for recipe in recipes)
+        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {by}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what they are as JSON-able data, without the numbers."""
-        recipe = self.trunk.recipe
+        trunks = self.runner.trunks
         return {
             "source": self.index.name,
             "images": len(self),
             "shape": list(self.shape[1:]),
             "views": len(self._views),
             "parts": {part: len(rows) for part in PARTS if (rows := self.index.part(part))},
-            "architecture": recipe.architecture,
-            "cut": recipe.cut,
-            "input": recipe.preprocess.size,
-            "precision": self.trunk.choice.precision,
+            **_of_network(trunks[0]),
+            **({"joined": [_of_network(trunk) for trunk in trunks[1:]]} if len(trunks) > 1 else {}),
             "stored": self.stored,
         }
 
@@ -154,13 +152,13 @@ class Features(Result):
 
     @property
     def trunk(self) -> Trunk:
-        """The trunk, in the precision in which it computed them."""
+        """The trunk, in the precision in which it computed them; raises UsageError if there are several."""
         return self.runner.trunk
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(n, …), as NumPy has it."""
-        return (len(self), *self.trunk.output_shape)
+        return (len(self), *self.runner.output_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -171,7 +169,7 @@ class Features(Result):
         """Return a copy of these rows: a number, a slice, numbers or booleans, as NumPy takes them."""
         numbers = np.arange(len(self))[rows]
         features = self._read([self.rows[number] for number in np.ravel(numbers)])
-        return features.reshape(*np.shape(numbers), *self.trunk.output_shape)
+        return features.reshape(*np.shape(numbers), *self.runner.output_shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return all rows, for `np.asarray`."""
@@ -191,6 +189,19 @@ class Features(Result):
     def without_views(self) -> Features:
         """Return the same features of the images as they are, alone."""
         return self._changed(views=(), view=None, fresh_view=None)
+
+    def scaled(self) -> Features:
+        """Return the same features, each trunk's divided by their root mean square over the training part's images.
+
+        Without parts they are over all images. No label is used, and no view.
+        """
+        part = self.part("train") if any(row.part == "train" for row in self.rows) else self.without_views()
+        sums = np.zeros(len(self._shelves))
+        for start in range(0, len(part), BATCH):
+            features = part._read_each(part.rows[start : start + BATCH])
+            sums += [np.square(rows, dtype=np.float64).mean() * len(rows) for rows in features]
+        scales = np.sqrt(sums / max(1, len(part))).astype(np.float32)  # what sums by another order differ in is rounded
+        return self._changed(runner=self.runner.scaled([float(scale) or 1.0 for scale in scales]))
 
     def with_tail(self, tail: Tail | None) -> Features:
         """Return the same features, of maps, with the network above them, to be trained."""
@@ -233,7 +244,7 @@ class Features(Result):
         own = {
             "index": self.index,
             "runner": self.runner,
-            "shelf": self._shelf,
+            "shelves": self._shelves,
             "tail": self.tail,
             "stored": self.stored,
             "views": self._views,
@@ -243,149 +254,42 @@ class Features(Result):
         return Features(**{**own, **changes})
 
     def _read(self, rows: Sequence[Row]) -> np.ndarray:
+        return self.runner.join(self._read_each(rows)) if self.stored else self._compute(rows)
+
+    def _read_each(self, rows: Sequence[Row]) -> list[np.ndarray]:
+        """Return the features of these rows by each trunk."""
+        return [self._read_shelf(number, rows) for number in range(len(self._shelves))]
+
+    def _read_shelf(self, number: int, rows: Sequence[Row]) -> np.ndarray:
+        shelf, shape = self._shelves[number], self.runner.trunks[number].output_shape
         keys = [key(row, self._view) for row in rows]
-        if not self.stored:
-            return self._compute(rows)
         try:
-            return self._shelf.read(keys, self.trunk.output_shape)
+            return shelf.read(keys, shape)
         except MissingRows as lost:
             log.warning("%s Computing them now.", lost)
             missing = {key(row, self._view): row for row in rows}
             tasks = [Task(missing[name], (self._view,)) for name in lost.ids]
-            _fill(self._shelf, tasks, self.runner)
-            return self._shelf.read(keys, self.trunk.output_shape)
+            fill([shelf], tasks, self.runner.only([number]))
+            return shelf.read(keys, shape)
 
     def _compute(self, rows: Sequence[Row]) -> np.ndarray:
-        features = np.empty((len(rows), *self.trunk.output_shape), np.float32)
-        done = 0
-        for batch in compute([Task(row, (self._view,)) for row in rows], self.runner, self._shelf.folder):
+        features = np.empty((len(rows), *self.runner.output_shape), np.float32)
+        done, folders = 0, [shelf.folder for shelf in self._shelves]
+        for batch in compute([Task(row, (self._view,)) for row in rows], self.runner, *folders):
             for failure in batch.failures:
                 raise StoreError(f"{failure.row.path} could be read before and can't be now: {failure.reason}")
-            features[done : done + len(batch.features)] = batch.features
-            done += len(batch.features)
+            joined = self.runner.join(batch.features)
+            features[done : done + len(joined)] = joined
+            done += len(joined)
         return features
 
 
-def _settled_shelf(index: Index, runner: Runner, store: Store) -> Shelf:
-    """Settle in which precision the trunk runs here, and return the shelf of its features."""
-
-    def shelf(trunk: Trunk) -> Shelf:
-        return store.shelf(trunk.digest, trunk.describe(), trunk.stored)
-
-    if rows := index.used.rows:
-        images = functools.partial(sample, rows, runner.trunk.preprocess)
-        runner.settle(lambda trunk: shelf(trunk).folder, images)
-    return shelf(runner.trunk)
-
-
-# What there is room for
-
-
-def _fitting(index: Index, trunk: Trunk, shelf: Shelf, views: Sequence[View], free: int) -> tuple[View, ...] | None:
-    """Return as many of the views as the store has room for; None if there is none even for the images as they are."""
-    for count in range(len(views), -1, -1):
-        fitting = tuple(views[:count])
-        missing = sum(len(task.views) for task in _lacking(index, shelf, fitting, {}))
-        needed = bytes_needed(missing, trunk.output_shape, trunk.stored) if missing else 0
-        if needed <= free:
-            _log_room(missing, needed, free, shelf.folder.parent, views, count)
-            return fitting
-    if trunk.stored == "float32":
-        raise StoreError(
-            f"The features of {missing:,} images take up to {decimal(needed)}, and there are {decimal(free)} for the "
-            f"store in {shelf.folder.parent}. Free some, raise --store-limit, choose another folder with --store or "
-            "REGRAFT_CACHE, or another --cut."
-        )
-    log.warning(
-        "The maps of %s images at the cut would take up to %s, and there are %s for the store in %s: "
-        "they are computed again in every epoch, which is slow.",
-        f"{missing:,}",
-        decimal(needed),
-        decimal(free),
-        shelf.folder.parent,
-    )
-    return None
-
-
-def _log_room(missing: int, needed: int, free: int, folder: Path, views: Sequence[View], count: int) -> None:
-    if count < len(views):
-        log.warning(
-            "There are %s for the store in %s, which is enough for %d of %d views.",
-            decimal(free),
-            folder,
-            count,
-            len(views),
-        )
-    if missing:
-        log.info("Computing %s features; they take up to %s in %s.", f"{missing:,}", decimal(needed), folder)
-
-
-def _reasons(failures: Sequence[Failure]) -> dict[str, str]:
-    """Return why images failed, by path."""
-    return {failure.row.path: failure.reason for failure in failures}
-
-
-# Into the store
-
-
-def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str, str]) -> list[Task]:
-    """Return for each image what the shelf does not have, in the index's order."""
-    first: dict[str, Row] = {}
-    trained: set[str] = set()
-    parts = any(row.part for row in index.used)
-    for row in index.used:
-        if row.path not in unread:
-            first.setdefault(row.id, row)
-            if views and (row.part == "train" or not parts):
-                trained.add(row.id)
-    wanted = {row: (None, *views) if row.id in trained else (None,) for row in first.values()}
-    missing = set(shelf.missing([key(row, view) for row, all_views in wanted.items() for view in all_views]))
-    lacking = {row: tuple(view for view in all_views if key(row, view) in missing) for row, all_views in wanted.items()}
-    return [Task(row, missing_views) for row, missing_views in lacking.items() if missing_views]
-
-
-def _fill(shelf: Shelf, tasks: Sequence[Task], runner: Runner) -> dict[str, str]:
-    """Compute the tasks into the shelf; return why some couldn't be read, which says nothing of their bytes."""
-    unread: dict[str, str] = {}
-    with progress("features", len(tasks)) as advance, _Saving(shelf) as saving:
-        for batch in compute(tasks, runner, shelf.folder):
-            saving.add(batch)
-            unread |= _reasons([failure for failure in batch.failures if not failure.lasting])
-            advance(len(batch.rows))
-    return unread
-
-
-class _Saving:
-    """Collects batches and puts them on the shelf every few seconds; the rest at the end, however it ends."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self._clear()
-
-    def __enter__(self) -> _Saving:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, StoreError):
-            self.save()
-
-    def add(self, batch: Batch) -> None:
-        self.batches.append(batch)
-        self.bytes += batch.features.nbytes
-        if self.bytes >= SAVE_BYTES or time.monotonic() - self.since >= SAVE_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        if self.batches:
-            keys = [key for batch in self.batches for key in batch.keys]
-            failures = [failure for batch in self.batches for failure in batch.failures if failure.lasting]
-            features = np.concatenate([batch.features for batch in self.batches])
-            self.shelf.put(keys, features, {failure.row.key: failure.reason for failure in failures})
-        self._clear()
-
-    def _clear(self) -> None:
-        self.batches: list[Batch] = []
-        self.bytes = 0
-        self.since = time.monotonic()
+def _of_network(trunk: Trunk) -> dict[str, Any]:
+    """Return what computed features, as JSON-able data."""
+    recipe = trunk.recipe
+    return {
+        "architecture": recipe.architecture,
+        "cut": recipe.cut,
+        "input": recipe.preprocess.size,
+        "precision": trunk.choice.precision,
+    }

@@ -54,6 +54,15 @@ class FeatureOptions(Options):
         require(not (tail and cut == "pooled"), "tail", tail, "a --cut below pooled: nothing is above it")
         expected = "none without --tail: where nothing is trained, the network ends at the --cut"
         require(end is None or self.trains_tail, "end", end, expected)
+        if len(self.network.networks) > 1:
+            self._check_joined()
+
+    def _check_joined(self) -> None:
+        """Raise UsageError for what only one network can have: a trained tail, and maps as features."""
+        tail, pool, cut = self.tail.tail, self.tail.pool, self.network.cut
+        require(not tail, "tail", tail, "off where several backbones or cuts are joined")
+        require(pool == "mean", "pool", pool, "mean where several backbones or cuts are joined: maps are not")
+        require("input" not in cut.split("+"), "cut", cut, "cuts above the input, as several networks are joined")
 
     @property
     def trains_tail(self) -> bool:

@@ -2,7 +2,7 @@
 
     bytes → decoded once → the image as it is, and its views, as the network sees them → features
 
-The same tasks and trunk give the same keys, numbers and errors. The caller's
+The same tasks and trunks give the same keys, numbers and errors; one decoding serves all trunks. The caller's
 thread reads, in the tasks' order, so that an archive is read forward. Workers,
 one more than there are cores, do all the rest, each with one core: none waits
 for another's work. What is in memory at once is bounded by the tasks under way.
@@ -25,11 +25,11 @@ import numpy as np
 from regraft.core import threads
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
-from regraft.data.decode import BrokenImage, decoded
+from regraft.data.decode import BrokenImage, decoded, group_by_scale
 from regraft.data.index import Row
 from regraft.data.resize import import_torch_for
 from regraft.features.augmentation import View, draw_views
-from regraft.inference.runner import Runner
+from regraft.inference.runner import Runner, TrunkRunner
 from regraft.network.preprocess import Preprocess
 from regraft.network.trunk import Trunk
 
@@ -71,13 +71,13 @@ class Batch:
 
     rows:     all of them, in order.
     keys:     of the features, in the order of the tasks and their views; those of failed rows are missing.
-    features: (len(keys), *trunk.output_shape) float32.
+    features: by each trunk, (len(keys), *trunk.output_shape) float32.
     failures: the rows that have none.
     """
 
     rows: list[Row]
     keys: list[str]
-    features: np.ndarray
+    features: list[np.ndarray]
     failures: list[Failure]
 
 
@@ -86,16 +86,17 @@ def key(row: Row, view: View | None) -> str:
     return row.key + (view.key if view else "")
 
 
-def compute(tasks: Sequence[Task], runner: Runner, folder: Path) -> Iterator[Batch]:
+def compute(tasks: Sequence[Task], runner: Runner, *folders: Path) -> Iterator[Batch]:
     """Yield the features of the tasks' images, in order, a few at a time.
 
-    folder: where the trunk's converted network is kept.
-    Raises RefusedFile if the trunk gives NaN or infinity: its weights are not usable.
+    folders: where the converted network of each trunk is kept.
+    Raises RefusedFile if a trunk gives NaN or infinity: its weights are not usable.
     """
     if not tasks:
         return
     import_torch_for(len(tasks), views=any(any(task.views) for task in tasks))
-    runner.start(folder, functools.partial(sample, [task.row for task in tasks], runner.trunk.preprocess))
+    for one, folder in zip(runner.each, folders, strict=True):
+        one.start(folder, functools.partial(sample, [task.row for task in tasks], one.trunk.preprocess))
     yield from _in_workers(functools.partial(_work, runner), _chunks(tasks, max(CHUNK, runner.batch)))
 
 
@@ -176,20 +177,26 @@ def _read(row: Row) -> bytes | Failure:
 
 
 def _work(runner: Runner, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
-    trunk = runner.trunk
-    images: list[np.ndarray] = []
+    preprocesses = [trunk.preprocess for trunk in runner.trunks]
+    images: list[list[np.ndarray]] = [[] for _ in preprocesses]
     keys: list[str] = []
     failures: list[Failure] = []
     for task, data in loaded:
-        inputs = _inputs(task, data, trunk.preprocess)
+        inputs = _inputs(task, data, preprocesses)
         if isinstance(inputs, Failure):
             failures.append(inputs)
         else:
-            images += inputs
+            for of_trunk, more in zip(images, inputs, strict=True):
+                of_trunk += more
             keys += task.keys
-    features = runner(np.stack(images)) if images else np.empty((0, *trunk.output_shape), np.float32)
-    _check_finite(features, keys, loaded, trunk)
+    features = [_run(one, of_trunk) for one, of_trunk in zip(runner.each, images, strict=True)]
+    for rows, trunk in zip(features, runner.trunks, strict=True):
+        _check_finite(rows, keys, loaded, trunk)
     return Batch([task.row for task, _ in loaded], keys, features, failures)
+
+
+def _run(runner: TrunkRunner, images: list[np.ndarray]) -> np.ndarray:
+    return runner(np.stack(images)) if images else np.empty((0, *runner.trunk.output_shape), np.float32)
 
 
 def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
@@ -197,14 +204,34 @@ def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
     return [result for result in results if isinstance(result, Failure)]
 
 
-def _inputs(task: Task, data: bytes | Failure, preprocess: Preprocess) -> list[np.ndarray] | Failure:
-    """Return what the network is to see of an image and of its views, (S, S, 3) uint8 each."""
+def _inputs(task: Task, data: bytes | Failure, preprocesses: Sequence[Preprocess]) -> list[list[np.ndarray]] | Failure:
+    """Return for each network what it is to see of an image and of its views, (S, S, 3) uint8 each."""
+    inputs: list[list[np.ndarray]] = [[] for _ in preprocesses]
+    for numbers in _groups(data, preprocesses):
+        which = [preprocesses[number] for number in numbers]
+        made = _decoded(task.row, data, which[0].least_side, functools.partial(_each_input, task, which))
+        if isinstance(made, Failure):
+            return made
+        for number, of_network in zip(numbers, made, strict=True):
+            inputs[number] = of_network
+    return inputs
 
-    def use(pixels: np.ndarray) -> list[np.ndarray]:
-        clean = [preprocess(pixels) for view in task.views if view is None]
-        return clean + draw_views(pixels, preprocess, task.row.id, [view for view in task.views if view])
 
-    return _decoded(task.row, data, preprocess.least_side, use)
+def _groups(data: bytes | Failure, preprocesses: Sequence[Preprocess]) -> list[list[int]]:
+    """Return the numbers of the networks in groups that one decoding serves; of an image that is broken, all."""
+    try:
+        return [[0]] if isinstance(data, Failure) else group_by_scale(data, [rule.least_side for rule in preprocesses])
+    except BrokenImage:
+        return [[0]]  # decoding it says why
+
+
+def _each_input(task: Task, preprocesses: Sequence[Preprocess], pixels: np.ndarray) -> list[list[np.ndarray]]:
+    views = [view for view in task.views if view]
+    clean = len(views) < len(task.views)
+    return [
+        [*([preprocess(pixels)] if clean else []), *draw_views(pixels, preprocess, task.row.id, views)]
+        for preprocess in preprocesses
+    ]
 
 
 def _decoded(row: Row, data: bytes | Failure, least: int, use: Callable[[np.ndarray], T]) -> T | Failure:
@@ -237,7 +264,7 @@ def _check_finite(
 def sample(rows: Sequence[Row], preprocess: Preprocess, count: int) -> np.ndarray:
     """Return up to `count` of the images, preprocessed, spread over all: (n, S, S, 3) uint8, without broken ones."""
     spread = [rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-    results = (_inputs(Task(row), _read(row), preprocess) for row in spread)
-    images = [image for inputs in results if not isinstance(inputs, Failure) for image in inputs]
+    results = (_inputs(Task(row), _read(row), [preprocess]) for row in spread)
+    images = [image for inputs in results if not isinstance(inputs, Failure) for image in inputs[0]]
     size = preprocess.size
     return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)

@@ -1,15 +1,18 @@
-"""A trunk at work: its engine, started and checked at the first use, and float32 where "auto" chose too little.
+"""Trunks at work: their engines, started and checked at the first use, and float32 where "auto" chose too little.
 
 A `Trunk` enters and stays what it is; what this process has of it, an engine
-and the precision that was settled, is here.
+and the precision that was settled, is here. A model has one trunk, or joins the
+features of several: each divided by its scale, side by side in one row.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,7 +25,7 @@ from regraft.inference.agreement import Disagreement, Probabilities
 from regraft.inference.engines import Engine, Sample
 from regraft.inference.workaround_openmp_fork import use_one_thread
 from regraft.inference.workaround_openvino_fork import never_delete
-from regraft.network.trunk import Choice, Tail, Trunk
+from regraft.network.trunk import Choice, Tail, Trunk, only
 
 
 class CutNetwork(NamedTuple):
@@ -33,6 +36,71 @@ class CutNetwork(NamedTuple):
 
 
 class Runner:
+    """Runs one trunk or several, whose features it joins; several threads may share one.
+
+    each:   the runner of each trunk.
+    scales: by which the features of each are divided before they are joined, 1 for a single trunk; (): not known yet.
+    """
+
+    def __init__(
+        self,
+        trunks: Trunk | Sequence[Trunk],
+        probabilities_of: Probabilities | None = None,
+        scales: Sequence[float] = (),
+    ) -> None:
+        known = (trunks,) if isinstance(trunks, Trunk) else tuple(trunks)
+        alone = probabilities_of if len(known) == 1 else None  # its features are not all of a row
+        self.each = tuple(TrunkRunner(trunk, alone) for trunk in known)
+        self.scales = (1.0,) if len(known) == 1 else tuple(scales)
+
+    @property
+    def trunks(self) -> tuple[Trunk, ...]:
+        """The trunks, in the precision in which they run, as far as that is settled."""
+        return tuple(runner.trunk for runner in self.each)
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk, if there is one; raises UsageError if there are several."""
+        return only(self.trunks)
+
+    @property
+    def batch(self) -> int:
+        """How many images the engines take at once, when they are started."""
+        return max(runner.batch for runner in self.each)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of one image's features, joined if there are several trunks."""
+        if len(self.each) == 1:
+            return self.trunk.output_shape
+        return (sum(math.prod(trunk.output_shape) for trunk in self.trunks),)
+
+    def only(self, numbers: Sequence[int]) -> Runner:
+        """Return what runs only the trunks with these numbers."""
+        chosen = copy.copy(self)
+        chosen.each = tuple(self.each[number] for number in numbers)
+        return chosen
+
+    def scaled(self, scales: Sequence[float]) -> Runner:
+        """Return the same with these scales."""
+        chosen = copy.copy(self)
+        chosen.scales = tuple(scales)
+        return chosen
+
+    def join(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the features of the same images by each trunk, (n, …) each, as one row for each image, scaled."""
+        if len(self.each) == 1:
+            return features[0]
+        scales = self.scales or [1.0] * len(features)
+        parts = [rows.reshape(len(rows), -1) / np.float32(scale) for rows, scale in zip(features, scales, strict=True)]
+        return np.concatenate(parts, axis=1)
+
+    def __call__(self, *images: np.ndarray) -> np.ndarray:
+        """Return the features of images, (n, S, S, 3) uint8, preprocessed for each trunk → (n, …) float32."""
+        return self.join([runner(inputs) for runner, inputs in zip(self.each, images, strict=True)])
+
+
+class TrunkRunner:
     """Runs a trunk; several threads may share one.
 
     trunk:            in the precision in which it runs, as far as that is settled.
@@ -113,7 +181,7 @@ class Runner:
         self.__init__(**state)  # type: ignore[misc]
 
 
-_runners: weakref.WeakSet[Runner] = weakref.WeakSet()
+_runners: weakref.WeakSet[TrunkRunner] = weakref.WeakSet()
 
 
 @after_fork

@@ -1,7 +1,7 @@
 """The model folder on the disk: its files, written whole or not at all, and checked before anything of it is believed.
 
     model.json               format, classes, backbone, cut, preprocessing, head, options, versions, history, measures
-    network.safetensors      the frozen part, and above it the tail if one was trained
+    network.safetensors      the frozen part (or several, joined), and above it the tail if one was trained
     head.safetensors         the head
     images.csv               the images of the run by content: id, label, part
     predictions.safetensors  what the model was measured by, if it was: ids and probabilities
@@ -31,7 +31,7 @@ from regraft.data.index import PARTS
 from regraft.network.tensors import TensorFile
 
 FORMAT = "regraft model"
-FORMAT_VERSION = 3  # 1 had softmax alone; 2 neither the shapes of features nor predictions
+FORMAT_VERSION = 4  # 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk
 DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
 PREDICTIONS = "predictions.safetensors"
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has

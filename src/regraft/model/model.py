@@ -1,4 +1,4 @@
-"""The model: trunk, tail and head as one, which gives photographs the probabilities of its classes.
+"""The model: trunks, tail and head as one, which gives photographs the probabilities of its classes.
 
 What was trained enters, or a folder; probabilities leave, or a folder that
 opens on another machine without a network (see `folder`). A model without a
@@ -9,8 +9,7 @@ arrays, and its products are NumPy's.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,8 +30,8 @@ from regraft.model import predict as predicting
 from regraft.model import ranges
 from regraft.model.predict import Prediction
 from regraft.network import build
-from regraft.network.tensors import TensorFile, hash_tensors, to_torch
-from regraft.network.trunk import Choice, Tail, Trunk
+from regraft.network.tensors import TensorFile, to_torch
+from regraft.network.trunk import Choice, Tail, Trunk, only
 from regraft.training import heads
 from regraft.training.examples import Inputs
 from regraft.training.history import History
@@ -42,10 +41,9 @@ from regraft.training.options import read_options
 if TYPE_CHECKING:
     from torch import nn
 
-    from regraft.data.index import Index
-    from regraft.features.extract import Features
 
 TAIL = "tail."  # before the names of the tail's tensors in network.safetensors
+JOINED = "joined."  # and a number, before those of each further trunk's
 ROWS = 256  # whose logits are computed at once
 
 
@@ -65,7 +63,9 @@ class Predictions:
 class Model:
     """A trained classifier: photographs in, probabilities of its classes out.
 
-    trunk:        the frozen part, with the preprocessing that belongs to its weights.
+    trunks:       the frozen part, with the preprocessing that belongs to its weights; several, where their features are
+                  joined.
+    scales:       by which the features of each are divided, where there are several (see `Runner`).
     head_name, head_options, head_weights: what gives the logits, (n, outputs), of the features, or of the tail's
                   outputs: the plug-in, its options, and its state_dict as arrays.
     tail:         the network above the cut, if it was trained.
@@ -77,11 +77,12 @@ class Model:
     run:          the sha256 of all that decided the training, so that a finished run is known again.
     """
 
-    trunk: Trunk
+    trunks: tuple[Trunk, ...]
     head_name: str
     head_options: Mapping[str, Any]
     head_weights: Mapping[str, np.ndarray]
     classes: tuple[str, ...]
+    scales: tuple[float, ...] = (1.0,)
     tail: Tail | None = None
     loss: Loss = Loss()
     thresholds: tuple[float, ...] | None = None
@@ -96,20 +97,26 @@ class Model:
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
-        return f"<Model: {self.trunk.name}, {self.head_name}, {len(self.classes)} classes>"
+        names = " and ".join(trunk.name for trunk in self.trunks)
+        return f"<Model: {names}, {self.head_name}, {len(self.classes)} classes>"
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk of a model that has one; raises UsageError if it joins several."""
+        return only(self.trunks)
 
     @cached_property
     def runner(self) -> Runner:
-        """What runs the trunk here; on every engine the labels that the model is confident of must be the same."""
-        return Runner(self.trunk, self.probabilities)
+        """What runs the trunks here; on every engine the labels that the model is confident of must be the same."""
+        return Runner(self.trunks, self.probabilities, self.scales)
 
     @property
     def network(self) -> CutNetwork:
-        """What runs the trunk, and the tail, to continue training from."""
+        """What runs the trunks, and the tail, to continue training from."""
         return CutNetwork(self.runner, self.tail)
 
     def probabilities(self, features: Inputs) -> np.ndarray:
-        """Return (n, n_classes) float64 probabilities of features (n, *trunk.output_shape).
+        """Return (n, n_classes) float64 probabilities of features (n, *runner.output_shape).
 
         Rows sum to 1, unless an image may have several labels.
         """
@@ -177,7 +184,7 @@ class Model:
 
     @property
     def trained_module(self) -> nn.Sequential:
-        """All that was trained, as a torch module: features (n, *trunk.output_shape) → logits (n, outputs)."""
+        """All that was trained, as a torch module: features (n, *runner.output_shape) → logits (n, outputs)."""
         from torch import nn
 
         return nn.Sequential(*([self.tail.module] if self.tail else []), self.head)
@@ -187,11 +194,12 @@ class Model:
         """The whole model as a torch module: images (n, S, S, 3) uint8 → probabilities (n, n_classes) float32.
 
         The images are preprocessed as `trunk.preprocess` does it, and not normalised: that is the module's first step.
+        Where several trunks are joined, it takes the images once for each of them, in order.
         It is in eval mode; the frozen part stays so, and has no gradient.
         """
         from regraft.model.module import WholeModel
 
-        return WholeModel(self.trunk.module, self.trained_module, self.loss)
+        return WholeModel([trunk.module for trunk in self.trunks], self.scales, self.trained_module, self.loss)
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -216,16 +224,23 @@ class Model:
 
     def _network_tensors(self) -> dict[str, np.ndarray]:
         tail = self.tail.network.tensors() if self.tail else {}
-        return {**self.trunk.tensors(), **{TAIL + name: tensor for name, tensor in tail.items()}}
+        further = {
+            f"{JOINED}{number}.{name}": tensor
+            for number, trunk in enumerate(self.trunks[1:])
+            for name, tensor in trunk.tensors().items()
+        }
+        return {**self.trunks[0].tensors(), **further, **{TAIL + name: tensor for name, tensor in tail.items()}}
 
     def _description(self) -> dict[str, Any]:
-        network = {**self.trunk.describe(), "end": None, "tail": self.tail is not None}
+        network = {**self.trunks[0].describe(), "end": None, "tail": self.tail is not None}
         if self.tail:
             network |= {"pool": self.tail.pool, "end": self.tail.end}
             network |= {"tail_output_shape": list(self.tail.output_shape)}
         return {
             "classes": list(self.classes),
             "trunk": network,
+            "joined": [trunk.describe() for trunk in self.trunks[1:]],
+            "scales": list(self.scales),
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
             "thresholds": self.thresholds,
@@ -239,7 +254,7 @@ class Model:
 
     @property
     def _head_shape(self) -> tuple[int, ...]:
-        return self.tail.output_shape if self.tail else self.trunk.output_shape
+        return self.tail.output_shape if self.tail else self.runner.output_shape
 
     @cached_property
     def _head_settings(self) -> Any:
@@ -266,12 +281,13 @@ def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Mo
 
 def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
     ranges.check(folder / folders.DESCRIPTION, description)
-    trunk, tail = _network(folder / folders.NETWORK, description["trunk"], choice, own)
+    trunks, tail = _network(folder / folders.NETWORK, description, choice, own)
     classes, loss = tuple(description["classes"]), _loss(description.get("loss", {}))
     _check_classes(classes, least=1 if loss.multilabel else 2)
     predictions = folders.read_predictions(folder, len(classes))
     model = Model(
-        trunk=trunk,
+        trunks=trunks,
+        scales=_scales(description.get("scales", [1.0]), len(trunks)),
         tail=tail,
         head_name=description["head"]["name"],
         head_options=description["head"]["options"],
@@ -293,19 +309,27 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
 
 
 def _network(
-    path: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None
-) -> tuple[Trunk, Tail | None]:
-    """Return the trunk, and the tail if one was trained."""
+    path: Path, described: Mapping[str, Any], choice: Choice, own: nn.Module | None
+) -> tuple[tuple[Trunk, ...], Tail | None]:
+    """Return the trunks, and the tail if one was trained."""
+    description, further = described["trunk"], described.get("joined", [])
     has_tail, above = bool(description["tail"]), TensorFile(path, TAIL)
-    read = functools.partial(TensorFile, path, without=TAIL)
+    read = functools.partial(TensorFile, path, without=(TAIL, JOINED) if further else TAIL)
     trunk = build.restore(description, read, choice, for_tail=has_tail, own=own)
     if has_tail:
         end, pool = description.get("end"), description["pool"]  # the first models had no end
         shape = description.get("tail_output_shape")
-        return trunk, build.restore_tail(trunk, end, pool, shape, functools.partial(TensorFile, path, TAIL))
+        return (trunk,), build.restore_tail(trunk, end, pool, shape, functools.partial(TensorFile, path, TAIL))
     if above:
         raise RefusedFile(f"{path} holds a tail of {len(above)} tensors, and the model's description has none.")
-    return trunk, None
+    reads = (functools.partial(TensorFile, path, f"{JOINED}{number}.") for number in range(len(further)))
+    return (trunk, *(build.restore(*each, choice) for each in zip(further, reads, strict=True))), None
+
+
+def _scales(values: Any, count: int) -> tuple[float, ...]:
+    if len(values) != count or not all(isinstance(value, float) and 0 < value < math.inf for value in values):
+        raise RefusedFile(f"The scales are {values!r}; expected a number above 0 for each of {count} backbones.")
+    return tuple(values)
 
 
 def _check_head(model: Model) -> None:
@@ -336,25 +360,3 @@ def _thresholds(values: Any, count: int) -> tuple[float, ...] | None:
 def _check_classes(classes: tuple[Any, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
         raise RefusedFile(f"The classes are {classes!r}; expected {least} or more different names.")
-
-
-def record_images(index: Index) -> dict[str, tuple[str, str]]:
-    """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on.
-
-    A picture of several parts counts as trained on if any copy was.
-    """
-    rows = sorted(index.used, key=lambda row: (row.part or "train") == "train")
-    return {row.id: (row.label or "", row.part or "train") for row in rows}
-
-
-def run_digest(features: Features, options: Mapping[str, Any], start: Model | None = None) -> str:
-    """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions.
-
-    start: the model to continue from.
-    """
-    rows = sorted((row.key, row.label or "", row.part or "", row.group or "") for row in features.rows)
-    tail = features.tail
-    decides: list[Any] = [rows, features.trunk.digest, dict(options), versions()]
-    decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []
-    decides += [hash_tensors(start.head_weights)] if start else []
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

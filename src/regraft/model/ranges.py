@@ -7,6 +7,7 @@ for arrays, that no memory holds.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -52,6 +53,7 @@ RANGES = {
     "trunk.model_args.in_chans": Range(3, 3, whole=True),
     "trunk.output_shape.*": LENGTH,
     "trunk.tail_output_shape.*": LENGTH,
+    "scales.*": Range(1e-30, 1e30),
     "thresholds.*": FRACTION,
     "options.seed": Range(-(2**63), 2**64, whole=True),
     "history.*.epoch": COUNT,
@@ -63,6 +65,7 @@ RANGES = {
     "history.*.seconds": Range(0, 1e12),
     "measures.*.confusion.*": COUNT,
 }
+JOINED = re.compile(r"joined\.\d+\.")  # further trunks, whose numbers are as those of the first
 USUAL = Range(-1e30, 1e30)
 ADVICE = "Train the model again, or copy it again."
 MOST = 1 << 28  # numbers in the features of one image
@@ -71,14 +74,15 @@ MOST = 1 << 28  # numbers in the features of one image
 def check(file: Path, description: Mapping[str, Any]) -> None:
     """Raise RefusedFile for the first number of a model's description, read from `file`, that is out of its range."""
     for path, value in _leaves(description, ""):
-        expected = next((RANGES[pattern] for pattern in RANGES if fnmatchcase(path, pattern)), None)
+        name = JOINED.sub("trunk.", path)
+        expected = next((RANGES[pattern] for pattern in RANGES if fnmatchcase(name, pattern)), None)
         number = isinstance(value, int | float) and not isinstance(value, bool) and value == value  # not NaN
         if not expected.has(value) if expected else number and not USUAL.has(value):
             raise RefusedFile(f"{file} has {path} = {repr(value)[:40]}; expected {expected or USUAL}. {ADVICE}")
-    for name in ("output_shape", "tail_output_shape"):
-        shape = description["trunk"].get(name) or ()
-        if math.prod(shape) > MOST:
-            raise RefusedFile(f"{file} has trunk.{name} = {shape}; expected at most {MOST:,} numbers. {ADVICE}")
+    trunk, further = description["trunk"], description.get("joined", [])
+    for shape in (trunk.get("tail_output_shape"), *(each.get("output_shape") for each in (trunk, *further))):
+        if math.prod(shape or ()) > MOST:
+            raise RefusedFile(f"{file} has features of shape {shape}; expected at most {MOST:,} numbers. {ADVICE}")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

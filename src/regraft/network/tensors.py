@@ -51,14 +51,14 @@ class TensorFile(Mapping[str, np.ndarray]):
     """The tensors of a safetensors file, each read when it is asked for; raises SafetensorError or OSError.
 
     prefix: only the tensors whose names begin with it, known by the rest of their names.
-    without: leave out those whose names begin with it.
+    without: leave out those whose names begin with it, or with one of these.
     """
 
-    def __init__(self, path: Path, prefix: str = "", without: str | None = None) -> None:
+    def __init__(self, path: Path, prefix: str = "", without: str | tuple[str, ...] = ()) -> None:
         self._prefix = prefix
         self._file = cast("Any", safe_open(path, framework="numpy"))
         names = self._file.keys()
-        kept = [name for name in names if name.startswith(prefix) and not (without and name.startswith(without))]
+        kept = [name for name in names if name.startswith(prefix) and not name.startswith(without)]
         self._names = [name.removeprefix(prefix) for name in kept]
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -12,11 +12,12 @@ import copy
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from regraft.core.errors import UsageError
 from regraft.data.decode import DECODE_RULES
 from regraft.network.lazy_module import LazyModule, Tensors
 from regraft.network.preprocess import Preprocess
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 Stored = Literal["float32", "bfloat16"]
 
 OWN = "own:"
+
+
+def only(trunks: Sequence[Trunk]) -> Trunk:
+    """Return the trunk of a model that has one; raise UsageError if it joins several."""
+    if len(trunks) > 1:
+        names = " and ".join(trunk.recipe.architecture for trunk in trunks)
+        raise UsageError(f"The features of {names} are joined here; expected those of one backbone.")
+    return trunks[0]
 
 
 class Choice(NamedTuple):

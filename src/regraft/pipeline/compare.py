@@ -22,6 +22,7 @@ from regraft.data import split as splitting
 from regraft.data import usable
 from regraft.data.index import Index
 from regraft.features.options import FeatureOptions
+from regraft.network.options import NetworkOptions
 from regraft.pipeline.extract import build_network, compute
 from regraft.pipeline.options import CompareOptions, names
 from regraft.pipeline.read import read_source
@@ -133,12 +134,13 @@ def _installed() -> list[str]:
 
 
 def _network(backbone: str, weights: str) -> dict[str, Any]:
-    """Return the options that mean this network: by its name, or by a folder of weights, which says its own."""
+    """Return the options that mean this network: by its name (of several: names), or by a folder of weights."""
     from regraft.network import catalog
 
     try:
-        catalog.find(backbone)
-    except UnknownName:
+        for network in NetworkOptions(backbone=backbone).networks:
+            catalog.find(network.backbone)
+    except (UnknownName, UsageError):
         if Path(backbone).is_dir():
             return {"weights": backbone}
         raise
@@ -181,7 +183,7 @@ def _measured(name: tuple[str, str], features: Features, folds: np.ndarray, opti
         accuracy=float(right.mean()),
         log_loss=float(np.mean([log_loss(repeat, examples.labels) for repeat in probabilities])),
         milliseconds=_milliseconds(features, options),
-        megabytes=sum(tensor.nbytes for tensor in features.trunk.tensors().values()) / 1e6,
+        megabytes=sum(tensor.nbytes for trunk in features.runner.trunks for tensor in trunk.tensors().values()) / 1e6,
     )
 
 

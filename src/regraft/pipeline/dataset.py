@@ -27,10 +27,12 @@ def dataset(
     index: an Index, or a source as for `read`.
     part:  "train", "validation" or "test"; None: all used images.
     model: whose preprocessing is used; None: that of the network of the options.
-    Raises DataError for a broken image, when it is read.
+    Raises DataError for a broken image, when it is read; UsageError for several backbones.
     """
     from regraft.features.dataset import ImageDataset
 
     rows = reading.read(index)
-    trunk = model.trunk if model else build_network(select(FeatureOptions, options)).runner.trunk
-    return ImageDataset(rows.part(part) if part else rows, model.classes if model else rows.classes, trunk.preprocess)
+    runner = model.runner if model else build_network(select(FeatureOptions, options)).runner
+    return ImageDataset(
+        rows.part(part) if part else rows, model.classes if model else rows.classes, runner.trunk.preprocess
+    )

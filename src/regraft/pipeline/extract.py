@@ -59,8 +59,9 @@ def build_network(options: FeatureOptions) -> CutNetwork:
     with preparing("Preparing the network"):
         choice = agreement.choose(options.engine)
         if not options.trains_tail:
-            return CutNetwork(Runner(Store(options.store.store).trunk(options.network, choice, options.tail.pool)))
-        trunk, tail = build_with_tail(options.network, choice, options.tail)
+            store = Store(options.store.store)
+            return CutNetwork(Runner([store.trunk(one, choice, options.tail.pool) for one in options.network.networks]))
+        trunk, tail = build_with_tail(options.network.networks[0], choice, options.tail)
         return CutNetwork(Runner(trunk), tail)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from regraft.features.extract import Features
+    from regraft.inference.runner import Runner
     from regraft.model.model import Model
     from regraft.network.trunk import Tail, Trunk
     from regraft.training.checkpoint import Checkpoint
@@ -71,7 +72,7 @@ def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Mode
     held = examples(choosing, classes) if choosing else None
     tail = features.tail and features.tail.copy()
     try:
-        fitted = _train(features.trunk, tail, examples(train, classes), held, len(classes), options, run)
+        fitted = _train(features.runner, tail, examples(train, classes), held, len(classes), options, run)
     except Diverged as error:
         error.kept = _model(features, tail, choosing, error.kept, options, run)
         raise
@@ -86,15 +87,17 @@ def _model(
     options: FitOptions,
     run: Run,
 ) -> Model:
-    from regraft.model import model
+    from regraft.model import model, provenance
     from regraft.training import losses
 
     recorded = plain(run.command or options)
+    start = run.start.head_weights if run.start else None
     chosen = {**fitted.chosen, **_outcome(fitted)}
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
     made = model.Model(
-        trunk=features.trunk,
+        trunks=features.runner.trunks,
+        scales=features.runner.scales,
         tail=tail,
         head_weights=fitted.weights if tail is None else _of_head(fitted.weights),
         head_name=options.head,
@@ -104,8 +107,8 @@ def _model(
         options=recorded,
         chosen=chosen,
         history=fitted.history.after(run.start.history) if run.start else fitted.history,
-        images=model.record_images(features.index),
-        run=run.checkpoint.run if run.checkpoint else model.run_digest(features, recorded, run.start),
+        images=provenance.record_images(features.index),
+        run=run.checkpoint.run if run.checkpoint else provenance.run_digest(features, recorded, start),
     )
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
@@ -135,7 +138,7 @@ def _outcome(fitted: Fitted) -> dict[str, str]:
 
 
 def _train(
-    trunk: Trunk,
+    runner: Runner,
     tail: Tail | None,
     train: Examples,
     choosing: Examples | None,
@@ -154,14 +157,14 @@ def _train(
 
     return finetune.fit(
         tail.module,
-        trunk.output_shape,
+        runner.output_shape,
         train,
         choosing,
         n_classes,
         options,
         start=run.start.trained_module if run.start else None,
         **more,
-        **about_tail(trunk),
+        **about_tail(runner.trunk),
     )
 
 

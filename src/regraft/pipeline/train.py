@@ -48,7 +48,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     RefusedFile, StoreError; Diverged, whose last good weights are then in `output`.
     """
     from regraft.model.folder import check_target
-    from regraft.model.model import run_digest
+    from regraft.model.provenance import run_digest
     from regraft.pipeline import report as reports
     from regraft.training.checkpoint import Checkpoint
 
@@ -57,12 +57,14 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     start = continue_training.start_model(options)
     options = continue_training.taken_over(options, start) if start else options
     features = features_of(source, options, start)
-    checkpoint = Checkpoint(_checkpoint(output), run_digest(features, plain(options), start))
+    checkpoint = Checkpoint(
+        _checkpoint(output), run_digest(features, plain(options), start.head_weights if start else None)
+    )
     earlier = _earlier(features, output, checkpoint.run)
     _check_overwrite(earlier, output, options)
     run = Run(start=start, checkpoint=checkpoint, hooks=hooks, command=options)
     model = earlier or _fit_or_keep(features, options, output, run)
-    int8 = features.trunk.choice.precision == "int8"  # in which it was not measured
+    int8 = _is_int8(features)  # in which it was not measured
     known = reports.kept(earlier, features.index) if earlier and not int8 else None
     report = known or _report(model, features, options)
     if earlier:
@@ -142,7 +144,8 @@ def _earlier(features: Features, output: Path, run: str) -> Model | None:
     from regraft.model import model
 
     try:
-        earlier = model.load(output, features.trunk.choice, features.trunk.recipe.own)
+        trunk = features.runner.trunks[0]
+        earlier = model.load(output, trunk.choice, trunk.recipe.own)
     except RefusedFile:
         return None
     return earlier if earlier.measures and earlier.run == run else None
@@ -174,9 +177,13 @@ def _evaluated(model: Model, features: Features, options: TrainOptions) -> Repor
     if not (features.index.test or features.index.validation):
         return _cross_validated(model, features, options)
     choices = change(select(EvaluateOptions, options), max_broken=1.0)
-    if features.trunk.choice.precision != "int8":
+    if not _is_int8(features):
         return evaluate(model, features.index, options=choices)
     return _evaluate_int8(model, features, options, choices)
+
+
+def _is_int8(features: Features) -> bool:
+    return any(trunk.choice.precision == "int8" for trunk in features.runner.trunks)
 
 
 def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choices: EvaluateOptions) -> Report:
@@ -185,8 +192,9 @@ def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choi
 
     coarse = evaluate(model, features.index, options=choices)
     choice = agreement.choose(EngineOptions(engine=options.features.engine.engine))
-    fine = evaluate(dataclasses.replace(model, trunk=model.trunk.on(choice)), features.index, options=choices)
-    precision = fine.model.runner.trunk.choice.precision
+    finer = dataclasses.replace(model, trunks=tuple(trunk.on(choice) for trunk in model.trunks))
+    fine = evaluate(finer, features.index, options=choices)
+    precision = fine.model.runner.trunks[0].choice.precision
     note = (
         f"The head was trained on int8 features, and the model predicts in {precision}, as measured "
         f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
@@ -212,7 +220,7 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
         f"measured by {len(folds)}-fold cross-validation: each image was classified by a model trained without it; "
         "the model that is kept was trained on all of them"
     ]
-    if features.trunk.choice.precision == "int8":
+    if _is_int8(features):
         notes.append("measured on int8 features, though the model predicts in a better precision by default")
     return report_of(model, features.index, probabilities, part=CROSS_VALIDATION, notes=notes, source=features.index)
 

@@ -214,7 +214,7 @@ class Search:
 
     def _key(self, parameters: Parameters) -> str:
         """Return the sha256 of all that decides what a trial comes to."""
-        from regraft.model.model import run_digest
+        from regraft.model.provenance import run_digest
 
         features = self._extracted(parameters["cut"], parameters["views"])
         decides = [parameters, self.seed, self.folds, run_digest(features, {})]

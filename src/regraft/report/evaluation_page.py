@@ -9,7 +9,7 @@ the layout is in `evaluation.html`, and for images of several labels in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -263,18 +263,24 @@ def _counts(model: Model) -> dict[str, Mapping[str, int]]:
 
 def _recipe(model: Model) -> dict[str, str]:
     """Return how a model was made, in words and in order."""
-    recipe = model.trunk.describe()
+    recipes = [trunk.recipe for trunk in model.trunks]
     chosen = {name: str(value) for name, value in model.chosen.items() if name not in NOT_LISTED}
     return {
-        "backbone": recipe["architecture"],
-        "weights": " ".join(filter(None, (recipe["weights"]["source"], recipe["weights"]["name"]))),
-        "cut": recipe["cut"] + (f", the network above it {_up_to(model.tail)}trained as well" if model.tail else ""),
-        "input": f"{model.trunk.preprocess.size} pixels, {model.trunk.preprocess.resize}",
+        "backbone": _listed(recipe.architecture for recipe in recipes),
+        "weights": _listed(f"{recipe.weights['source']} {recipe.weights['name']}".strip() for recipe in recipes),
+        "cut": _listed(recipe.cut for recipe in recipes)
+        + (f", the network above it {_up_to(model.tail)}trained as well" if model.tail else ""),
+        "input": _listed(f"{recipe.preprocess.size} pixels, {recipe.preprocess.resize}" for recipe in recipes),
         "head": model.head_name,
         **{CHOSEN.get(name, name.replace("_", " ")): value for name, value in chosen.items()},
         "seed": str(model.options.get("seed", "")),
         "trained with": pages.listed_versions(model.versions),
     }
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Return a value of each backbone, in order; equal ones once."""
+    return " + ".join(dict.fromkeys(values))
 
 
 def _up_to(tail: Tail) -> str:
@@ -313,7 +319,7 @@ def _inputs(model: Model, source: Index) -> list[Tile]:
     for number in grids.sample(len(rows), INPUT_IMAGES * (1 if views else INPUTS_PER_IMAGE), options["seed"]):
         row = rows[number]
         if (pixels := _pixels(row)) is not None:
-            tiles += grids.inputs(str(row.label), pixels, model.trunk.preprocess, row.id, views)
+            tiles += grids.inputs(str(row.label), pixels, model.trunks[0].preprocess, row.id, views)
     return tiles
 
 

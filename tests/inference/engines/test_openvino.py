@@ -199,7 +199,7 @@ from regraft.inference.runner import Runner
 options = NetworkOptions(backbone="test_resnet", weights="random", size=64)
 images = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8)
 runner = Runner(build(options, Choice("openvino", sys.argv[2])))
-runner.start(Path(sys.argv[1]), lambda count: images[:count])
+runner.each[0].start(Path(sys.argv[1]), lambda count: images[:count])
 runner(images)
 assert sys.modules.get("openvino") is not None
 assert (sys.modules.get("nncf") is not None) == (sys.argv[2] == "int8")

@@ -1,0 +1,38 @@
+"""What a model remembers of its run: the images, and the digest by which it is known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.version import versions
+from regraft.network.tensors import hash_tensors
+
+if TYPE_CHECKING:
+    from regraft.data.index import Index
+    from regraft.features.extract import Features
+
+
+def record_images(index: Index) -> dict[str, tuple[str, str]]:
+    """Return what a model remembers of the images of its run: id → (label, part); without parts all were trained on.
+
+    A picture of several parts counts as trained on if any copy was.
+    """
+    rows = sorted(index.used, key=lambda row: (row.part or "train") == "train")
+    return {row.id: (row.label or "", row.part or "train") for row in rows}
+
+
+def run_digest(features: Features, options: Mapping[str, Any], start: Mapping[str, Any] | None = None) -> str:
+    """Return the sha256 of all that decides a training: images, labels, parts, groups, weights, options, versions.
+
+    start: the head's weights of the model to continue from.
+    """
+    rows = sorted((row.key, row.label or "", row.part or "", row.group or "") for row in features.rows)
+    tail = features.tail
+    digests = [trunk.digest for trunk in features.runner.trunks]
+    decides: list[Any] = [rows, digests if digests[1:] else digests[0], dict(options), versions()]
+    decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []
+    decides += [hash_tensors(start)] if start else []
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
