@@ -13,23 +13,22 @@ import io
 import json as jsonlib
 import logging
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import CycloptsError, Parameter
 
 from regraft.cli import hints
-from regraft.cli.flags import MAIN, PlainHelp, command, converted, show_default
+from regraft.cli.app import app, typed_command
+from regraft.cli.flags import MAIN, command
 from regraft.core import outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
+from regraft.core.options import select
 from regraft.core.progress import log
 from regraft.core.text import count, on_one_screen
-from regraft.core.version import __version__
 from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
 from regraft.inference.options import EngineOptions
@@ -39,6 +38,7 @@ from regraft.pipeline.options import (
     CompareOptions,
     EvaluateOptions,
     ExtractOptions,
+    PredictCommandOptions,
     PredictOptions,
     TrainOptions,
     TuneOptions,
@@ -56,39 +56,6 @@ Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.", group=MAI
 
 def _file(help: str) -> Parameter:
     return Parameter(help=help, group=MAIN)
-
-
-app = App(
-    name="regraft",
-    help="A folder of photographs becomes a tested image classifier, by transfer learning.",
-    version=__version__,
-    help_format="plaintext",
-    version_format="plaintext",
-    help_formatter=PlainHelp(),
-    suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(
-        negative_bool=(),
-        negative_iterable=(),
-        show_default=show_default,
-        consume_multiple=(1, None),
-        converter=converted,
-    ),
-)
-_command = ContextVar("command", default="")  # as it was typed, for a page to say what made it
-
-app.meta.group_parameters = Group("Everywhere", sort_key=99)
-app.meta.suppress_keyboard_interrupt = False
-
-
-@app.meta.default
-def _everywhere(
-    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    quiet: Annotated[bool, Parameter(alias="-q", help="Say only what is wrong.")] = False,
-    verbose: Annotated[bool, Parameter(alias="-v", help="Say more; show tracebacks.")] = False,
-) -> Any:
-    log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
-    _command.set(shlex.join(["regraft", *tokens]))
-    return app(tokens, result_action="return_value")
 
 
 @command(app, AuditOptions)
@@ -192,34 +159,48 @@ def lr_find(
     outputs.check(output, [".svg", ".html"], overwrite=overwrite)
     sweep = lr_find(source, options=options)
     if output:
-        _write_page(output, sweep.svg() if output.suffix.lower() == ".svg" else sweep.html(_command.get()))
+        _write_page(output, sweep.svg() if output.suffix.lower() == ".svg" else sweep.html(typed_command.get()))
     _show(sweep, json)
 
 
-@command(app, PredictOptions, EngineOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
+@command(app, PredictCommandOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
 def predict(
     model: ModelFolder,
-    inputs: Annotated[tuple[Path, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
+    inputs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
     /,
     *,
-    output: Annotated[Path | None, Parameter(alias="-o"), _file("Write a CSV with a row for every input.")] = None,
+    output: Annotated[
+        str | None,
+        Parameter(alias="-o"),
+        _file("Write a CSV with a row for every input; or a folder or URL, for many images."),
+    ] = None,
     json: Json = False,
     options: Any = None,
 ) -> None:
     """Name what is on photographs, with percentages."""
     from regraft.model import predict as predicting
     from regraft.pipeline.predict import load, predict
+    from regraft.pipeline.units import is_folder, predict_units
 
-    outputs.check(output, [".csv"], overwrite=True)  # predictions replace predictions
-    prediction, engine = options
-    predictions = predict(load(model, options=engine), inputs, options=prediction)
-    if output:
-        predicting.write_csv(predictions, output)
-        log.info("%d rows are in %s.", len(predictions), output)
-    if json or not output:
+    if output and is_folder(output):
+        _show(predict_units(model, _only(inputs), output, options), json)
+        return
+    table = Path(output) if output else None
+    outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
+    predictions = predict(load(model, options=options.engine), inputs, options=select(PredictOptions, options))
+    if table:
+        predicting.write_csv(predictions, table)
+        log.info("%d rows are in %s.", len(predictions), table)
+    if json or not table:
         _print([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
     if not any(item.status == "ok" for item in predictions):
         raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
+
+
+def _only(inputs: tuple[str, ...]) -> str:
+    if len(inputs) > 1:
+        raise UsageError(f"There are {len(inputs)} inputs, and --output is a folder; expected one input.")
+    return inputs[0]
 
 
 @command(app, ExtractOptions)
@@ -227,17 +208,24 @@ def extract(
     source: Source,
     /,
     *,
-    output: Annotated[Path, Parameter(alias="-o"), _file("The .npz or .parquet file to write.")],
+    output: Annotated[
+        str, Parameter(alias="-o"), _file("The .npz or .parquet file to write; or a folder or URL, for many images.")
+    ],
     overwrite: Overwrite = False,
+    json: Json = False,
     options: Any = None,
 ) -> None:
     """Write the frozen part's features of every image to a file, with ids, paths, labels and parts."""
     from regraft.features import write
-    from regraft.pipeline.extract import read_and_extract
+    from regraft.pipeline.extract import read_and_extract, read_and_write
+    from regraft.pipeline.units import is_folder
 
-    write.check(output, overwrite=overwrite)
+    if is_folder(output):
+        _show(read_and_write(source, output, options), json)
+        return
+    write.check(Path(output), overwrite=overwrite)
     features = read_and_extract(source, options)
-    write.write(features, output, overwrite=overwrite)
+    write.write(features, Path(output), overwrite=overwrite)
     log.info("The features of %s, each %s, are in %s.", count(len(features), "image"), features.shape[1:], output)
 
 
@@ -313,7 +301,7 @@ def report(
     from regraft.pipeline.report import model_page
 
     outputs.check(output, [".html"], overwrite=overwrite)
-    _write_page(output, model_page(load(model), _command.get()))
+    _write_page(output, model_page(load(model), typed_command.get()))
 
 
 @command(app, StoreOptions)
@@ -338,7 +326,7 @@ def _write_page(path: Path, text: str) -> None:
 def _show(result: Result, json: bool, report: Path | None = None) -> None:
     """Print a result, and write its page if one is asked for."""
     if report:
-        _write_page(report, result.html(_command.get()))
+        _write_page(report, result.html(typed_command.get()))
     _print(result.to_dict(), json, result.text())
 
 

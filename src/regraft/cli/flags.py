@@ -31,7 +31,7 @@ def command(app: App, *kinds: type, **settings: Any) -> Callable[[F], F]:
             made = (options or flags()).made
             function(*arguments, options=made[0] if len(kinds) == 1 else made, **values)
 
-        run.__annotations__ = {**function.__annotations__, "options": Annotated[flags, Parameter(name="*")]}
+        run.__annotations__ = {**function.__annotations__, "options": Annotated[flags | None, Parameter(name="*")]}
         app.command(run, **settings)
         return function
 

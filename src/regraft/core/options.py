@@ -36,6 +36,7 @@ GROUPS = (
     "Fine-tuning",
     "Search",
     "Engine and store",
+    "Many machines",
 )
 
 

@@ -238,13 +238,13 @@ def _read_files(pairs: Sequence[tuple[Row, bool]]) -> tuple[Row, ...]:
     with threads.pool(min(8, cores() + 2)) as pool, progress("Reading files", len(pairs)) as advance:
         for start in range(0, len(pairs), _BATCH):
             began, batch = time.perf_counter(), pairs[start : start + _BATCH]
-            rows += (pool.map if slow else map)(_read_file, *zip(*batch, strict=True))
+            rows += (pool.map if slow else map)(read_file, *zip(*batch, strict=True))
             advance(len(batch))
             slow = slow or time.perf_counter() - began > _QUICK * _BATCH
     return tuple(rows)
 
 
-def _read_file(row: Row, is_named: bool) -> Row:
+def read_file(row: Row, is_named: bool) -> Row:
     """Return the row with what its file's bytes say, or marked as ignored or broken.
 
     Of a file that is not named like an image, or packed like zeros, no more is read than tells that it is no image.

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from regraft.core.options import Options, option, require, step
+from regraft.core import plugins
+from regraft.core.options import Options, option, require, require_choice, step
+from regraft.features import executors
 from regraft.features.augmentation import find
 from regraft.inference.options import EngineOptions
 from regraft.network.options import NetworkOptions, TailOptions
 
 MAX_VIEWS = 1000
+MAX_UNIT = 100_000  # images, whose features are in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,25 @@ class StoreLimitOptions(Options):
     def check(self) -> None:
         """Raise UsageError for a size below 0."""
         require(self.store_limit is None or self.store_limit >= 0, "store_limit", self.store_limit, "0 or more, in GB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorOptions(Options):
+    """What computes, where the output is a folder of units."""
+
+    GROUP = "Many machines"
+
+    on: str = option("local", "what computes a folder of results: local, ray or spark")
+    address: str | None = option(
+        None, "the cluster's address, such as ray://head:10001 or spark://head:7077; none: one on this machine"
+    )
+    unit_rows: int = option(10_000, "images in a unit, about; a tar shard is one unit")
+
+    def check(self) -> None:
+        """Raise UsageError for an executor that there is not, or a number out of range."""
+        require_choice("on", self.on, plugins.names(executors))
+        require(1 <= self.unit_rows <= MAX_UNIT, "unit_rows", self.unit_rows, f"1 to {MAX_UNIT:,}")
+        require(self.address is None or self.on != "local", "address", self.address, "none with --on local")
 
 
 @dataclass(frozen=True, kw_only=True)

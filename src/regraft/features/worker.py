@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +28,9 @@ from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
 from regraft.data.decode import BrokenImage, decoded, group_by_scale
 from regraft.data.index import Row
+from regraft.data.read import read_file
 from regraft.data.resize import import_torch_for
+from regraft.data.sources.pictures import BytesLocation
 from regraft.features.augmentation import View, draw_views
 from regraft.inference.runner import Runner, TrunkRunner
 from regraft.network.preprocess import Preprocess
@@ -35,6 +38,7 @@ from regraft.network.trunk import Trunk
 
 T = TypeVar("T")
 
+LISTED = 512  # rows of a unit that are in memory at once, with their bytes where they come of an archive
 CHUNK = 16  # inputs that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
 HELD = 128 << 20  # bytes of files that are read and not done, besides one; the pixels have `data/budget`
 SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its engine
@@ -86,10 +90,11 @@ def key(row: Row, view: View | None) -> str:
     return row.key + (view.key if view else "")
 
 
-def compute(tasks: Sequence[Task], runner: Runner, *folders: Path) -> Iterator[Batch]:
+def compute(tasks: Sequence[Task], runner: Runner, *folders: Path, workers: int | None = None) -> Iterator[Batch]:
     """Yield the features of the tasks' images, in order, a few at a time.
 
     folders: where the converted network of each trunk is kept.
+    workers: cores that may be used; None: all of this process's.
     Raises RefusedFile if a trunk gives NaN or infinity: its weights are not usable.
     """
     if not tasks:
@@ -97,27 +102,73 @@ def compute(tasks: Sequence[Task], runner: Runner, *folders: Path) -> Iterator[B
     import_torch_for(len(tasks), views=any(any(task.views) for task in tasks))
     for one, folder in zip(runner.each, folders, strict=True):
         one.start(folder, functools.partial(sample, [task.row for task in tasks], one.trunk.preprocess))
-    yield from _in_workers(functools.partial(_work, runner), _chunks(tasks, max(CHUNK, runner.batch)))
+    chunks = _chunks(tasks, max(CHUNK, runner.batch))
+    yield from _in_workers(functools.partial(_work, runner), chunks, workers or cores())
 
 
 def broken(rows: Sequence[Row]) -> list[Failure]:
     """Return the rows that can't be decoded; the network has no part in it."""
     chunks = ([Task(row)] for row in rows)
-    return [failure for failures in _in_workers(_failures, chunks) for failure in failures]
+    return [failure for failures in _in_workers(_failures, chunks, cores()) for failure in failures]
+
+
+class Worker:
+    """What one process of many computes by itself: rows as they are listed in, looked at, and their features out.
+
+    runner:  of the trunk or trunks, in the precision that was settled.
+    folders: on this machine, where the converted network of each is kept.
+    cores:   that may be used; None: all of this process's.
+    """
+
+    def __init__(self, runner: Runner, folders: Sequence[Path], cores: int | None = None) -> None:
+        self.runner, self.folders, self.cores = runner, folders, cores
+        self._seen = 0  # rows
+
+    def rows(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], np.ndarray]]:
+        """Yield all rows in order, some at a time: looked at, and the features of those that are used, (n_used, …)."""
+        rows = iter(rows)
+        while listed := list(_listed(rows)):
+            looked = self._looked(listed)
+            self._seen += len(looked)
+            import_torch_for(self._seen, views=False)
+            tasks = [Task(row) for row in looked if row.status == "used"]
+            batches = list(compute(tasks, self.runner, *self.folders, workers=self.cores))
+            reasons = {id(failure.row): failure.reason for batch in batches for failure in batch.failures}
+            shape = self.runner.output_shape
+            features = [np.empty((0, *shape), np.float32), *(self.runner.join(batch.features) for batch in batches)]
+            marked = [row.marked("broken", reasons[id(row)]) if id(row) in reasons else row for row in looked]
+            yield marked, np.concatenate(features)
+
+    def _looked(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows with what their bytes say."""
+        with threads.pool(self.cores or cores(), "look") as pool:
+            return list(pool.map(lambda row: read_file(row, is_named=False), rows))
+
+
+def _listed(rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield the next rows: as many as may be in memory at once, with the bytes that came with them."""
+    held = 0
+    for row in itertools.islice(rows, LISTED):
+        yield row
+        held += len(row.location.data) if isinstance(row.location, BytesLocation) else 0
+        if held >= HELD:
+            return
 
 
 # The workers
 
 
-def _in_workers(work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks: Iterable[list[Task]]) -> Iterator[T]:
+def _in_workers(
+    work: Callable[[list[tuple[Task, bytes | Failure]]], T], chunks: Iterable[list[Task]], workers: int
+) -> Iterator[T]:
     """Yield the work's result for each chunk, in order, a few ahead."""
     waiting: deque[tuple[Future[T], int]] = deque()
     held = 0  # bytes
-    with _pool() as pool:
+    with _pool(workers + SPARE) as pool:
         for loaded, size in _loaded(chunks):
             waiting.append((pool.submit(work, loaded), size))
             held += size
-            while len(waiting) > cores() + SPARE or (held > HELD and waiting):
+            while len(waiting) > workers + SPARE or (held > HELD and waiting):
                 result, size = waiting.popleft()
                 yield result.result()
                 held -= size
@@ -139,13 +190,13 @@ def _loaded(chunks: Iterable[list[Task]]) -> Iterator[tuple[list[tuple[Task, byt
 
 
 @contextlib.contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Yield the workers; where PyTorch is loaded, it computes with one core in each of them."""
+def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield so many workers; where PyTorch is loaded, it computes with one core in each of them."""
     torch: Any = sys.modules.get("torch")
     number = torch.get_num_threads() if torch else 0
     one_thread = functools.partial(torch.set_num_threads, 1) if torch else None
     try:
-        with threads.pool(cores() + SPARE, "extract", one_thread) as pool:
+        with threads.pool(count, "extract", one_thread) as pool:
             yield pool
     finally:
         if torch:

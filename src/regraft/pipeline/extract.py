@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.options import takes_options
+from regraft.core.options import select, takes_options
 from regraft.core.progress import log, preparing
 from regraft.data import read as reading
 from regraft.data import usable
 from regraft.data.index import Index
 from regraft.data.usable import SHOWN_FILES, BrokenOptions
 from regraft.features.options import AugmentationOptions, FeatureOptions
+from regraft.pipeline import units
 from regraft.pipeline.options import ExtractOptions, TrainingFeatureOptions
 from regraft.pipeline.own_module import takes_module
 from regraft.pipeline.read import read_source
+from regraft.pipeline.units import Written
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -22,17 +25,21 @@ if TYPE_CHECKING:
 
 @takes_module
 @takes_options(TrainingFeatureOptions)
-def extract(index: Index, *, options: TrainingFeatureOptions) -> Features:
+def extract(index: Any, output: str | Path | None = None, *, options: TrainingFeatureOptions) -> Features | Written:
     """Return the features of the used rows, computing only those that the store does not have.
 
     The training part's (without parts: all) have stored views beside them, as many as `views` says; `fit` trains on
     them too.
 
     index:      an Index, a source as for `read`, or images without labels: one, or a folder of them.
+    output:     a folder or URL to which the features are written, unit by unit, on whatever `on` names; what is
+                written is returned in a line, and the folder is a source for `train`. None: they are returned.
     preprocess: where `backbone` is a torch module (images (n, 3, S, S) float32 → features): how an image enters it, as
                 {"size": S, "mean": …, "std": …} or torchvision's transforms of the weights.
     Raises WeightsMissing, RefusedFile, StoreError.
     """
+    if output is not None:
+        return read_and_write(index, output, select(ExtractOptions, options))
     read = reading.read if reading.has_labels(index) else reading.read_inputs
     features = compute(read(index), options.features, options.augmentation)
     _log_left_out(features.index)
@@ -47,6 +54,11 @@ def read_and_extract(source: Any, options: ExtractOptions) -> Features:
     else:
         index = reading.read_inputs(source, options.source)
     return check_broken(compute(index, options.features, network=network), options.broken)
+
+
+def read_and_write(source: Any, output: str | Path, options: ExtractOptions) -> Written:
+    """Write the features of all images of a source into a folder or under a URL, unit by unit."""
+    return units.extract_units(source, output, build_network(options.features).runner, options)
 
 
 def build_network(options: FeatureOptions) -> CutNetwork:

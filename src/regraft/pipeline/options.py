@@ -10,7 +10,7 @@ from regraft.core.options import Options, option, require, step
 from regraft.data.read import InputOptions, SourceOptions
 from regraft.data.split import SplitOptions
 from regraft.data.usable import BrokenOptions
-from regraft.features.options import AugmentationOptions, FeatureOptions, StoreOptions
+from regraft.features.options import AugmentationOptions, ExecutorOptions, FeatureOptions, StoreOptions
 from regraft.inference.options import EngineOptions
 from regraft.network.options import NetworkOptions
 from regraft.training.options import FitOptions
@@ -40,6 +40,7 @@ class ExtractOptions(Options):
     source: SourceOptions = step(SourceOptions)
     broken: BrokenOptions = step(BrokenOptions)
     features: FeatureOptions = step(FeatureOptions)
+    executor: ExecutorOptions = step(ExecutorOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class TrainingFeatureOptions(Options):
 
     features: FeatureOptions = step(FeatureOptions)
     augmentation: AugmentationOptions = step(AugmentationOptions)
+    executor: ExecutorOptions = step(ExecutorOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,17 @@ class PredictOptions(Options):
     top: TopOptions = step(TopOptions)
     source: InputOptions = step(InputOptions)
     store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictCommandOptions(Options):
+    """The options of `regraft predict`, into a folder too."""
+
+    top: TopOptions = step(TopOptions)
+    engine: EngineOptions = step(EngineOptions)
+    store: StoreOptions = step(StoreOptions)
+    executor: ExecutorOptions = step(ExecutorOptions)
+    broken: BrokenOptions = step(BrokenOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

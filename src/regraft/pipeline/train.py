@@ -15,7 +15,7 @@ from regraft.data import split as splitting
 from regraft.data import usable
 from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
-from regraft.pipeline import continue_training
+from regraft.pipeline import continue_training, feature_folder
 from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
@@ -96,14 +96,18 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     start: the model to continue from, whose network and parts are taken over.
     """
     _check_phases(options, start)
-    network = start.network if start else build_network(options.features)
-    index = read_source(source, options.source, options.broken)
+    folder = None if start else feature_folder.find(source)
+    if folder:
+        network, index = feature_folder.read(folder, options.features.store.store)
+    else:
+        network = start.network if start else build_network(options.features)
+        index = read_source(source, options.source, options.broken)
     _check_classes(index)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
         _check_held_out(index)
-    features = compute(index, options.features, options.augmentation, network)
+    features = compute(index, options.features, None if folder else options.augmentation, network)
     return check_broken(features, options.broken)
 
 

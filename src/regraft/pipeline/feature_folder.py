@@ -1,0 +1,86 @@
+"""A folder of features as a source to train on: its rows become an index, its features go to the store, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.core import remote
+from regraft.core.errors import DataError
+from regraft.core.progress import log, progress
+from regraft.data.index import Index, Row
+from regraft.data.sources.folder import FileLocation
+
+if TYPE_CHECKING:
+    from regraft.features.store.shelf import Shelf
+    from regraft.features.units import Folder
+    from regraft.inference.runner import CutNetwork
+    from regraft.network.trunk import Trunk
+
+
+def find(source: Any) -> Folder | None:
+    """Return the folder of features that a source is; None if it is another kind of source."""
+    from regraft.features.units import MANIFEST, Folder
+
+    if not isinstance(source, str | os.PathLike):
+        return None
+    if not remote.is_url(str(source)) and not (Path(source) / MANIFEST).is_file():
+        return None
+    folder = Folder(remote.storage_path(str(source)))
+    return folder if folder.manifest() else None
+
+
+def read(folder: Folder, store: Path | None) -> tuple[CutNetwork, Index]:
+    """Return the network that computed a folder's features, and the index of its rows; put its features into the store.
+
+    store: the folder of the feature store; None: the user's.
+    Raises DataError if units are missing; StoreError, RefusedFile.
+    """
+    from regraft.features.job import open_trunk
+    from regraft.features.store.store import Store
+    from regraft.inference.runner import CutNetwork, Runner
+
+    manifest, trunk = folder.manifest() or {}, open_trunk(folder)
+    records = folder.committed()
+    if len(records) < manifest["units"]:
+        log.warning("%d of %d units of %s are there.", len(records), manifest["units"], folder.path)
+    if not records:
+        raise DataError(f"{folder.path} holds no features yet; give the command again that was to write them.")
+    shelf = Store(store).shelf(trunk.digest, trunk.describe(), trunk.stored)
+    rows: list[Row] = []
+    with progress("units", len(records)) as advance:
+        for table in folder.tables():
+            unit_rows = _rows(table, str(manifest["source"]))
+            _fill(shelf, table, unit_rows, trunk)
+            rows += unit_rows
+            advance(1)
+    return CutNetwork(Runner(trunk)), Index(tuple(rows), str(folder.path))
+
+
+def _rows(table: Any, source: str) -> list[Row]:
+    return [
+        Row(
+            path=values["path"],
+            location=FileLocation(f"{source}/{values['path']}"),
+            id=values["id"] or "",
+            label=values["label"],
+            part=values["part"],
+            status=values["status"],
+            reason=values["error"] or "",
+            rules=values["rules"],
+        )
+        for values in table.drop_columns(["features", "prediction"]).to_pylist()
+    ]
+
+
+def _fill(shelf: Shelf, table: Any, rows: list[Row], trunk: Trunk) -> None:
+    """Put those features of a unit into the store that it lacks."""
+    used = [row for row in rows if row.status == "used"]
+    missing = set(shelf.missing([row.key for row in used]))
+    chosen = [number for number, row in enumerate(used) if row.key in missing]
+    if chosen:
+        values = table["features"].drop_null().combine_chunks().flatten().to_numpy().reshape(-1, *trunk.output_shape)
+        shelf.put([used[number].key for number in chosen], np.ascontiguousarray(values[chosen]))

@@ -1,0 +1,223 @@
+"""From a source to a folder of features or predictions, on every executor: the same ids, bits and errors as one run."""
+
+import functools
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from pyarrow import concat_tables, parquet
+from tests.conftest import PLAIN, write_photos
+
+import regraft
+from regraft.cli import main
+from regraft.core import plugins
+from regraft.core.errors import DataError, UsageError
+from regraft.features import executors
+
+SMALL = {"backbone": "test_resnet", "weights": "random", "size": 64, **PLAIN}
+FLAGS = ["--backbone", "test_resnet", "--weights", "random", "--size", "64", "--engine", "torch"]
+FLAGS += ["--precision", "float32"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Photographs with a copy, a broken one, an empty one, and a text file."""
+    folder = write_photos(tmp_path_factory.mktemp("odd"), per_class=6)
+    shutil.copy(folder / "blue" / "000.png", folder / "green" / "copy.png")
+    whole = (folder / "red" / "001.png").read_bytes()
+    (folder / "red" / "short.png").write_bytes(whole[:1000])
+    (folder / "red" / "empty.jpg").write_bytes(b"")
+    (folder / "red" / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "local"
+    run(source, folder)
+    return folder
+
+
+def run(source, folder, executor="local", **options):
+    done = regraft.extract(source, folder, on=executor, unit_rows=5, **SMALL, **options)
+    assert done.images == {"used": 19, "ignored": 1, "broken": 2}
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("part-*")}
+
+
+def table(folder):
+    return concat_tables([parquet.read_table(path) for path in sorted(folder.glob("part-*"))])
+
+
+def test_the_rows_and_the_bits_are_those_of_one_run(source, written):
+    index = regraft.read(source, conflicts="keep")
+    features = regraft.extract(index, **SMALL)
+    expected = {row.path: (row.id, row.label, row.status) for row in features.index}
+    rows = table(written).to_pylist()
+    assert {row["path"]: (row["id"] or "", row["label"], row["status"]) for row in rows} == expected
+    by_path = {row["path"]: row["features"] for row in rows}
+    for row, values in zip(features.rows, features, strict=True):
+        assert np.array_equal(np.float32(by_path[row.path]), values)
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "spark")) for name in plugins.names(executors)],
+)
+def test_every_executor_writes_the_same_bytes(source, written, tmp_path, executor):
+    if executor != "local":
+        pytest.importorskip({"ray": "ray", "spark": "pyspark"}[executor])
+    run(source, tmp_path / "out", executor)
+    assert files(tmp_path / "out") == files(written)
+
+
+def test_what_is_committed_is_not_computed_again(source, written, tmp_path):
+    folder = shutil.copytree(written, tmp_path / "out")
+    gone, kept = sorted(folder.glob("_done/*"))[:2]
+    gone.unlink()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
+    run(source, folder)
+    changed = [path.stem for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert changed == [f"part-{gone.stem}"]
+    assert kept.exists()
+    assert files(folder) == files(written)
+
+
+def test_few_broken_images_are_rows_and_the_folder_is_a_source_to_train_on(source, tmp_path):
+    done = regraft.extract(regraft_tar(source, tmp_path / "s.tar"), tmp_path / "out", **SMALL)
+    assert done.images == {"used": 18, "ignored": 0, "broken": 0}
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    report = regraft.train(tmp_path / "out", tmp_path / "model", split="0.6/0.2/0.2", engine="torch")
+    assert report.model.classes == ("blue", "green", "red")
+    assert report.accuracy > 0.5
+
+
+def regraft_tar(source, path):
+    """A shard, as WebDataset writes it, of the sound photographs."""
+    with tarfile.open(path, "w") as tar:
+        for number, photo in enumerate(sorted(source.glob("*/0*.png"))):
+            for ending, content in (("cls", photo.parent.name.encode()), ("png", photo.read_bytes())):
+                member = tarfile.TarInfo(f"{number:03}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_predictions_are_those_of_predict(source, written, tmp_path, capsys):
+    regraft.train(write_photos(tmp_path / "photos"), tmp_path / "model", split="0.6/0.2/0.2", **SMALL)
+    photos = source / "blue"
+    folder = tmp_path / "answers"
+    assert main(["predict", str(tmp_path / "model"), str(photos), "-o", f"{folder}/", "--engine", "torch"]) == 0
+    assert "probabilities of 6 images" in capsys.readouterr().out
+    model = regraft.load(tmp_path / "model", engine="torch")
+    for row in table(folder).to_pylist():
+        [expected] = model.predict(photos / row["path"], top=1)
+        assert row["prediction"] == expected.label
+        assert max(row["probabilities"]) == pytest.approx(expected.ranked[0][1], abs=1e-6)
+
+
+def test_more_broken_images_than_are_allowed_are_refused_when_all_are_written(source, written, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["extract", str(source), "-o", f"{out}/", "--unit-rows", "5", "--max-broken", "0", *FLAGS]) == 3
+    assert "2 of 21 images are broken" in capsys.readouterr().err
+    assert files(out) == files(written)
+    assert not (out / "_SUCCESS").exists()
+
+
+def test_another_listing_or_network_is_refused_and_nothing_changes(source, written, tmp_path):
+    folder = shutil.copytree(written, tmp_path / "out")
+    before = files(folder)
+    with pytest.raises(UsageError, match="holds the results of another job: listing and units are different"):
+        regraft.extract(source, folder, unit_rows=7, **SMALL)
+    with pytest.raises(UsageError, match="holds the results of another job: trunk is different"):
+        regraft.extract(source, folder, unit_rows=5, **{**SMALL, "size": 96})
+    assert files(folder) == before
+
+
+def test_a_shard_that_can_t_be_read_is_a_failed_unit(tmp_path):
+    (tmp_path / "bad.tar").write_bytes(b"no tar" * 1000)
+    with pytest.raises(DataError, match=r"1 of 1 units could not be read.*\n.*bad\.tar is damaged"):
+        regraft.extract(tmp_path / "bad.tar", tmp_path / "out", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--on", "slurm"], "No value of --on 'slurm'"),
+        (["--address", "ray://x:1"], "expected none with --on local"),
+        (["--unit-rows", "0"], "--unit-rows is 0"),
+    ],
+)
+def test_wrong_words_are_told_before_anything_is_read(tmp_path, capsys, flags, message):
+    assert main(["extract", str(tmp_path / "none"), "-o", str(tmp_path / "out/"), *FLAGS, *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_cluster_that_can_t_be_reached_is_told_in_a_line(source, tmp_path, capsys):
+    pytest.importorskip("ray")
+    flags = [*FLAGS, "--on", "ray", "--address", "127.0.0.1:1"]
+    assert main(["extract", str(source), "-o", f"{tmp_path}/out/", *flags]) == 2
+    assert "Nothing answers at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on_and_ends_as_the_one_that_was_not(source, written, tmp_path):
+    """The process kills itself when it is about to write its second commit record."""
+    script = (
+        "import os, signal, sys, regraft\n"
+        "from regraft.core import remote\n"
+        "write, names = remote.write, []\n"
+        "def killing(target, content):\n"
+        "    names.append(target.path)\n"
+        "    if sum('_done' in name for name in names) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(target, content)\n"
+        "remote.write = killing\n"
+        f"regraft.extract(sys.argv[1], sys.argv[2], unit_rows=5, **{SMALL!r})\n"
+    )
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "out")]
+    assert subprocess.run(command, env=os.environ, check=False).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "out" / "_done").iterdir())) == 1
+    assert len(files(tmp_path / "out")) == 2
+    run(source, tmp_path / "out")
+    assert files(tmp_path / "out") == files(written)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The URL of a bucket on an object store on this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    own = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**own, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+            patch.setenv(name, value)
+        from pyarrow import fs
+
+        fs.S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://127.0.0.1:{port}").create_dir("photos")
+        yield "s3://photos"
+    server.stop()
+
+
+def test_an_object_store_is_read_and_written_as_a_disk_is(source, bucket, tmp_path):
+    from pyarrow import fs
+
+    shard = regraft_tar(source, tmp_path / "s.tar")
+    fs.copy_files(str(shard), f"{bucket}/in/s.tar")
+    done = regraft.extract(f"{bucket}/in", f"{bucket}/out", **SMALL)
+    assert done.images["used"] == 18
+    here = functools.partial(regraft.extract, shard, **SMALL)
+    here(tmp_path / "out")
+    system, path = fs.FileSystem.from_uri(f"{bucket}/out")
+    for name, content in files(tmp_path / "out").items():
+        assert system.open_input_stream(f"{path}/{name}").read() == content
+    assert regraft.extract(f"{bucket}/in", f"{bucket}/out", **SMALL).images == done.images
+    report = regraft.train(f"{bucket}/out", tmp_path / "model", split="0.6/0.2/0.2", engine="torch")
+    assert report.model.classes == ("blue", "green", "red")
