@@ -124,13 +124,24 @@ def test_weights_written_to_a_file_give_equal_features_and_share_the_store(photo
     assert sum(computed) == before + 36
 
 
-def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it(tmp_path):
+def test_a_broken_image_is_left_out_under_the_limit_and_stops_the_run_over_it_before_its_views(tmp_path, caplog):
     photos = write_photos(tmp_path / "photos", per_class=5)
     (photos / "red" / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:-900])
     with pytest.raises(DataError, match=r"1 of 16 images .* broken(.|\n)*red/half\.png"):
         train(photos, tmp_path / "model", **TRAIN, max_broken=0)
     assert not (tmp_path / "model").exists()
-    report = train(photos, tmp_path / "model", **TRAIN)
+    caplog.clear()
+    caplog.set_level("INFO", "regraft")
+    store = tmp_path / "store"
+    with pytest.raises(DataError, match="are broken"):
+        train(photos, tmp_path / "model", **{**TRAIN, "views": 5, "store": store}, max_broken=0)
+    assert not any(message.startswith("Left out, broken") for message in caplog.messages)
+    train(photos, tmp_path / "model", **{**TRAIN, "views": 5, "store": store})
+    assert [message.split(";")[0] for message in caplog.messages if message.startswith("Computing")] == [
+        f"Computing {16 + 10 * 5} features",
+        f"Computing {9 * 5} features",
+    ]
+    report = train(photos, tmp_path / "model2", **TRAIN)
     assert len(report.model.images) == 15
     assert report.to_dict()["left_out"][0]["path"] == "red/half.png"
     assert "1 broken" in report.text()

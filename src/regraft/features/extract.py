@@ -47,33 +47,42 @@ def stream(index: Index, runner: Runner, store: Store) -> Iterator[tuple[list[Ro
 
 
 def extract(
-    index: Index, runner: Runner, store: Store, views: Sequence[View] = (), *, limit: float | None = None
+    index: Index,
+    runner: Runner,
+    store: Store,
+    views: Sequence[View] = (),
+    *,
+    limit: float | None = None,
+    check: Callable[[Index], None] | None = None,
 ) -> Features:
     """Return the features of the used rows, computing only those that the store lacks.
 
     runner: of the trunks, whose precision is settled here, and whose scales are, if they are not known.
     views:  wanted of each row of the training part, or of every row if there are no parts.
     limit:  GB that the store may take; None: what the disk has.
+    check:  called with the index, broken rows marked, before any view is computed, and may raise.
 
     If there is no room for all, there are fewer views. Maps for a tail that have no room even without views are not
     stored but computed whenever they are read; pooled features, which are small, are refused. What is done is logged.
 
-    Each few seconds' work is durable: a run that was stopped goes on from
-    there. Rows found broken are marked so in the result's index.
-    Raises StoreError if the disk has no room, before any feature is computed, or
-    refuses; RefusedFile if the trunk's features are not finite.
+    Each few seconds' work is durable: a run that was stopped goes on from there. Rows found broken are marked so in
+    the result's index. Raises StoreError if the disk has no room, before any feature is computed, or refuses;
+    RefusedFile if the trunk's features are not finite.
     """
     shelves = settled_shelves(index, runner, store)
     fitting = fitting_views(index, runner, shelves, views, room(store.folder, limit))
     if fitting is None:
         return Features(index.mark_broken(reasons_of(broken(index.used.rows))), runner, shelves, stored=False)
     unread: dict[str, str] = {}
-    while todo := passes(index, shelves, fitting, unread):  # again only if a file can't be read: it may have a copy
-        for numbers, tasks in todo.items():
-            unread |= fill([shelves[number] for number in numbers], tasks, runner.only(numbers))
-    errors = {key: why for shelf in shelves for key, why in shelf.errors([row.key for row in index.used]).items()}
-    reasons = {row.id: errors[row.key] for row in index.used if row.key in errors} | unread
-    features = Features(index.mark_broken(reasons), runner, shelves, views=fitting)
+    for wanted in dict.fromkeys([(), fitting]):
+        while todo := passes(index, shelves, wanted, unread):  # again only if a file is unread: it may have a copy
+            for numbers, tasks in todo.items():
+                unread |= fill([shelves[number] for number in numbers], tasks, runner.only(numbers))
+        errors = {key: why for shelf in shelves for key, why in shelf.errors([row.key for row in index.used]).items()}
+        marked = index.mark_broken({row.id: errors[row.key] for row in index.used if row.key in errors} | unread)
+        if check:
+            check(marked)
+    features = Features(marked, runner, shelves, views=fitting)
     return features if runner.scales else features.scaled()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def read_and_extract(source: Any, options: ExtractOptions) -> Features:
         index = read_source(source, options.source, options.broken)
     else:
         index = reading.read_inputs(source, options.source)
-    return check_broken(compute(index, options.features, network=network), options.broken)
+    return check_broken(compute(index, options.features, network=network, broken=options.broken), options.broken)
 
 
 def read_and_write(source: Any, output: str | Path, options: ExtractOptions) -> Written:
@@ -82,11 +83,14 @@ def compute(
     options: FeatureOptions,
     augmentation: AugmentationOptions | None = None,
     network: CutNetwork | None = None,
+    broken: BrokenOptions | None = None,
 ) -> Features:
     """Return the features of the used rows of an index.
 
     augmentation: which views of the training images are added; None: none.
     network:      the network, if it is built already.
+    broken:       how many images may be broken; None: any number.
+    Raises DataError if more are, before any view is computed.
     """
     from regraft.features import augmentation as augmenting
     from regraft.features import extract as extraction
@@ -104,9 +108,10 @@ def compute(
                 "A class has few images: %d augmented views of each are trained on too; --views 0: none.", len(views)
             )
     store = Store(options.store.store)
-    features = extraction.extract(index, runner, store, stored, limit=options.limit.store_limit).with_tail(tail)
+    check = functools.partial(usable.check, max_broken=broken.max_broken) if broken else None
+    features = extraction.extract(index, runner, store, stored, limit=options.limit.store_limit, check=check)
     fresh = views and (not stored or not features.stored)
-    return features.with_fresh(views[0]) if fresh else features
+    return (features.with_fresh(views[0]) if fresh else features).with_tail(tail)
 
 
 def _log_left_out(index: Index) -> None:

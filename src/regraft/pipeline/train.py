@@ -79,8 +79,8 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
 def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
     """Return the Model of images by their paths and labels, all of which are trained on."""
     index = read_source(paths, options.source, options.broken, labels=labels)
-    features = check_broken(compute(index, options.features, options.augmentation), options.broken)
-    return fit_model(features, options.fit, Run(command=options))
+    features = compute(index, options.features, options.augmentation, broken=options.broken)
+    return fit_model(check_broken(features, options.broken), options.fit, Run(command=options))
 
 
 def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
@@ -107,7 +107,8 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
         _check_held_out(index)
-    features = compute(index, options.features, None if folder else options.augmentation, network)
+    augmentation = None if folder else options.augmentation
+    features = compute(index, options.features, augmentation, network, options.broken)
     return check_broken(features, options.broken)
 
 

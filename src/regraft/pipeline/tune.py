@@ -98,7 +98,9 @@ def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
     cuts = names(options.search.cuts) if options.search.cuts else [features.network.cut]
     networks = {cut: build_network(change(features, cut=cut)) for cut in cuts}
     options, index = _split(source, options)
-    train_features = check_broken(compute(index.train, features, network=networks[cuts[0]]), options.broken)
+    train_features = check_broken(
+        compute(index.train, features, network=networks[cuts[0]], broken=options.broken), options.broken
+    )
     trials_file = output.with_name(f"{output.name}.trials.jsonl")
     views = _numbers_of_views(train_features.index, options.search.views)
     search = Search(train_features.index, features, networks, views, trials_file)
