@@ -74,7 +74,7 @@ def extract(
     if fitting is None:
         return Features(index.mark_broken(reasons_of(broken(index.used.rows))), runner, shelves, stored=False)
     unread: dict[str, str] = {}
-    for wanted in dict.fromkeys([(), fitting]):
+    for wanted in dict.fromkeys([() if check else fitting, fitting]):
         while todo := passes(index, shelves, wanted, unread):  # again only if a file is unread: it may have a copy
             for numbers, tasks in todo.items():
                 unread |= fill([shelves[number] for number in numbers], tasks, runner.only(numbers))
