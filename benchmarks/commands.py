@@ -1,5 +1,7 @@
 """Whole commands, each a fresh process with its start: seconds, how many times `import timm` that is, and peak memory.
 
+CPU seconds, of all cores together, and their ratio to `import timm`'s hold where others use the machine, too.
+
 The store is warm and the network converted, as on the second day of use. `import timm` runs in turns with them, so that
 the ratio holds on a machine whose speed drifts.
 """
@@ -31,6 +33,7 @@ ALL = 3000  # photographs, or as many as there are
 
 class Run(NamedTuple):
     seconds: float
+    cpu_seconds: float
     megabytes: float  # the process's peak
 
 
@@ -38,7 +41,8 @@ LAUNCHER = """
 import resource, subprocess, sys, time
 started = time.perf_counter()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 sys.exit(done.stderr if done.returncode else 0)
 """  # a small process: what it starts would else count the memory of this one, which has imported PyTorch, as its own
 
@@ -49,8 +53,7 @@ def run(words: list[str], cache: Path) -> Run:
     done = subprocess.run(launcher, capture_output=True, text=True, env={**os.environ, "REGRAFT_CACHE": str(cache)})
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed: {done.stderr}")
-    seconds, megabytes = map(float, done.stdout.split())
-    return Run(seconds, megabytes)
+    return Run(*map(float, done.stdout.split()))
 
 
 def sample(source: Path, target: Path, per_class: int, start: int = 0) -> Path:
@@ -122,13 +125,19 @@ def main() -> None:
 
 
 def _table(runs: dict[str, list[Run]]) -> None:
-    peer = statistics.median(result.seconds for result in runs[PEER])
-    print(f"\n{'':46}  seconds  times {PEER}  spread           MB")
+    peer, peer_cpu = _medians(runs[PEER])
+    print(f"\n{'':46}  seconds  times {PEER}  spread           CPU s  times {PEER}     MB")
     for name, results in runs.items():
         seconds = [result.seconds for result in results]
-        median, megabytes = statistics.median(seconds), max(result.megabytes for result in results)
+        (median, cpu), megabytes = _medians(results), max(result.megabytes for result in results)
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        print(f"{name:46}  {median:7.2f}  {median / peer:17.2f}  {spread:14}  {megabytes:5.0f}")
+        ratios = f"{median:7.2f}  {median / peer:17.2f}  {spread:14}  {cpu:6.2f}  {cpu / peer_cpu:17.2f}"
+        print(f"{name:46}  {ratios}  {megabytes:5.0f}")
+
+
+def _medians(results: list[Run]) -> tuple[float, float]:
+    """Return the medians of the seconds and of the CPU seconds."""
+    return statistics.median(r.seconds for r in results), statistics.median(r.cpu_seconds for r in results)
 
 
 if __name__ == "__main__":

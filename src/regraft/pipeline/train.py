@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from regraft.core.errors import DataError, Diverged, RefusedFile, UsageError
-from regraft.core.options import change, select, takes_options
+from regraft.core.options import change, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
 from regraft.data import split as splitting
@@ -16,10 +16,9 @@ from regraft.data import usable
 from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training, feature_folder
-from regraft.pipeline.evaluate import evaluate
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
-from regraft.pipeline.options import EvaluateOptions, TrainOptions
+from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
 from regraft.pipeline.read import read_source
 
@@ -181,30 +180,37 @@ def _evaluated(model: Model, features: Features, options: TrainOptions) -> Repor
     """Evaluate a model on what was held out of its training, or by cross-validation where nothing was."""
     if not (features.index.test or features.index.validation):
         return _cross_validated(model, features, options)
-    choices = change(select(EvaluateOptions, options), max_broken=1.0)
-    if not _is_int8(features):
-        return evaluate(model, features.index, options=choices)
-    return _evaluate_int8(model, features, options, choices)
+    return _evaluate_int8(model, features, options) if _is_int8(features) else _measured(model, features)
 
 
 def _is_int8(features: Features) -> bool:
     return any(trunk.choice.precision == "int8" for trunk in features.runner.trunks)
 
 
-def _evaluate_int8(model: Model, features: Features, options: TrainOptions, choices: EvaluateOptions) -> Report:
+def _measured(model: Model, features: Features) -> Report:
+    """Evaluate a model on those of the features in hand that were held out of its training."""
+    from regraft.pipeline import report as reports
+
+    part, chosen, notes = reports.choose_part(model, features.index, None)
+    return reports.measure(model, features.with_index(chosen), part=part, notes=notes, source=features.index)
+
+
+def _evaluate_int8(model: Model, features: Features, options: TrainOptions) -> Report:
     """Evaluate a model trained on int8 features as it will predict, in the best precision; say what int8 cost."""
     from regraft.inference import agreement
+    from regraft.pipeline import report as reports
 
-    coarse = evaluate(model, features.index, options=choices)
+    coarse = _measured(model, features)
     choice = agreement.choose(EngineOptions(engine=options.features.engine.engine))
-    finer = dataclasses.replace(model, trunks=tuple(trunk.on(choice) for trunk in model.trunks))
-    fine = evaluate(finer, features.index, options=choices)
-    precision = fine.model.runner.trunks[0].choice.precision
+    fine = dataclasses.replace(model, trunks=tuple(trunk.on(choice) for trunk in model.trunks))
+    again = compute(coarse.index, options.features, network=fine.network)
+    precision = again.runner.trunks[0].choice.precision
     note = (
         f"The head was trained on int8 features, and the model predicts in {precision}, as measured "
         f"here; in int8 the accuracy on the same {len(coarse.index):,} images is {100 * coarse.accuracy:.1f} %."
     )
-    return dataclasses.replace(fine, notes=(*fine.notes, note))
+    probabilities, notes = fine.probabilities(again), [*coarse.notes, note]
+    return reports.report_of(fine, again.index, probabilities, part=coarse.part, notes=notes, source=coarse.source)
 
 
 def _cross_validated(model: Model, features: Features, options: TrainOptions) -> Report:
