@@ -22,7 +22,7 @@ def run(folder: Path, store: Path | None) -> None:
     write_digits(photos)
     report = train(str(photos), model_folder, store=store)
     print(report.text())
-    files.write_file(page, report.html().encode())
+    files.write_file(page, report.html(f"regraft demo -o {folder}").encode())
     unseen = [photos / row.path for row in report.index.rows[:: max(1, len(report.index) // SHOWN)]][:SHOWN]
     print("\nDigits that it has not seen (the folder is the true answer):")
     for item in predict(report.model, unseen, top=2):
