@@ -132,6 +132,26 @@ def test_more_broken_images_than_are_allowed_are_refused_when_all_are_written(so
     assert not (out / "_SUCCESS").exists()
 
 
+def test_labels_may_be_in_the_names_when_a_folder_of_features_is_trained_on(source, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for photo in source.glob("*/0*.png"):
+        shutil.copy(photo, flat / f"{photo.parent.name}_{photo.name}")
+    regraft.extract(flat, tmp_path / "out", **SMALL)
+    with pytest.raises(DataError, match="have no labels; --label-from says"):
+        regraft.train(tmp_path / "out", tmp_path / "model", split="0.6/0.2/0.2", engine="torch")
+    options = {"split": "0.6/0.2/0.2", "engine": "torch", "label_from": "{label}_#.png"}
+    assert regraft.train(tmp_path / "out", tmp_path / "model", **options).model.classes == ("blue", "green", "red")
+
+
+def test_a_picture_under_two_labels_is_ignored_when_a_folder_of_features_is_trained_on(written, tmp_path):
+    report = regraft.train(written, tmp_path / "model", split="0.6/0.2/0.2", engine="torch")
+    names = {row["path"]: row["id"] for row in table(written).to_pylist()}
+    assert names["blue/000.png"] == names["green/copy.png"]
+    assert names["blue/000.png"] not in report.model.images
+    assert len(report.model.images) == 17
+
+
 def test_another_listing_or_network_is_refused_and_nothing_changes(source, written, tmp_path):
     folder = shutil.copytree(written, tmp_path / "out")
     before = files(folder)
@@ -154,6 +174,7 @@ def test_a_shard_that_can_t_be_read_is_a_failed_unit(tmp_path):
         (["--on", "slurm"], "No value of --on 'slurm'"),
         (["--address", "ray://x:1"], "expected none with --on local"),
         (["--unit-rows", "0"], "--unit-rows is 0"),
+        (["--label-from", "{label}_#.png"], "train takes --label-from of it"),
     ],
 )
 def test_wrong_words_are_told_before_anything_is_read(tmp_path, capsys, flags, message):

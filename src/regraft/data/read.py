@@ -92,7 +92,7 @@ def read(source: Any, labels: Any = None, *, options: SourceOptions = SourceOpti
     except OSError as error:
         raise DataError(f"{name} can't be listed: {error.strerror or error}.") from error
     check_spellings(Counter(name for row, _ in pairs if row.status == "used" for name in row.names), name)
-    return _resolve_conflicts(Index(_read_files(pairs), name), options.conflicts)
+    return resolve_conflicts(Index(_read_files(pairs), name), options.conflicts)
 
 
 def read_inputs(inputs: Any, options: InputOptions = InputOptions()) -> Index:
@@ -283,7 +283,7 @@ def _unreadable(row: Row, data: bytes, reason: str, is_named: bool) -> Row:
     return row.marked("ignored", entry.refusal if entry and not entry.reader else "not an image")
 
 
-def _resolve_conflicts(index: Index, rule: str) -> Index:
+def resolve_conflicts(index: Index, rule: str) -> Index:
     """Return the index with the pictures that have two labels kept, ignored, or refused, by `rule`."""
     conflicts = _conflicts(index)
     if rule == "keep" or not conflicts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ import numpy as np
 from regraft.core import remote
 from regraft.core.errors import DataError
 from regraft.core.progress import log, progress
+from regraft.data import read as reading
 from regraft.data.index import Index, Row
+from regraft.data.read import SourceOptions
+from regraft.data.sources._layout import label_rows
 from regraft.data.sources.folder import FileLocation
 
 if TYPE_CHECKING:
@@ -33,11 +37,11 @@ def find(source: Any) -> Folder | None:
     return folder if folder.manifest() else None
 
 
-def read(folder: Folder, store: Path | None) -> tuple[CutNetwork, Index]:
+def read(folder: Folder, store: Path | None, options: SourceOptions) -> tuple[CutNetwork, Index]:
     """Return the network that computed a folder's features, and the index of its rows; put its features into the store.
 
     store: the folder of the feature store; None: the user's.
-    Raises DataError if units are missing; StoreError, RefusedFile.
+    Raises DataError if there are no units, or no labels; StoreError, RefusedFile.
     """
     from regraft.features.job import open_trunk
     from regraft.features.store.store import Store
@@ -57,7 +61,19 @@ def read(folder: Folder, store: Path | None) -> tuple[CutNetwork, Index]:
             _fill(shelf, table, unit_rows, trunk)
             rows += unit_rows
             advance(1)
-    return CutNetwork(Runner(trunk)), Index(tuple(rows), str(folder.path))
+    index = Index(tuple(_labelled(rows, str(folder.path), options.label_from)), str(folder.path))
+    return CutNetwork(Runner(trunk)), reading.resolve_conflicts(index, options.conflicts)
+
+
+def _labelled(rows: list[Row], name: str, pattern: str | None) -> Iterator[Row]:
+    """Yield the rows with labels: those of the pattern, or their own; one that has none is ignored."""
+    if pattern:
+        yield from label_rows(rows, name, pattern)
+    elif not any(row.label for row in rows):
+        raise DataError(f"The images of {name} have no labels; --label-from says where they are in the files' names.")
+    else:
+        for row in rows:
+            yield row if row.label or row.status != "used" else row.marked("ignored", "it has no label")
 
 
 def _rows(table: Any, source: str) -> list[Row]:

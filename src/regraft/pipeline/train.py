@@ -97,7 +97,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     _check_phases(options, start)
     folder = None if start else feature_folder.find(source)
     if folder:
-        network, index = feature_folder.read(folder, options.features.store.store)
+        network, index = feature_folder.read(folder, options.features.store.store, options.source)
     else:
         network = start.network if start else build_network(options.features)
         index = read_source(source, options.source, options.broken)

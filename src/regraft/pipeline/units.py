@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins, remote
 from regraft.core.errors import DataError, UsageError
+from regraft.core.options import require
 from regraft.core.progress import log, progress
 from regraft.core.results import Result
 from regraft.core.text import count, listed_lines
@@ -85,6 +86,10 @@ def extract_units(source: str | Path, output: str | Path, runner: Runner, option
     """
     from regraft.features.job import ComputeFeatures, feature_contents
 
+    source_options = options.source
+    for name in ("label_from", "path_column", "label_column", "part_column"):
+        expected = "none with a folder as output: train takes --label-from of it"
+        require(getattr(source_options, name) is None, name, getattr(source_options, name), expected)
     if options.features.trains_tail:
         raise UsageError("--tail is not for a folder of features: whole maps are kept by the store alone.")
     store = options.features.store.store
