@@ -32,7 +32,10 @@ Work = Callable[[Any], T]  # takes an lmdb.Transaction whose values are memoryvi
 FIRST_MAP = 64 << 20  # bytes
 MAPPED = 64 << 20  # bytes of a file that may have been used, about, before it is unmapped
 LEAST_ROOM = 64 << 10  # bytes; a lock file that finds no room at its first use kills the process (SIGBUS)
-DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.BadTxnError, lmdb.PanicError)
+SPARE = 17 << 12  # bytes after the last page: a damaged page may point up to 64 KiB beyond itself, see `_spare`
+NOT_A_DATABASE = (lmdb.InvalidError, lmdb.VersionMismatchError)
+DAMAGE = (*NOT_A_DATABASE, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PageFullError, lmdb.CursorFullError)
+UNCERTAIN = (*DAMAGE, lmdb.BadTxnError, lmdb.PanicError)  # it shows when the file is opened again
 REMEDY = "Delete that folder; what it held will be computed again."
 NO_ROOM, NO_RIGHT = "no room is left on the disk", "no right to write there"
 REASONS = {
@@ -44,6 +47,7 @@ REASONS = {
     errno.EPERM: NO_RIGHT,
     errno.EROFS: NO_RIGHT,
 }
+NOT_WRITABLE = [code for code, reason in REASONS.items() if reason == NO_RIGHT]
 
 _lock = threading.RLock()
 _open: dict[Path, _Opened] = {}
@@ -59,21 +63,28 @@ class _Opened:
 def run(folder: Path, work: Work[T], *, write: bool = False, uses: int = 0) -> T:
     """Return what `work` returns for one transaction on the environment in `folder`.
 
-    A write is durable when this returns, and undone if `work` raises.
+    A write is durable when this returns, and undone if `work` raises. Where nothing may be written, it is read.
     uses: how many bytes of the file `work` reads, about.
     Raises StoreError if the disk, the rights or the file's state refuse it.
     """
     with _lock, refusals(folder):
-        opened = _opened(folder)
         try:
-            result = _run(opened.environment, work, write)
-        except lmdb.Error:
-            close(folder)  # after some errors LMDB wants to be opened afresh
-            raise
-        opened.used += uses
-        if opened.used > MAPPED:
-            close(folder)
-        return result
+            return _run_opened(folder, work, write, uses)
+        except UNCERTAIN:
+            return _run_opened(folder, work, write, uses)
+
+
+def _run_opened(folder: Path, work: Work[T], write: bool, uses: int) -> T:
+    opened = _opened(folder)
+    try:
+        result = _run(opened.environment, work, write)
+    except lmdb.Error:
+        close(folder)  # after some errors LMDB wants to be opened afresh
+        raise
+    opened.used += uses
+    if opened.used > MAPPED:
+        close(folder)
+    return result
 
 
 def close(folder: Path) -> None:
@@ -128,21 +139,45 @@ def _identity(folder: Path) -> tuple[int, ...]:
 
 
 def _environment(folder: Path) -> lmdb.Environment:
-    if not (folder / "lock.mdb").exists() and shutil.disk_usage(folder).free < LEAST_ROOM:
+    writable = os.access(folder, os.W_OK)
+    if writable and not (folder / "lock.mdb").exists() and shutil.disk_usage(folder).free < LEAST_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        environment = lmdb.open(str(folder), map_size=FIRST_MAP, create=False)
-    except DAMAGE as error:
+        environment = _open_file(folder)
+    except NOT_A_DATABASE as error:
         raise damaged(folder, f"data.mdb is not a database ({error})") from error
     _check_length(folder, environment)
     environment.reader_check()  # frees what killed readers held
     return environment
 
 
+def _open_file(folder: Path) -> lmdb.Environment:
+    """Return the file opened for reading and writing; for reading alone, and without a lock, where that is refused."""
+    try:
+        environment = lmdb.open(str(folder), map_size=FIRST_MAP, create=False)
+    except lmdb.Error as error:
+        if getattr(error, "code", 0) not in NOT_WRITABLE or not (folder / "data.mdb").exists():
+            raise
+        return lmdb.open(str(folder), map_size=FIRST_MAP, create=False, readonly=True, lock=False)
+    with contextlib.suppress(OSError, AttributeError):  # no room, or another system
+        _spare(folder, _length(environment))
+    return environment
+
+
+def _spare(folder: Path, length: int) -> None:
+    """Have room after the last page of a file of this length: reading past its end would kill the process (SIGBUS)."""
+    with (folder / "data.mdb").open("rb+") as file:
+        if length <= os.fstat(file.fileno()).st_size < length + SPARE:
+            os.posix_fallocate(file.fileno(), length, SPARE)
+
+
+def _length(environment: lmdb.Environment) -> int:
+    return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
+
+
 def _check_length(folder: Path, environment: lmdb.Environment) -> None:
-    """Refuse a data file that was cut short: reading past its end would kill the process (SIGBUS)."""
-    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (folder / "data.mdb").stat().st_size
+    """Refuse a data file that was cut short."""
+    expected, size = _length(environment), (folder / "data.mdb").stat().st_size
     if size < expected:
         environment.close()
         raise damaged(folder, f"data.mdb has {size:,} bytes of {expected:,}")
@@ -151,8 +186,8 @@ def _check_length(folder: Path, environment: lmdb.Environment) -> None:
 def _reason(error: lmdb.Error | OSError) -> str:
     if isinstance(error, DAMAGE):
         return f"its data.mdb is damaged ({error}). {REMEDY}"
-    code = int((error.errno if isinstance(error, OSError) else error.code) or 0)
-    return f"{REASONS.get(code, error)}. Mend that, or choose another place with --store or REGRAFT_CACHE."
+    code = int((error.errno if isinstance(error, OSError) else getattr(error, "code", 0)) or 0)
+    return f"{REASONS.get(code, error)}. Fix that, or choose another place with --store or REGRAFT_CACHE."
 
 
 @after_fork

@@ -32,6 +32,7 @@ FORMAT = 2  # 1 had neither views nor bfloat16; it is read as it is
 WIDTH: dict[Stored, int] = {"float32": 4, "bfloat16": 2}  # bytes of a number
 ID = 64  # characters of an image's key; a longer key is a view's
 PAGE = 4096  # bytes; LMDB's
+BESIDES = 1 << 18  # bytes of a shelf beside its rows: LMDB's pages of pages, and what is spare after the last one
 LEAF_VALUE = 2000  # bytes; larger values get pages of their own
 LOOKED_UP = 64 << 10  # bytes of the file that finding a record uses, about: Linux maps a page with its neighbours
 ABOUT, DATA = "about.json", "data.mdb"
@@ -79,7 +80,7 @@ class Shelf:
 
         def find(part: slice, transaction: Any) -> list[tuple[str, str]]:
             reasons = ((id, transaction.get(_key(b"e", id[:ID]))) for id in keys[part])
-            return [(id, bytes(reason).decode()) for id, reason in reasons if reason is not None]
+            return [(id, bytes(reason[:PAGE]).decode(errors="replace")) for id, reason in reasons if reason is not None]
 
         return dict(self._in_stretches(len(keys), LOOKED_UP, find))
 
@@ -151,8 +152,8 @@ def bytes_needed(count: int, shape: Sequence[int], stored: Stored = "float32") -
     """
     value = 4 + WIDTH[stored] * math.prod(shape)
     if value > LEAF_VALUE:  # LMDB gives it whole pages
-        return count * (math.ceil((value + 16) / PAGE) * PAGE + 130)
-    return math.ceil(count * 2 * PAGE / (PAGE // (value + 60)))  # they share pages that are at least half full
+        return BESIDES + count * (math.ceil((value + 16) / PAGE) * PAGE + 130)
+    return BESIDES + math.ceil(count * 2 * PAGE / (PAGE // (value + 60)))  # they share pages that are half full or more
 
 
 def _key(kind: bytes, id: str) -> bytes:

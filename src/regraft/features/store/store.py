@@ -19,12 +19,14 @@ from regraft.core.progress import log
 from regraft.core.text import count
 from regraft.features.store import environment, shelf, trunks
 from regraft.features.store.shelf import ABOUT, DATA, Shelf
+from regraft.inference import agreement
+from regraft.inference.engines import CONVERTED
 from regraft.network.options import NetworkOptions
 from regraft.network.trunk import Choice, Stored, Trunk
 
 SHELF_NAME = re.compile(r"[0-9a-f]{64}(\.cleared)?")
 CLEARED = ".cleared"  # ends the name of a shelf that is being deleted
-ENGINES = {"network", "agreement.json"}  # what an engine keeps on a shelf, perhaps before the first features
+ENGINES = {CONVERTED, agreement.PROOF}  # what an engine keeps on a shelf, perhaps before the first features
 TRUNKS = "trunks"
 OWN = {ABOUT, DATA, "lock.mdb", *ENGINES}
 
@@ -36,7 +38,8 @@ class ShelfInfo:
     about:   what the trunk is: architecture, cut, weights, …
     images:  how many have features.
     views:   how many augmented views of them have.
-    bytes:   taken on the disk.
+    bytes:   taken on the disk, in all, and
+    network: of these by the network that an engine converted.
     problem: why it can't be read, "" if it can.
     """
 
@@ -45,6 +48,7 @@ class ShelfInfo:
     images: int
     views: int
     bytes: int
+    network: int = 0
     problem: str = ""
 
 
@@ -166,7 +170,8 @@ def _info(folder: Path) -> ShelfInfo:
             images, views = environment.run(folder, shelf.count)
     except StoreError as error:
         problem = str(error)
-    return ShelfInfo(folder=folder, about=about, images=images, views=views, bytes=_bytes(folder), problem=problem)
+    network = _bytes(folder / CONVERTED)
+    return ShelfInfo(folder, about, images, views, _bytes(folder), network, problem)
 
 
 def _line(info: ShelfInfo) -> str:
@@ -175,7 +180,8 @@ def _line(info: ShelfInfo) -> str:
     size = f", {about['preprocess']['size']} pixels" if "preprocess" in about else ""
     problem = f"; {info.problem}" if info.problem else ""
     views = f" and {info.views:,} views of them" if info.views else ""
-    return f"{what}{size}: {info.images:,} images{views}, {decimal(info.bytes)}{problem}"
+    network = f", and {decimal(info.network)} for the converted network" if info.network else ""
+    return f"{what}{size}: {info.images:,} images{views}, {decimal(info.bytes - info.network)}{network}{problem}"
 
 
 def _bytes(folder: Path) -> int:
