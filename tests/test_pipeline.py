@@ -25,7 +25,7 @@ from regraft.features.augmentation import POLICIES
 from regraft.features.store.store import Store
 from regraft.inference import agreement
 from regraft.inference.engines import openvino
-from regraft.inference.runner import Runner
+from regraft.inference.runner import TrunkRunner
 from regraft.network.tensors import to_torch
 from regraft.pipeline import train as training
 from regraft.pipeline.options import TrainOptions
@@ -41,13 +41,13 @@ TRAIN = {**SMALL, "split": "0.8/0.1/0.1"}  # with few images `auto` would cross-
 def computed(monkeypatch):
     """Count the images that go through a trunk."""
     counts = []
-    through = Runner.__call__
+    through = TrunkRunner.__call__
 
     def counted(runner, batch):
         counts.append(int(batch.any(axis=(1, 2, 3)).sum()))  # without the black ones that fill a batch up
         return through(runner, batch)
 
-    monkeypatch.setattr(Runner, "__call__", counted)
+    monkeypatch.setattr(TrunkRunner, "__call__", counted)
     return counts
 
 
