@@ -80,7 +80,7 @@ def write_texts(folder: Path, about: Mapping[str, Any], certificate: Certificate
         LABELS: labels,
         f"{CERTIFICATE}.json": _json({"made_by": "regraft", **certificate.to_dict()}),
         f"{CERTIFICATE}.txt": certificate.text() + "\n",
-        **{name: _templates().get_template(f"{about['format']}/{name}").render(values) for name in _own(about)},
+        **{name: render(f"{about['format']}/{name}", values) for name in _own(about)},
     }
     for name, text in texts.items():
         files.write_file(folder / name, text.encode())
@@ -98,15 +98,17 @@ def _json(data: Any) -> str:
 
 def _own(about: Mapping[str, Any]) -> list[str]:
     folder = resources("regraft.exports").joinpath("templates", about["format"])
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
-def _templates() -> jinja2.Environment:
+def render(name: str, values: Mapping[str, Any]) -> str:
+    """Return the text of a file of the folder `templates`."""
     root = resources("regraft.exports").joinpath("templates")
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: root.joinpath(*name.split("/")).read_text(encoding="utf-8")),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    return environment.get_template(name).render(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from regraft.core import plugins
@@ -20,6 +21,7 @@ class ExportOptions(Options):
         "of the weights; float16 halves the file; int8 computes in whole numbers, smaller and faster, and needs "
         "images to calibrate on",
     )
+    runtime: Path | None = option(None, "for web: the folder of onnxruntime-web, as npm has it")
     overwrite: bool = option(False, "replace an earlier export in the folder")
 
     def check(self) -> None:

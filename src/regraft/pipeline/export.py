@@ -79,6 +79,7 @@ def export(
         precision=options.precision,
         about=folders.describe(model, options.to, options.precision),
         calibration=_calibration(calibrate) if options.precision == "int8" else (),
+        runtime=options.runtime,
     )
     with files.replacing_folder(output) as fresh:
         with preparing(f"Converting the model to {options.to}"):
@@ -109,6 +110,8 @@ def _check(plugin: Any, options: ExportOptions, calibrate: Any) -> None:
         raise UsageError(
             f"--to {options.to} needs {listed(missing)}. Install it with: pip install 'regraft[{plugin.EXTRA}]'"
         )
+    if hasattr(plugin, "check"):
+        plugin.check(options)
     if options.precision == "int8" and calibrate is None:
         raise UsageError("--precision int8 takes its ranges from images of yours; name some with --calibrate IMAGES.")
 

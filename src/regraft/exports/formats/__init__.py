@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from regraft.exports.options import ExportOptions
     from regraft.exports.whole import Whole
 
 Run = Callable[["np.ndarray"], "np.ndarray"]  # pixels (H, W, 3) uint8 → probabilities (n_classes,)
@@ -28,12 +29,14 @@ class Plan:
     precision:   one of the format's PRECISIONS.
     about:       the classes, the preprocessing, versions: what `export.json` says, JSON-able.
     calibration: pixels (H, W, 3) uint8 of images, for int8.
+    runtime:     the folder of a runtime that is to be written beside it.
     """
 
     whole: Whole
     precision: str
     about: dict[str, Any]
     calibration: Sequence[np.ndarray] = ()
+    runtime: Path | None = None
 
 
 class Format(Protocol):
@@ -43,6 +46,9 @@ class Format(Protocol):
     MODULES: Sequence[str]
     EXTRA: str
     VERSIONS: Sequence[str]
+
+    def check(self, options: ExportOptions) -> None:
+        """Raise UsageError for options that don't fit; one without such options has no `check`."""
 
     def write(self, plan: Plan, folder: Path) -> None:
         """Write the model into a folder."""
