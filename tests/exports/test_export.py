@@ -25,7 +25,7 @@ from regraft.exports.made_images import made_images
 SMALL = {"backbone": "test_resnet", "weights": "random", "size": 64, "views": 0, **PLAIN}
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # else OpenVINO may resize in bfloat16
 EACH = [
-    (name, precision)
+    pytest.param(name, precision, id=f"{name}-{precision}", marks=[] if precision == "float32" else pytest.mark.slow)
     for name in plugins.names(formats)
     for precision in plugins.load(formats, name).PRECISIONS
     if name != "web" or precision == "float32"  # its model is that of onnx
@@ -78,7 +78,7 @@ def test_its_folder_says_what_it_is_with_checksums(folder_of, model, name, preci
     folder = folder_of(name, precision).folder
     about = json.loads((folder / "export.json").read_text("utf-8"))
     assert (about["format"], about["precision"], about["classes"]) == (name, precision, ["blue", "green", "red"])
-    assert about["preprocess"] == model.trunk.preprocess.to_dict()
+    assert [backbone["preprocess"] for backbone in about["backbones"]] == [model.trunk.preprocess.to_dict()]
     assert (folder / "labels.txt").read_text("utf-8").splitlines() == about["classes"]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files == {"export.json", *about["files"]}
@@ -114,6 +114,17 @@ def test_the_example_of_a_folder_names_what_regraft_names(folder_of, model, tmp_
         assert float(share) == pytest.approx(100 * probabilities.max(), abs=0.6), kind
 
 
+def test_the_result_is_the_certificate_as_a_page_and_as_json(folder_of, tmp_path):
+    export = folder_of("onnx")
+    export.save(tmp_path / "export.html")
+    export.save(tmp_path / "export.json")
+    data = json.loads((tmp_path / "export.json").read_text("utf-8"))
+    assert data["certificate"]["photographs"]["images"] == 36 and data["sizes"]["model.onnx"] > 1e6
+    page = (tmp_path / "export.html").read_text("utf-8")
+    assert "Export to onnx" in page and "is held" in page
+    assert repr(export).startswith("<Export: onnx in float32")
+
+
 def test_onnx_passes_the_full_check_and_tells_its_classes(folder_of):
     folder = folder_of("onnx").folder
     import onnx
@@ -126,7 +137,7 @@ def test_onnx_passes_the_full_check_and_tells_its_classes(folder_of):
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_value for d in probabilities.type.tensor_type.shape.dim] == [1, 3]
     properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert properties["classes"] == ["blue", "green", "red"] and properties["preprocess"]["size"] == 64
+    assert properties["classes"] == ["blue", "green", "red"] and properties["backbones"][0]["preprocess"]["size"] == 64
 
 
 def test_onnx_runs_in_openvino_too(folder_of, model, photos):
@@ -138,11 +149,22 @@ def test_onnx_runs_in_openvino_too(folder_of, model, photos):
     assert np.abs(answer - model.predict_proba(path)[0]).max() <= 0.005
 
 
+@pytest.mark.slow
 def test_float16_halves_the_weights(folder_of):
     sizes = [
         (folder_of("onnx", precision).folder / "model.onnx").stat().st_size for precision in ("float32", "float16")
     ]
     assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_joined_backbones_each_have_their_own_preprocessing(photos, tmp_path):
+    needed("onnx")
+    names = "test_resnet@64+test_efficientnet@96"
+    joined = regraft.train(photos, tmp_path / "model", **{**SMALL, "backbone": names, "size": None}).model
+    export = regraft.export(joined, tmp_path / "out", to="onnx", check=photos)
+    about = json.loads((export.folder / "export.json").read_text("utf-8"))
+    assert [backbone["preprocess"]["size"] for backbone in about["backbones"]] == [64, 96]
+    assert export.certificate.to_dict()["photographs"]["images"] == 36
 
 
 # What is refused

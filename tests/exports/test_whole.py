@@ -58,8 +58,10 @@ def test_the_middle_starts_where_the_preprocessing_has_it():
 
 def test_a_filter_that_no_matrix_has_is_refused_by_name():
     class Model:
-        class trunk:  # noqa: N801
+        class Trunk:
             preprocess = Preprocess(size=8, interpolation="lanczos")
+
+        trunks = (Trunk,)
 
     with pytest.raises(UsageError, match="'lanczos'; an export can have bilinear or bicubic"):
         whole(Model)

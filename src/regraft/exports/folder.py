@@ -26,6 +26,7 @@ from regraft.training.losses import EVEN
 if TYPE_CHECKING:
     from regraft.exports.certificate import Certificate
     from regraft.model.model import Model
+    from regraft.network.trunk import Trunk
 
 DESCRIPTION, LABELS, CERTIFICATE = "export.json", "labels.txt", "CERTIFICATE"
 MARK = '"made_by": "regraft"'
@@ -57,7 +58,6 @@ def _names(folder: Path) -> list[str]:
 
 def describe(model: Model, format: str, precision: str) -> dict[str, Any]:
     """Return as JSON-able data what users of the exported model need to know of it."""
-    rule, weights = model.trunk.preprocess, model.trunk.recipe.weights
     return {
         "made_by": "regraft",
         "regraft": __version__,
@@ -66,10 +66,13 @@ def describe(model: Model, format: str, precision: str) -> dict[str, Any]:
         "classes": list(model.classes),
         "multilabel": model.loss.multilabel,
         "thresholds": list(model.thresholds or [EVEN] * len(model.classes)) if model.loss.multilabel else None,
-        "network": model.trunk.recipe.architecture,
-        "weights": {name: weights.get(name) for name in ("source", "name", "licence")},
-        "preprocess": rule.to_dict(),
+        "backbones": [_backbone(trunk) for trunk in model.trunks],
     }
+
+
+def _backbone(trunk: Trunk) -> dict[str, Any]:
+    weights = {name: trunk.recipe.weights.get(name) for name in ("source", "name", "licence")}
+    return {"name": trunk.recipe.architecture, "weights": weights, "preprocess": trunk.preprocess.to_dict()}
 
 
 def write_texts(folder: Path, about: Mapping[str, Any], certificate: Certificate) -> None:

@@ -1,6 +1,6 @@
 """The whole as one module: the pixels of an upright image of any size in, the probabilities of the classes out.
 
-    (1, H, W, 3) uint8 → resized, cropped or padded → `Model.module` → (1, n_classes) float32
+    (1, H, W, 3) uint8 → resized, cropped or padded, for each backbone → `Model.module` → (1, n_classes) float32
 
 All formats are made from it. Resizing is two products with matrices that are computed from H and W inside the
 module, so that no operator for resizing is needed, which every runtime has in its own way. The positions are
@@ -10,7 +10,7 @@ whole numbers throughout: as exact as those of `network/preprocess`, which this 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,14 +31,14 @@ INPUT, OUTPUT = "image", "probabilities"  # their names in the formats that have
 class Whole(nn.Module):
     """Pixels (1, H, W, 3) uint8 of an upright RGB image → probabilities (1, n_classes) float32."""
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(self, model: nn.Module, rules: Sequence[Preprocess]) -> None:
         super().__init__()
-        self.resize, self.model = Resize(preprocess), model
+        self.resizes, self.model = nn.ModuleList(map(Resize, rules)), model
         self.eval()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of one image."""
-        probabilities: torch.Tensor = self.model(self.resize(image))
+        probabilities: torch.Tensor = self.model(*(resize(image) for resize in self.resizes))
         return probabilities
 
 
@@ -138,13 +138,14 @@ def _cubic(distance: torch.Tensor) -> torch.Tensor:
 
 def whole(model: Model) -> Whole:
     """Return the whole of a model; raise UsageError for a filter that it can't compute in matrices."""
-    rule = model.trunk.preprocess
-    if rule.interpolation not in INTERPOLATIONS:
-        raise UsageError(
-            f"The model's images are resized with the filter {rule.interpolation!r}; an export can have "
-            f"{' or '.join(INTERPOLATIONS)}."
-        )
-    return Whole(model.module, rule)
+    rules = [trunk.preprocess for trunk in model.trunks]
+    for rule in rules:
+        if rule.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"The model's images are resized with the filter {rule.interpolation!r}; an export can have "
+                f"{' or '.join(INTERPOLATIONS)}."
+            )
+    return Whole(model.module, rules)
 
 
 def reference(model: Model) -> Callable[[np.ndarray], np.ndarray]:
@@ -153,8 +154,8 @@ def reference(model: Model) -> Callable[[np.ndarray], np.ndarray]:
 
     def probabilities(pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            inputs = torch.from_numpy(model.trunk.preprocess(pixels))
-            answer: np.ndarray = module(inputs[None])[0].numpy()
+            inputs = (torch.from_numpy(trunk.preprocess(pixels))[None] for trunk in model.trunks)
+            answer: np.ndarray = module(*inputs)[0].numpy()
             return answer
 
     return probabilities

@@ -111,7 +111,7 @@ def _check(plugin: Any, options: ExportOptions, calibrate: Any) -> None:
             f"--to {options.to} needs {listed(missing)}. Install it with: pip install 'regraft[{plugin.EXTRA}]'"
         )
     if hasattr(plugin, "check"):
-        plugin.check(options)
+        plugin.check(options.runtime)
     if options.precision == "int8" and calibrate is None:
         raise UsageError("--precision int8 takes its ranges from images of yours; name some with --calibrate IMAGES.")
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from regraft.exports.options import ExportOptions
     from regraft.exports.whole import Whole
 
 Run = Callable[["np.ndarray"], "np.ndarray"]  # pixels (H, W, 3) uint8 → probabilities (n_classes,)
@@ -47,8 +46,8 @@ class Format(Protocol):
     EXTRA: str
     VERSIONS: Sequence[str]
 
-    def check(self, options: ExportOptions) -> None:
-        """Raise UsageError for options that don't fit; one without such options has no `check`."""
+    def check(self, runtime: Path | None) -> None:
+        """Raise UsageError if the folder of the runtime is not what is needed; one that needs none has no `check`."""
 
     def write(self, plan: Plan, folder: Path) -> None:
         """Write the model into a folder."""

@@ -13,16 +13,13 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regraft.core import files
 from regraft.core.errors import UsageError
 from regraft.core.text import listed, printable
 from regraft.exports.folder import render
 from regraft.exports.formats import Plan, onnx
-
-if TYPE_CHECKING:
-    from regraft.exports.options import ExportOptions
 
 PRECISIONS, MODULES, EXTRA, VERSIONS = onnx.PRECISIONS, onnx.MODULES, onnx.EXTRA, onnx.VERSIONS
 load = onnx.load
@@ -33,9 +30,9 @@ PAGE = ("index.html", "style.css", "app.js")
 SHOWN_CLASSES = 3  # in the title
 
 
-def check(options: ExportOptions) -> None:
+def check(runtime: Path | None) -> None:
     """Raise UsageError unless `--runtime` is onnxruntime-web."""
-    _runtime(options.runtime)
+    _runtime(runtime)
 
 
 def write(plan: Plan, folder: Path) -> None:
