@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.conftest import PLAIN
 from tests.exports.browsers import web_runtime
+from torch import nn
 
 import regraft
 from regraft import cli
@@ -99,13 +100,19 @@ def test_no_path_of_this_machine_is_in_an_export(folder_of, name, precision):
 
 
 @pytest.mark.parametrize("name", [name for name in plugins.names(formats) if name in ("onnx", "openvino", "torch")])
-def test_the_example_of_a_folder_names_what_regraft_names(folder_of, model, tmp_path, name):
+def test_the_example_of_a_folder_names_what_regraft_names_and_needs_neither_regraft_nor_timm(
+    folder_of, model, tmp_path, name
+):
     folder = folder_of(name).folder
     kinds = [(kind, data) for kind, data in made_images() if "CMYK" not in kind and "4096" not in kind]
     for number, (_, data) in enumerate(kinds):
         (tmp_path / f"{number:02}").write_bytes(data)
     paths = sorted(tmp_path.iterdir())
-    command = [sys.executable, "-W", "error::UserWarning", folder / "example.py", *paths]
+    absent = ["regraft", "timm", *(["torch"] if name != "torch" else [])]
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent})); del sys.argv[0]; runpy.run_path(sys.argv[0])"
+    )
+    command = [sys.executable, "-W", "error::UserWarning", "-c", program, folder / "example.py", *paths]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     for (kind, data), line in zip(kinds, lines, strict=True):
         probabilities = model.predict_proba(data)[0]
@@ -176,6 +183,22 @@ def test_an_export_that_gives_something_else_is_refused_and_nothing_is_written(m
     with pytest.raises(RefusedFile, match=r"(?s)Nothing was written.*made 1 x 1: nan.*finer --precision"):
         regraft.export(dataclasses.replace(model, head_weights=huge), tmp_path / "out", to="onnx", precision="float16")
     assert list(tmp_path.iterdir()) == []
+
+
+class Changing(nn.Module):
+    """A network whose graph depends on the values that it is given."""
+
+    def forward(self, images):
+        means = images.mean((2, 3))
+        return means if means.sum() > 0 else -means
+
+
+def test_a_network_that_no_graph_can_hold_is_refused_in_one_line(photos, tmp_path):
+    own = {"backbone": Changing(), "preprocess": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
+    trained = regraft.train(photos, tmp_path / "model", **own, views=0, **PLAIN).model
+    with pytest.raises(UsageError, match=r"^This network can't be converted to torch .*Nothing was written"):
+        regraft.export(trained, tmp_path / "out", to="torch")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("file", ["notes.txt", "export.json", "model.json"])

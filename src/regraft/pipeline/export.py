@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import files, plugins
-from regraft.core.errors import DataError, RefusedFile, UsageError
+from regraft.core.errors import DataError, RefusedFile, RegraftError, UsageError, first_line
 from regraft.core.options import takes_options
 from regraft.core.progress import log, preparing, progress
 from regraft.core.results import Result
@@ -73,16 +73,17 @@ def export(
     output, plugin = Path(output).absolute(), plugins.load(formats, options.to)
     _check(plugin, options, calibrate)
     folders.check_target(output, overwrite=options.overwrite)
+    module = whole(model)
     photographs = _rows(check if check is not None else calibrate)
     plan = formats.Plan(
-        whole=whole(model),
+        whole=module,
         precision=options.precision,
         about=folders.describe(model, options.to, options.precision),
         calibration=_calibration(calibrate) if options.precision == "int8" else (),
         runtime=options.runtime,
     )
     with files.replacing_folder(output) as fresh:
-        with preparing(f"Converting the model to {options.to}"):
+        with preparing(f"Converting the model to {options.to}"), _converting(options.to):
             plugin.write(plan, fresh)
             run = plugin.load(fresh)
         answers = _Answers(model, reference(model), run, options.precision)
@@ -149,6 +150,20 @@ def _calibration(images: Any) -> list[np.ndarray]:
 def _check_any(rows: Sequence[Row], usable: Sequence[Any]) -> None:
     if rows and not usable:
         raise DataError(f"None of the {len(rows)} images, such as {rows[0].path}, can be read.")
+
+
+@contextlib.contextmanager
+def _converting(format: str) -> Iterator[None]:
+    """Turn a converter's failure into UsageError: each library has its own ways to fail."""
+    try:
+        yield
+    except (RegraftError, OSError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"This network can't be converted to {format} ({type(error).__name__}: {first_line(error)}). Nothing was "
+            "written. Choose another --to, or train on another --backbone."
+        ) from error
 
 
 def _versions(plugin: Any) -> dict[str, str]:
