@@ -22,7 +22,8 @@ def one_for_each_image(labels: Any) -> list[Any]:
             (n, classes), or rows of 0 and 1 with several 1s for multilabel images.
     Raises DataError for probabilities, rows of 0, text instead of a list, and NaN that has become text.
     """
-    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
+    no_list = isinstance(labels, str | bytes | Mapping | Set) or getattr(labels, "ndim", 1) == 0
+    if no_list or not isinstance(labels, Iterable):
         raise DataError(f"The labels are {_shown(labels)}; expected a list with one label for each path.")
     if hasattr(labels, "to_numpy"):  # a DataFrame would yield the names of its columns
         labels = labels.to_numpy()

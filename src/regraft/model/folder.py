@@ -36,6 +36,7 @@ DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.
 PREDICTIONS = "predictions.safetensors"
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
 SUMS = "SHA256SUMS"
+LARGEST_WEIGHT = 1e20
 
 Images = Mapping[str, tuple[str, str]]  # id → (label, part)
 
@@ -114,6 +115,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise RefusedFile(f"{folder} is not a regraft model: it has no {DESCRIPTION}.")
     try:
         description = json.loads(path.read_bytes())
+        json.dumps(description, ensure_ascii=False).encode()  # raises ValueError for half a character
     except (ValueError, RecursionError):
         raise RefusedFile(f"{path} is damaged: it is not JSON.") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -153,10 +155,10 @@ def read_images(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def read_head(folder: Path) -> dict[str, np.ndarray]:
-    """Return the head's weights; raise RefusedFile if one is not finite."""
+    """Return the head's weights; raise RefusedFile if one is not finite, or so large that logits would not be."""
     weights = dict(TensorFile(folder / HEAD))
-    if not all(np.isfinite(tensor).all() for tensor in weights.values()):
-        raise RefusedFile(f"{folder / HEAD} holds NaN or infinity.")
+    if not all((np.abs(tensor) <= LARGEST_WEIGHT).all() for tensor in weights.values()):
+        raise RefusedFile(f"{folder / HEAD} holds NaN, infinity or numbers above {LARGEST_WEIGHT:g}.")
     return weights
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from regraft.core import plugins
-from regraft.core.errors import DataError, RefusedFile
+from regraft.core.errors import DataError, RefusedFile, first_line
 from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
@@ -179,7 +179,10 @@ class Model:
         plugin, n_outputs = plugins.load(heads, self.head_name), self.loss.outputs(len(self.classes))
         with torch.random.fork_rng(devices=[]):  # it is built with weights that are drawn, and not kept
             head: nn.Module = plugin.build(self._head_shape, n_outputs, self._head_settings)
-        head.load_state_dict(to_torch(self.head_weights))
+        try:
+            head.load_state_dict(to_torch(self.head_weights))
+        except RuntimeError as error:  # the arrays were enough for the logits of `_check_head`
+            raise RefusedFile(f"The head's weights do not fit its options: {first_line(error)}") from error
         return head.eval()
 
     @property

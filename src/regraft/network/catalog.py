@@ -91,8 +91,8 @@ def build(
             if model_args:
                 _check_size(entry.architecture, create)
             network = create()
-        except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-            if not model_args:
+        except Exception as error:  # each architecture fails in its own way on arguments that it can't use
+            if not model_args or isinstance(error, RefusedFile):
                 raise
             raise RefusedFile(f"{entry.architecture} can't be built with {dict(model_args)}: {error}") from error
     if as_keras is not None:

@@ -6,17 +6,18 @@ own run; the counting is left to `evaluation`, the page and its pictures to `rep
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regraft.core import options
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, RefusedFile, RegraftError, first_line
 from regraft.core.results import Result
 from regraft.core.text import percent
 from regraft.data.index import Index, Row
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 
 SHOWN_ANSWERS = 24
 CROSS_VALIDATION = "cross-validation"  # stands for a part: each image evaluated by a model trained without it
+
+
+@contextlib.contextmanager
+def _as_a_model_has_it() -> Iterator[None]:
+    """Turn what an edited folder's measures, history or options bring about into RefusedFile."""
+    try:
+        yield
+    except RegraftError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise RefusedFile(
+            f"The model's measures, history or options are not as regraft writes them ({first_line(error)}). "
+            "Train it again, or copy it again."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -87,6 +102,7 @@ class Report(Result):
 
         return evaluation_page.grid(self.model, self._evaluated(), count)
 
+    @_as_a_model_has_it()
     def html(self, command: str = "") -> str:
         """Return the report as one HTML file, with the most confident mistakes as thumbnails.
 
@@ -103,6 +119,7 @@ class Report(Result):
         return Evaluated(self.index, self.probabilities, self.source)
 
 
+@_as_a_model_has_it()
 def model_page(model: Model, command: str = "") -> str:
     """Return what a model folder holds about itself as one HTML file, without photographs.
 
@@ -175,6 +192,7 @@ def keep(report: Report) -> Model:
     return dataclasses.replace(report.model, measures={report.part: report.measures()}, predictions=predictions)
 
 
+@_as_a_model_has_it()
 def kept(model: Model, index: Index) -> Report | None:
     """Return the Report of what was measured when a model was trained, on the rows of an index that were measured.
 

@@ -213,5 +213,5 @@ def _model_args(description: Mapping[str, Any]) -> dict[str, Any]:
 def _preprocess(folder: Path, config: Mapping[str, Any]) -> Preprocess:
     try:
         return Preprocess.from_timm(config)
-    except (UsageError, KeyError, TypeError, ValueError) as error:
+    except (UsageError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise RefusedFile(f"The preprocessing in {folder / 'config.json'} can't be used: {error}") from error
