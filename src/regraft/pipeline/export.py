@@ -22,8 +22,6 @@ from regraft.exports.certificate import GATES, Certificate, Compared, Group, com
 from regraft.exports.options import ExportOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from regraft.data.index import Row
     from regraft.exports.formats import Run
     from regraft.model.model import Model
@@ -132,19 +130,19 @@ def _rows(images: Any) -> Sequence[Row]:
     return index.used.rows
 
 
-def _calibration(images: Any) -> list[np.ndarray]:
+def _calibration(images: Any) -> list[Row]:
+    """Return up to CALIBRATION of the images, spread over all, that can be decoded."""
     import numpy as np
 
     from regraft.data.decode import decode
 
-    rows = _rows(images)
-    spread = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION).astype(int))
-    pixels = []
-    for row in (rows[number] for number in spread):
+    rows, usable = _rows(images), []
+    for row in (rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, CALIBRATION).astype(int))):
         with _left_out(row):
-            pixels.append(decode(row.location.read()))
-    _check_any(rows, pixels)
-    return pixels
+            decode(row.location.read())
+            usable.append(row)
+    _check_any(rows, usable)
+    return usable
 
 
 def _check_any(rows: Sequence[Row], usable: Sequence[Any]) -> None:

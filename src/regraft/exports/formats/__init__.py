@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from regraft.data.index import Row
     from regraft.exports.whole import Whole
 
 Run = Callable[["np.ndarray"], "np.ndarray"]  # pixels (H, W, 3) uint8 → probabilities (n_classes,)
@@ -27,14 +28,14 @@ class Plan:
     whole:       the module.
     precision:   one of the format's PRECISIONS.
     about:       the classes, the preprocessing, versions: what `export.json` says, JSON-able.
-    calibration: pixels (H, W, 3) uint8 of images, for int8.
+    calibration: images for int8, which can be decoded.
     runtime:     the folder of a runtime that is to be written beside it.
     """
 
     whole: Whole
     precision: str
     about: dict[str, Any]
-    calibration: Sequence[np.ndarray] = ()
+    calibration: Sequence[Row] = ()
     runtime: Path | None = None
 
 

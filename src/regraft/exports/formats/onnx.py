@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.data.decode import decode
 from regraft.exports.formats import Plan, Run
 from regraft.exports.whole import INPUT, OUTPUT, traced
 
 if TYPE_CHECKING:
     import numpy as np
     from onnx import ModelProto
+
+    from regraft.data.index import Row
 
 PRECISIONS = ("float32", "float16", "int8")
 MODULES = ("onnx", "onnxscript", "onnxruntime")
@@ -102,7 +105,7 @@ def _halve(model: ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _quantised(model: ModelProto, calibration: Sequence[np.ndarray]) -> ModelProto:
+def _quantised(model: ModelProto, calibration: Sequence[Row]) -> ModelProto:
     """Return the model in int8, its ranges taken from images: all but the farthest 0.001 % of the values of a layer."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -122,6 +125,7 @@ def _quantised(model: ModelProto, calibration: Sequence[np.ndarray]) -> ModelPro
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibStridedMinMax": 1},  # images whose activations are in memory at once
         )
         return onnx.load(after)
 
@@ -129,10 +133,17 @@ def _quantised(model: ModelProto, calibration: Sequence[np.ndarray]) -> ModelPro
 class _Reader:
     """Gives the quantiser an image at a time; onnxruntime's CalibrationDataReader by its methods."""
 
-    def __init__(self, images: Sequence[np.ndarray]) -> None:
-        self._images = iter(images)
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows, self._range = rows, iter(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Go on with these images."""
+        self._range = iter(self._rows[start_index:end_index])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Return the next image as the model's input, None after the last."""
-        pixels = next(self._images, None)
-        return None if pixels is None else {INPUT: pixels[None]}
+        row = next(self._range, None)
+        return None if row is None else {INPUT: decode(row.location.read())[None]}
