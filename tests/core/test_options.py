@@ -190,3 +190,9 @@ def test_a_flag_an_absent_value_and_a_plug_ins_own_options_have_their_words():
         *("--tail", "--patience", "none", "--head", "mlp"),
         *("--head-options.hidden", "256", "--head-options.dropout", "none"),
     ]
+
+
+def test_a_value_of_any_length_is_refused_in_a_short_line():
+    with pytest.raises(UsageError) as caught:
+        make(Sandwich, {"slices": ["many"] * 10_000})
+    assert len(str(caught.value)) < 300 and str(caught.value).endswith("expected a whole number.")

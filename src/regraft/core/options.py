@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from regraft.core.errors import UnknownName, UsageError
+from regraft.core.text import shorten
 
 T = TypeVar("T")
 
@@ -235,7 +236,7 @@ def flag(name: str) -> str:
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     """Raise UsageError unless `condition` holds."""
     if not condition:
-        raise UsageError(f"{flag(name)} is {value!r}; expected {expected}.")
+        raise UsageError(f"{flag(name)} is {shorten(repr(value), 200)}; expected {expected}.")
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -259,7 +260,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     only_words = all(hint is type(None) or typing.get_origin(hint) is Literal for hint in alternatives)
     if isinstance(value, str) and only_words:
         raise UnknownName.of(f"value of {flag(name)}", value, _words(alternatives))
-    raise UsageError(f"{flag(name)} is {value!r}; expected {' or '.join(map(_spelled, alternatives))}.")
+    raise UsageError(
+        f"{flag(name)} is {shorten(repr(value), 200)}; expected {' or '.join(map(_spelled, alternatives))}."
+    )
 
 
 def _words(alternatives: Sequence[Any]) -> list[str]:

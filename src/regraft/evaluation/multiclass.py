@@ -187,7 +187,7 @@ def _checked(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     rows, codes = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise DataError(f"Classes are {list(classes)!r}; expected at least two, all different.")
+        raise DataError(f"Classes are {shorten(repr(list(classes)), 200)}; expected at least two, all different.")
     if not len(codes) or rows.shape != (len(codes), len(classes)):
         raise DataError(
             f"Probabilities have the shape {rows.shape} for {len(codes)} labels and {len(classes)} classes; "
@@ -199,8 +199,8 @@ def _checked(
     off = np.flatnonzero(~((rows >= 0).all(axis=1) & (np.abs(sums - 1) <= SUM_TOLERANCE)))  # NaN is off as well
     if len(off):
         raise DataError(
-            f"Row {off[0]} of the probabilities is {rows[off[0]]!r}; expected numbers from 0 that sum to 1. "
-            f"{len(off)} of {len(rows)} rows are off; logits must go through softmax first."
+            f"Row {off[0]} of the probabilities is {shorten(repr(rows[off[0]]), 200)}; expected numbers from 0 "
+            f"that sum to 1. {len(off)} of {len(rows)} rows are off; logits must go through softmax first."
         )
     return rows / sums[:, np.newaxis], codes.astype(np.int64)
 

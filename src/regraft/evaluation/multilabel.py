@@ -110,7 +110,7 @@ def evaluate(
     """
     rows, has = _checked(probabilities, truth, len(labels))
     if len(set(labels)) < len(labels):
-        raise DataError(f"Labels are {list(labels)!r}; expected all different.")
+        raise DataError(f"Labels are {shorten(repr(list(labels)), 200)}; expected all different.")
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
     predicted = rows >= thresholds
     exact = int((predicted == has).all(axis=1).sum())

@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from regraft.core import plugins
 from regraft.core.errors import DataError, RefusedFile, first_line
+from regraft.core.text import shorten
 from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
@@ -279,7 +280,7 @@ def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Mo
     except RefusedFile:
         raise
     except Exception as error:  # a folder from elsewhere can be wrong in any way
-        raise RefusedFile(f"{folder} is not a model that this regraft can open: {error}") from error
+        raise RefusedFile(f"{folder} is not a model that this regraft can open: {first_line(error)}") from error
 
 
 def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
@@ -331,7 +332,9 @@ def _network(
 
 def _scales(values: Any, count: int) -> tuple[float, ...]:
     if len(values) != count or not all(isinstance(value, float) and 0 < value < math.inf for value in values):
-        raise RefusedFile(f"The scales are {values!r}; expected a number above 0 for each of {count} backbones.")
+        raise RefusedFile(
+            f"The scales are {shorten(repr(values), 200)}; expected a number above 0 for each of {count} backbones."
+        )
     return tuple(values)
 
 
@@ -342,7 +345,7 @@ def _check_head(model: Model) -> None:
     try:
         shape = plugin.logits(model.head_weights, zeros, model._head_settings).shape
     except (KeyError, ValueError) as error:
-        raise RefusedFile(f"The head's weights do not fit its options and the features: {error}") from error
+        raise RefusedFile(f"The head's weights do not fit its options and the features: {first_line(error)}") from error
     if shape != (1, n_outputs):
         raise RefusedFile(f"The head gives {shape[-1]} outputs; the classes need {n_outputs}.")
 
@@ -356,10 +359,12 @@ def _loss(description: Mapping[str, Any]) -> Loss:
 
 def _thresholds(values: Any, count: int) -> tuple[float, ...] | None:
     if values is not None and (len(values) != count or not all(0 <= value <= 1 for value in values)):
-        raise RefusedFile(f"The thresholds are {values!r}; expected one from 0 to 1 for each of {count} labels.")
+        raise RefusedFile(
+            f"The thresholds are {shorten(repr(values), 200)}; expected one from 0 to 1 for each of {count} labels."
+        )
     return None if values is None else tuple(map(float, values))
 
 
 def _check_classes(classes: tuple[Any, ...], least: int) -> None:
     if len(classes) < least or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
-        raise RefusedFile(f"The classes are {classes!r}; expected {least} or more different names.")
+        raise RefusedFile(f"The classes are {shorten(repr(classes), 200)}; expected {least} or more different names.")

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.core import plugins
-from regraft.core.errors import RefusedFile, UnknownName
+from regraft.core.errors import RefusedFile, UnknownName, first_line
+from regraft.core.text import shorten
 from regraft.network import backbones
 from regraft.network.backbones import Backbone
 from regraft.network.keras import adapt
@@ -94,7 +95,8 @@ def build(
         except Exception as error:  # each architecture fails in its own way on arguments that it can't use
             if not model_args or isinstance(error, RefusedFile):
                 raise
-            raise RefusedFile(f"{entry.architecture} can't be built with {dict(model_args)}: {error}") from error
+            values = shorten(repr(dict(model_args)), 200)
+            raise RefusedFile(f"{entry.architecture} can't be built with {values}: {first_line(error)}") from error
     if as_keras is not None:
         _keras(entry.architecture).adapt(network, as_keras)
     return network.eval()  # type: ignore[no-any-return]
