@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 
 import pytest
 from PIL import Image
 
 from regraft import cli
+from regraft.model.predict import Prediction, write_csv
 
 DICOM = b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0"
 
@@ -61,3 +63,29 @@ def test_an_error_that_has_nothing_to_do_with_the_words_has_no_hint(folder, monk
     monkeypatch.chdir(folder)
     assert cli.main(["backbones", "nothing*"]) == 2
     assert "quotes" not in capsys.readouterr().err
+
+
+def test_names_of_files_and_classes_never_steer_the_terminal(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    evil = "\x1b[2J\u202e\u200f"
+    for label in ("cat", "dog"):
+        (folder / "evil" / f"{label}{evil}").mkdir(parents=True)
+        Image.new("RGB", (9, 9), (ord(label[0]), 1, 1)).save(folder / "evil" / f"{label}{evil}" / f"{evil}.png")
+        (folder / "evil" / f"{label}{evil}" / f"broken{evil}.jpg").write_bytes(b"")
+    for words in (
+        ["inspect", "evil"],
+        ["inspect", "evil", "--json"],
+        ["train", "evil", "-o", f"m{evil}"],
+        ["train", evil],
+    ):
+        cli.main(words)
+        shown = capsys.readouterr()
+        assert all(character.isprintable() or character == "\n" for character in shown.out + shown.err)
+
+
+def test_formulas_in_a_csv_of_predictions_are_left_on_request_only(tmp_path):
+    predictions = [Prediction(path="=1+1.jpg", ranked=(("@home", 0.75), ("-3", 0.25)))]
+    for formulas, cells in ((False, ["'=1+1.jpg", "ok", "", "'@home", "75", "-3", "25"]), (True, None)):
+        write_csv(predictions, tmp_path / "p.csv", formulas=formulas)
+        line = list(csv.reader((tmp_path / "p.csv").open()))[1]
+        assert line == (cells or ["=1+1.jpg", "ok", "", "@home", "75", "-3", "25"])

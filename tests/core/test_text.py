@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import unicodedata
 
@@ -5,12 +7,15 @@ import pytest
 
 from regraft.core.text import (
     count,
+    csv_text,
     equated,
     listed,
     listed_lines,
     on_one_screen,
     percent,
     printable,
+    printable_json,
+    printable_lines,
     rest_line,
     shorten,
     table,
@@ -24,7 +29,19 @@ def columns(line):
 
 
 @pytest.mark.parametrize(
-    "text", ["bad\udcff.jpg", "line\nbreak", "\x1b[31mred", "\ud800", "\u202e", "\u2066", "\u2028", "\x9b1m", "\uffff"]
+    "text",
+    [
+        "bad\udcff.jpg",
+        "line\nbreak",
+        "\x1b[31mred",
+        "\ud800",
+        "\u202e",
+        "\u2066",
+        "\u2028",
+        "\x9b1m",
+        "\uffff",
+        "\u200f",
+    ],
 )
 def test_what_is_shown_can_be_encoded_and_holds_no_control_characters(text):
     shown = printable(text)
@@ -113,3 +130,24 @@ def test_a_text_longer_than_a_screen_keeps_its_beginning_and_its_end():
     assert text.startswith(start) and text.endswith(end) and len(shown) < 2500
     assert shown.count(f"{len(text) - 2400:,} characters left out") == 1
     assert on_one_screen("short") == "short"
+
+
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "=HYPERLINK(1)"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_spreadsheet_runs_no_text_of_a_csv_unless_formulas_are_wanted(text):
+    rows = [["path", "label"], [text, 7], ["a.jpg", "-3"], ["b.jpg", "-3.5e-2"]]
+    [_, [path, number], [_, label], _] = csv.reader(io.StringIO(csv_text(rows)))
+    assert (path, number, label) == ("'" + text, "7", "-3")
+    assert list(csv.reader(io.StringIO(csv_text(rows, formulas=True))))[1][0] == text
+
+
+def test_lines_and_json_for_a_terminal_keep_their_lines_and_hold_nothing_that_steers_it():
+    evil = "\x1b[2J\x9b1m\u202e\u200f\u2066"
+    assert printable_lines(f"a{evil}\nb\n").count("\n") == 2
+    data = {f"k{evil}": [evil, "猫"]}
+    text = printable_json(json.dumps(data, indent=1, ensure_ascii=False))
+    assert json.loads(text) == data and "猫" in text
+    for shown in (text, printable_lines(f"a{evil}\nb")):
+        assert all(character.isprintable() or character == "\n" for character in shown)

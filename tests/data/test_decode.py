@@ -604,3 +604,18 @@ def test_threads_decode_as_one_does():
         together = list(pool.map(pixels, files))
     for data, image in zip(files, together, strict=True):
         np.testing.assert_array_equal(image, pixels(data))
+
+
+def test_a_fax_with_wrong_codes_is_broken_and_libtiff_writes_nothing(capfd):
+    noise = np.random.default_rng(0).integers(0, 2, (60, 60)).astype(bool)
+    whole = encode(Image.fromarray(noise), "TIFF", compression="group4")
+    assert np.array_equal(decode(whole)[..., 0], np.where(noise, 255, 0))
+    reasons = set()
+    for position in range(20, 200, 20):
+        damaged = bytearray(whole)
+        damaged[position : position + 4] = b"\xa5\x0f\x5a\x01"
+        with pytest.raises(BrokenImage) as caught:
+            decode(bytes(damaged))
+        reasons.add(str(caught.value))
+    assert "the TIFF is damaged: rows of the fax have no code" in reasons
+    assert capfd.readouterr().err == ""

@@ -6,8 +6,6 @@ pictures is left to `report`.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
@@ -17,7 +15,7 @@ from regraft.audit.label_errors import LabelError
 from regraft.audit.near_duplicates import Duplicates
 from regraft.audit.outliers import Outlier
 from regraft.core.results import Result
-from regraft.core.text import count, rest_line, shorten
+from regraft.core.text import count, csv_text, rest_line, shorten
 from regraft.data.inspect import Inspection
 
 COLUMNS = ("finding", "number", "path", "label", "part", "action", "suggested", "score", "beside")
@@ -97,13 +95,11 @@ class Audit(Result):
 
     def formats(self) -> dict[str, Callable[[], str]]:
         """Return what gives the text of a file, by its name's ending; .csv has a row for each file of each finding."""
-        return {**super().formats(), ".csv": self._csv}
+        return {**super().formats(), ".csv": self.csv}
 
-    def _csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([COLUMNS, *self._records()])
-        return text.getvalue()
+    def csv(self, *, formulas: bool = False) -> str:
+        """Return a CSV with a row for each file of each finding; `formulas` as `core/text.csv_text` has it."""
+        return csv_text([COLUMNS, *self._records()], formulas=formulas)
 
     def _records(self) -> Iterator[tuple[object, ...]]:
         names = ["duplicate" if duplicates.equal else "near-duplicate" for duplicates in self.duplicates]

@@ -24,11 +24,11 @@ from cyclopts import CycloptsError, Parameter
 from regraft.cli import hints
 from regraft.cli.app import app, typed_command
 from regraft.cli.flags import MAIN, command
-from regraft.core import outputs
+from regraft.core import files, outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
 from regraft.core.options import select
 from regraft.core.progress import log
-from regraft.core.text import count, on_one_screen
+from regraft.core.text import count, on_one_screen, printable_json, printable_lines
 from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
 from regraft.inference.options import EngineOptions
@@ -40,6 +40,7 @@ from regraft.pipeline.options import (
     ExtractOptions,
     PredictCommandOptions,
     PredictOptions,
+    TableOptions,
     TrainOptions,
     TuneOptions,
 )
@@ -58,7 +59,7 @@ def _file(help: str) -> Parameter:
     return Parameter(help=help, group=MAIN)
 
 
-@command(app, AuditOptions)
+@command(app, AuditOptions, TableOptions)
 def inspect(
     source: Source,
     /,
@@ -79,9 +80,10 @@ def inspect(
         raise UsageError("--output is for what --deep finds; add --deep.")
     outputs.check(output, [".csv"], overwrite=overwrite)
     outputs.check(report, [".html"], overwrite=overwrite)
-    result: Any = inspect(source, deep=deep, options=options)
+    audit, table = options
+    result: Any = inspect(source, deep=deep, options=audit)
     if output:
-        result.save(output, overwrite=overwrite)
+        files.write_file(output, result.csv(formulas=table.formulas).encode())
         log.info("What to do about each file is in %s.", output)
     _show(result, json, report)
 
@@ -163,7 +165,7 @@ def lr_find(
     _show(sweep, json)
 
 
-@command(app, PredictCommandOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
+@command(app, PredictCommandOptions, TableOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
 def predict(
     model: ModelFolder,
     inputs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
@@ -182,6 +184,7 @@ def predict(
     from regraft.pipeline.predict import load, predict
     from regraft.pipeline.units import is_folder, predict_units
 
+    options, written = options
     if output and is_folder(output):
         _show(predict_units(model, _only(inputs), output, options), json)
         return
@@ -189,7 +192,7 @@ def predict(
     outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
     predictions = predict(load(model, options=options.engine), inputs, options=select(PredictOptions, options))
     if table:
-        predicting.write_csv(predictions, table)
+        predicting.write_csv(predictions, table, formulas=written.formulas)
         log.info("%d rows are in %s.", len(predictions), table)
     if json or not table:
         _print([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
@@ -317,8 +320,6 @@ def demo(
 
 
 def _write_page(path: Path, text: str) -> None:
-    from regraft.core import files
-
     files.write_file(path, text.encode())
     log.info("It is written to %s.", path)
 
@@ -331,7 +332,14 @@ def _show(result: Result, json: bool, report: Path | None = None) -> None:
 
 
 def _print(data: Any, json: bool, text: str) -> None:
-    print(jsonlib.dumps(data, indent=2, ensure_ascii=False) if json else text)
+    print(printable_json(jsonlib.dumps(data, indent=2, ensure_ascii=False)) if json else printable_lines(text))
+
+
+class _Printable(logging.Formatter):
+    """Names of files and classes in a line of the log don't steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -342,6 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # else Python, leaving, looks through all that was imported: half a second
     words = sys.argv[1:] if argv is None else argv
     handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable())
     log.addHandler(handler)
     try:
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
@@ -376,7 +385,7 @@ def _interrupted(leaves: bool) -> int:
 def _say(message: str, code: int) -> int:
     if log.isEnabledFor(logging.DEBUG):
         traceback.print_exc()
-    print(f"regraft: {on_one_screen(message)}", file=sys.stderr)
+    print(f"regraft: {printable_lines(on_one_screen(message))}", file=sys.stderr)
     return code
 
 

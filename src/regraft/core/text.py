@@ -5,21 +5,51 @@ Widths are in cells of a terminal: a Chinese letter takes two.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Collection, Sequence, Sized
+from collections.abc import Collection, Iterable, Sequence, Sized
 from itertools import islice
 
 from rich.cells import cell_len, set_cell_size
 
 _ELLIPSIS = "…"
 
-# Control characters, line separators, overrides of the writing direction, surrogates, noncharacters.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+# Control characters, line separators, marks and overrides of the writing direction, surrogates, noncharacters.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?")
+_FORMULA = re.compile(r"[=+\-@\t\r]")  # what a spreadsheet takes for the beginning of a formula: OWASP, CSV Injection
 
 
 def printable(text: str) -> str:
     """Return `text` with what steers a terminal, or no JSON, CSV or SVG file can hold, escaped (`\\x1b`)."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` with what steers a terminal escaped, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """Return JSON with what steers a terminal escaped as JSON escapes it."""
+    return "\n".join(_UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in text.split("\n"))
+
+
+def csv_text(rows: Iterable[Iterable[object]], *, formulas: bool = False) -> str:
+    """Return rows as CSV.
+
+    formulas: leave text as it is where a spreadsheet would take it for a formula; otherwise ' stands before it.
+    """
+    file = io.StringIO()
+    cells = ([value if formulas else _inert(value) for value in row] for row in rows)
+    csv.writer(file, lineterminator="\n").writerows(cells)
+    return file.getvalue()
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value) else value
 
 
 def shorten(text: str, width: int) -> str:

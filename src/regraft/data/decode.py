@@ -68,7 +68,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.core.errors import UsageError
 from regraft.core.threads import after_fork
-from regraft.data import budget, complete, convert, deep, formats, jpeg, webp
+from regraft.data import budget, complete, convert, deep, formats, jpeg, webp, workaround_libtiff_stderr
 from regraft.data.convert import Pixels
 from regraft.data.formats import DECODE_RULES as DECODE_RULES
 from regraft.data.formats import MAX_PIXELS as MAX_PIXELS
@@ -289,6 +289,8 @@ def _accepted(needed: int, kind: str, size: tuple[int, int]) -> int:
 
 # Pixels
 
+_WRONG_FAX = "Bad code word"  # of libtiff's errors the only one after which it goes on, with other pixels
+
 
 def _decode(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -> Pixels:
     """Return the pixels as stored, or, of a TIFF, upright."""
@@ -302,12 +304,15 @@ def _decode(data: bytes, kind: str, image: ImageFile.ImageFile, min_side: int) -
     if kind == "PNG":
         PngImageFile(io.BytesIO(data)).verify()  # load() checks no checksum of the pixels
     lower, size = _lower_bytes(data, image), image.size
-    image.load()
-    if image.size != size:
-        raise BrokenImage(
-            f"the {kind} is damaged: it says {size[0]} x {size[1]} and has {image.width} x {image.height}"
-        )
-    complete.check(data, image)
+    with workaround_libtiff_stderr.listening() as errors:
+        image.load()
+        if image.size != size:
+            raise BrokenImage(
+                f"the {kind} is damaged: it says {size[0]} x {size[1]} and has {image.width} x {image.height}"
+            )
+        if any(_WRONG_FAX in error for error in errors):
+            raise BrokenImage(f"the {kind} is damaged: rows of the fax have no code")
+        complete.check(data, image)
     return convert.to_pixels(image, to_srgb, lower)
 
 

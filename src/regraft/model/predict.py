@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from regraft.core import files, outputs
 from regraft.core.results import Result
+from regraft.core.text import csv_text
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
@@ -86,21 +85,21 @@ def _probabilities_of_used(
             yield row, None if row.status == "broken" else next(batch)
 
 
-def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
+def write_csv(predictions: Sequence[Prediction], path: Path, *, formulas: bool = False) -> None:
     """Write a row for every input: path, status, error, then label and percent, of six digits, for each rank.
+
+    formulas: see `core/text.csv_text`.
 
     Where an image may have several labels, those that are predicted stand before, in the column `labels`.
     """
     outputs.check(path, [".csv"], overwrite=True)  # predictions replace predictions
     top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     multilabel = any(item.labels is not None for item in predictions)
     columns = ["path", "status", "error", *(["labels"] if multilabel else [])]
-    writer.writerow([*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))])
+    lines = [[*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))]]
     for item in predictions:
         ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.6g}")]
         predicted = [item.label] if multilabel else []
-        writer.writerow([item.path, item.status, item.error, *predicted, *ranked, *[""] * (2 * top - len(ranked))])
-    files.write_file(path, text.getvalue().encode())
+        lines.append([item.path, item.status, item.error, *predicted, *ranked, *[""] * (2 * top - len(ranked))])
+    files.write_file(path, csv_text(lines, formulas=formulas).encode())

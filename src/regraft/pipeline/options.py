@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from regraft.core.options import Options, option, require, step
+from regraft.core.options import GROUPS, Options, option, require, step
 from regraft.data.read import InputOptions, SourceOptions
 from regraft.data.split import SplitOptions
 from regraft.data.usable import BrokenOptions
@@ -132,6 +132,17 @@ class PredictCommandOptions(Options):
     store: StoreOptions = step(StoreOptions)
     executor: ExecutorOptions = step(ExecutorOptions)
     broken: BrokenOptions = step(BrokenOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(Options):
+    """How a CSV is written."""
+
+    formulas: bool = option(
+        False,
+        "leave text in a CSV that a spreadsheet takes for a formula (=, +, -, @); else ' is put before it",
+        GROUPS[0],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
