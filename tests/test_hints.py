@@ -84,7 +84,7 @@ def test_names_of_files_and_classes_never_steer_the_terminal(folder, monkeypatch
 
 
 def test_formulas_in_a_csv_of_predictions_are_left_on_request_only(tmp_path):
-    predictions = [Prediction(path="=1+1.jpg", ranked=(("@home", 0.75), ("-3", 0.25)))]
+    predictions = [Prediction(path="=1+1.jpg", status="ok", ranked=(("@home", 0.75), ("-3", 0.25)))]
     for formulas, cells in ((False, ["'=1+1.jpg", "ok", "", "'@home", "75", "-3", "25"]), (True, None)):
         write_csv(predictions, tmp_path / "p.csv", formulas=formulas)
         line = list(csv.reader((tmp_path / "p.csv").open()))[1]
