@@ -87,5 +87,5 @@ def test_formulas_in_a_csv_of_predictions_are_left_on_request_only(tmp_path):
     predictions = [Prediction(path="=1+1.jpg", status="ok", ranked=(("@home", 0.75), ("-3", 0.25)))]
     for formulas, cells in ((False, ["'=1+1.jpg", "ok", "", "'@home", "75", "-3", "25"]), (True, None)):
         write_csv(predictions, tmp_path / "p.csv", formulas=formulas)
-        line = list(csv.reader((tmp_path / "p.csv").open()))[1]
+        line = list(csv.reader((tmp_path / "p.csv").read_text().splitlines()))[1]
         assert line == (cells or ["=1+1.jpg", "ok", "", "@home", "75", "-3", "25"])
