@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 import regraft
+from regraft.evaluation.multiclass import evaluate
+from regraft.report.evaluation_page import Page, render_page
 
 NARROW, WIDE = 390, 1280
 COMMAND = "regraft evaluate model photos --report page.html"
@@ -104,6 +106,21 @@ def test_on_a_narrow_page_each_cell_of_a_table_stands_under_its_title(opened):
         *("Images", "Precision %", "Recall %", "95 %", "F1 %")
     ]
     assert all(cell.is_visible() for cell in cells.all())
+
+
+def test_a_large_matrix_has_a_line_for_each_class_and_can_be_scrolled_by_keys(opened, pages):
+    names = [f"class_{number}_with_a_long_name_of_its_own" for number in range(30)]
+    measures = evaluate(np.eye(30)[np.arange(60) % 30], np.arange(60) % 30, names)
+    (pages / "matrix.html").write_text(
+        render_page(Page(title="Thirty", evaluation=measures, part="test part")), "utf-8"
+    )
+    tab = opened("matrix", NARROW)
+    rows = tab.locator(".matrix tbody tr")
+    assert rows.count() == 30 and all(row.bounding_box()["height"] < 40 for row in rows.all())
+    region = tab.locator(".wide", has=tab.locator(".matrix"))
+    region.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_function("region => region.scrollLeft > 0", arg=region.element_handle())
 
 
 @pytest.mark.parametrize("by", ["click", "Enter"])
