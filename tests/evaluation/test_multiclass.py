@@ -230,7 +230,7 @@ def test_many_classes_are_shortened_to_the_worst_and_the_rest_counted():
     shown = {name for name in names(50) if any(line.startswith(name) for line in lines)}
     worst = sorted(names(50), key=lambda name: evaluation.per_class[name]["f1"])[:30]
     assert shown == set(worst)
-    assert lines[-1] == "and 20 classes with a higher F1; --json lists all"
+    assert "and 20 classes with a higher F1; --json lists all" in lines
 
 
 def test_a_share_that_was_not_counted_is_a_dash_in_the_text():
@@ -276,3 +276,10 @@ def test_one_sentence_says_how_many_are_right_and_what_is_confused(labels, predi
 def test_long_and_odd_names_are_shortened_in_the_sentence():
     sentence = evaluate(one_hot([1, 1], 2), [0, 1], ["x" * 200 + "\x1b[31m", "b"]).summary()
     assert sentence.isprintable() and len(sentence) < 110
+
+
+def test_the_coverage_counts_the_confident_answers_and_the_right_ones_among_them():
+    probabilities = np.array([[0.995, 0.005], [0.92, 0.08], [0.25, 0.75], [0.4, 0.6]])
+    evaluation = evaluate(probabilities, [0, 1, 1, 0], ["a", "b"])
+    rows = [(row["confidence"], row["n"], row["n_correct"]) for row in evaluation.coverage]
+    assert rows == [(0, 4, 2), (0.5, 4, 2), (0.7, 3, 2), (0.8, 2, 1), (0.9, 2, 1), (0.95, 1, 1), (0.99, 1, 1)]

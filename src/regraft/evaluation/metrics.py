@@ -113,6 +113,23 @@ def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any] | Sequen
     return float(np.abs(np.bincount(bins, weights=correct - confidence)).sum() / len(rows))
 
 
+class Answered(TypedDict):
+    """What is left if only answers of at least this confidence are given."""
+
+    confidence: float
+    n: int
+    n_correct: int
+
+
+def coverage(probabilities: Probabilities, labels: Labels, confidences: Sequence[float]) -> list[Answered]:
+    """Return for each confidence how many images have a highest probability of at least it, and how many are right."""
+    confident, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    return [
+        {"confidence": least, "n": int((confident >= least).sum()), "n_correct": int(correct[confident >= least].sum())}
+        for least in confidences
+    ]
+
+
 def top_k_accuracy(probabilities: Probabilities, labels: Labels, k: int) -> float:
     """Return how often the true class is among the `k` most probable; of equals the first, as for the top one."""
     of_label = probabilities[np.arange(len(labels)), labels][:, None]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
 from regraft.evaluation import metrics
-from regraft.evaluation.metrics import CountedScores, Means
+from regraft.evaluation.metrics import Answered, CountedScores, Means
 from regraft.evaluation.significance import wilson
 from regraft.evaluation.words import (
     DASH,
@@ -37,6 +37,7 @@ from regraft.evaluation.words import (
 MATRIX_CLASSES = 12  # the terminal shows the confusion matrix up to here …
 LISTED_CLASSES = 30  # … and every class up to here
 TOP = 5  # of more classes than this, how often the true class is among the most probable is measured too
+CONFIDENCES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 SUM_TOLERANCE = 1e-3  # how far from 1 the probabilities of an image may sum; half precision stays within
 
 
@@ -72,6 +73,9 @@ class Evaluation:
     roc_auc: float | None = None  # of two classes alone
     brier: float | None = None  # mean squared error of the probabilities, summed over the classes, 0 to 2
     calibration_error: float | None = None  # see `metrics.calibration_error`
+    uncalibrated_error: float | None = None  # the same without the model's temperature
+    uncalibrated_log_loss: float | None = None
+    coverage: list[Answered] | None = None  # by the least confidence that is answered, see CONFIDENCES
 
     @property
     def correct(self) -> int:
@@ -108,15 +112,23 @@ class Evaluation:
         blocks = [_headline(self), _class_lines(self)]
         if len(self.classes) <= MATRIX_CLASSES:
             blocks.append(_confusion_lines(self))
+        if self.coverage:
+            blocks.append(_coverage_lines(self.coverage))
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
-def evaluate(probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int], classes: Sequence[str]) -> Evaluation:
+def evaluate(
+    probabilities: NDArray[Any],
+    labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str],
+    uncalibrated: NDArray[Any] | None = None,
+) -> Evaluation:
     """Return how good a model's predictions are; the prediction for an image is its most probable class.
 
     probabilities: (n_images, n_classes) float, rows sum to 1 (not logits).
     labels:        (n_images,) int, each image's true class as an index of `classes`.
     classes:       names, all different; a class need not have an image here.
+    uncalibrated:  the probabilities without the model's temperature, if it has one.
     Raises DataError if shapes, labels or probabilities are invalid.
     """
     rows, codes = _checked(probabilities, labels, classes)
@@ -140,6 +152,9 @@ def evaluate(probabilities: NDArray[Any], labels: NDArray[Any] | Sequence[int], 
         roc_auc=metrics.roc_auc(rows[:, 1], codes) if len(classes) == 2 else None,
         brier=metrics.brier_score(rows, codes),
         calibration_error=metrics.calibration_error(rows, codes),
+        uncalibrated_error=None if uncalibrated is None else metrics.calibration_error(uncalibrated, codes),
+        uncalibrated_log_loss=None if uncalibrated is None else metrics.log_loss(uncalibrated, codes),
+        coverage=metrics.coverage(rows, codes, CONFIDENCES),
     )
 
 
@@ -244,6 +259,7 @@ def _further(evaluation: Evaluation) -> list[str]:
         ({"kappa": evaluation.cohen_kappa, "Matthews": evaluation.matthews}, "", "1 is perfect, 0 is chance"),
         ({"ROC AUC": evaluation.roc_auc}, "", "1 is perfect, 0.5 is chance"),
         ({"calibration error": evaluation.calibration_error}, " %", "confidence against accuracy; 0 is best"),
+        ({"without its temperature": evaluation.uncalibrated_error}, " %", "that error as the head gives it"),
         ({"Brier": evaluation.brier}, "", "squared error of the probabilities; 0 is best"),
     ]
     return [f"{_numbers(values, unit)}; {meaning}" for values, unit, meaning in measures if _numbers(values, unit)]
@@ -252,6 +268,13 @@ def _further(evaluation: Evaluation) -> list[str]:
 def _numbers(values: Mapping[str, float | None], unit: str) -> str:
     known = {name: value for name, value in values.items() if value is not None}
     return ", ".join(f"{name} {percent(value) if unit else f'{value:.3f}'}{unit}" for name, value in known.items())
+
+
+def _coverage_lines(coverage: Sequence[Answered]) -> list[str]:
+    rows = [[row["confidence"], row["n"], row["n_correct"]] for row in coverage]
+    total = coverage[0]["n"]
+    cells = [[f"{100 * least:g}", percent(n / total), percent(right / n) if n else DASH] for least, n, right in rows]
+    return table([["confident from %", "answered %", "of these right %"], *cells])
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:

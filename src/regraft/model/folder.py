@@ -31,7 +31,8 @@ from regraft.data.index import PARTS
 from regraft.network.tensors import TensorFile
 
 FORMAT = "regraft model"
-FORMAT_VERSION = 4  # 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk
+# 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk; 4 no temperature
+FORMAT_VERSION = 5
 DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
 PREDICTIONS = "predictions.safetensors"
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has

@@ -71,6 +71,7 @@ class Model:
                   outputs: the plug-in, its options, and its state_dict as arrays.
     tail:         the network above the cut, if it was trained.
     loss:         what the logits mean.
+    temperature:  by which the logits are divided, see `calibration`; 1 in models before format 5.
     thresholds:   where an image may have several labels: the probability from which each is predicted.
     images:       id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
     measures:     what was measured when it was trained, by part.
@@ -86,6 +87,7 @@ class Model:
     scales: tuple[float, ...] = (1.0,)
     tail: Tail | None = None
     loss: Loss = Loss()
+    temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
@@ -121,15 +123,19 @@ class Model:
 
         Rows sum to 1, unless an image may have several labels.
         """
+        return self.loss.probabilities(self.logits(features) / self.temperature)
+
+    def logits(self, features: Inputs) -> np.ndarray:
+        """Return the logits (n, outputs) of features (n, *runner.output_shape), as the head gives them."""
         if self.tail is not None:
             from regraft.training import loop
 
-            return loop.probabilities(self.trained_module, features, self.loss)
+            return loop.logits(self.trained_module, features)
         logits = plugins.load(heads, self.head_name).logits
         batches = [features[start : start + ROWS] for start in range(0, len(features), ROWS)]
         rows = [logits(self.head_weights, batch, self._head_settings) for batch in batches]
         n_outputs = self.loss.outputs(len(self.classes))
-        return self.loss.probabilities(np.concatenate([np.empty((0, n_outputs), np.float32), *rows]))
+        return np.concatenate([np.empty((0, n_outputs), np.float32), *rows])
 
     def predict(self, inputs: Any, *, top: int = 3, store: str | Path | None = None) -> list[Prediction]:
         """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
@@ -203,7 +209,9 @@ class Model:
         """
         from regraft.model.module import WholeModel
 
-        return WholeModel([trunk.module for trunk in self.trunks], self.scales, self.trained_module, self.loss)
+        return WholeModel(
+            [trunk.module for trunk in self.trunks], self.scales, self.trained_module, self.loss, self.temperature
+        )
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -247,6 +255,7 @@ class Model:
             "scales": list(self.scales),
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
+            "temperature": self.temperature,
             "thresholds": self.thresholds,
             "options": dict(self.options),
             "chosen": dict(self.chosen),
@@ -298,6 +307,7 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
         head_weights=folders.read_head(folder),
         classes=classes,
         loss=loss,
+        temperature=float(description.get("temperature", 1.0)),
         thresholds=_thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
         chosen=description["chosen"],

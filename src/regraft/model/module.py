@@ -29,19 +29,27 @@ class WholeModel(nn.Module):
     trunks:  images → features, the normalisation its first step; mostly one.
     scales:  by which the features of each are divided where several are joined.
     trained: features → logits: the tail, if there is one, and the head.
+    temperature: by which the logits are divided.
     """
 
-    def __init__(self, trunks: Sequence[nn.Module], scales: Sequence[float], trained: nn.Module, loss: Loss) -> None:
+    def __init__(
+        self,
+        trunks: Sequence[nn.Module],
+        scales: Sequence[float],
+        trained: nn.Module,
+        loss: Loss,
+        temperature: float = 1.0,
+    ) -> None:
         super().__init__()
         self.trunk = trunks[0] if len(trunks) == 1 else Joined(trunks, scales)
-        self.trained = trained
+        self.trained, self.temperature = trained, temperature
         self.softmax = loss.name == "softmax"
         self.two_classes = loss.name == "sigmoid" and not loss.multilabel  # of which the one logit is the second's
         self.eval()
 
     def forward(self, *images: torch.Tensor) -> torch.Tensor:
         """Return the probabilities; rows sum to 1 unless an image may have several labels."""
-        logits: torch.Tensor = self.trained(self.trunk(*images))
+        logits: torch.Tensor = self.trained(self.trunk(*images)) / self.temperature
         if self.softmax:
             return logits.softmax(1)
         return (torch.cat([-logits, logits], dim=1) if self.two_classes else logits).sigmoid()

@@ -54,6 +54,7 @@ RANGES = {
     "trunk.output_shape.*": LENGTH,
     "trunk.tail_output_shape.*": LENGTH,
     "scales.*": Range(1e-30, 1e30),
+    "temperature": Range(1e-3, 1e3),
     "thresholds.*": FRACTION,
     "options.seed": Range(-(2**63), 2**64, whole=True),
     "history.*.epoch": COUNT,

@@ -69,25 +69,27 @@ def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Mode
     classes = features.index.classes
     train, choosing = fitting_parts(features, options)
     _check_classes(train, classes)
-    held = examples(choosing, classes) if choosing else None
+    rows, held = examples(train, classes), examples(choosing, classes) if choosing else None
     tail = features.tail and features.tail.copy()
     try:
-        fitted = _train(features.runner, tail, examples(train, classes), held, len(classes), options, run)
+        fitted = _train(features.runner, tail, rows, held, len(classes), options, run)
     except Diverged as error:
-        error.kept = _model(features, tail, choosing, error.kept, options, run)
+        error.kept = _model(features, tail, rows, choosing, error.kept, options, run)
         raise
-    return _model(features, tail, choosing, fitted, options, run)
+    return _model(features, tail, rows, choosing, fitted, options, run)
 
 
 def _model(
     features: Features,
     tail: Tail | None,
+    rows: Examples,
     choosing: Features | None,
     fitted: Fitted,
     options: FitOptions,
     run: Run,
 ) -> Model:
     from regraft.model import model, provenance
+    from regraft.pipeline.calibrate import calibrated
     from regraft.training import losses
 
     recorded = plain(run.command or options)
@@ -95,6 +97,7 @@ def _model(
     chosen = {**fitted.chosen, **_outcome(fitted)}
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
+    loss = losses.of(options, rows.labels)
     made = model.Model(
         trunks=features.runner.trunks,
         scales=features.runner.scales,
@@ -102,7 +105,7 @@ def _model(
         head_weights=fitted.weights if tail is None else _of_head(fitted.weights),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
-        loss=losses.of(options, features.labels(features.index.classes)).plain,
+        loss=loss.plain,
         classes=features.index.classes,
         options=recorded,
         chosen=chosen,
@@ -110,6 +113,7 @@ def _model(
         images=provenance.record_images(features.index),
         run=run.checkpoint.run if run.checkpoint else provenance.run_digest(features, recorded, start),
     )
+    made = calibrated(made, rows, examples(choosing, made.classes) if choosing else None, loss)
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
 

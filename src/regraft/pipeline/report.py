@@ -25,6 +25,7 @@ from regraft.evaluation import diagnosis, multiclass, multilabel
 from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
+from regraft.model import calibration
 from regraft.model.model import Model, Predictions
 from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
@@ -163,15 +164,18 @@ def report_of(
         part=part,
         index=used,
         probabilities=probabilities,
-        evaluation=_evaluated(model, probabilities, truth),
+        evaluation=_evaluated(model, probabilities, truth, part),
         notes=tuple(notes),
         source=source,
     )
 
 
-def _evaluated(model: Model, probabilities: np.ndarray, truth: np.ndarray) -> Evaluation | MultilabelEvaluation:
+def _evaluated(
+    model: Model, probabilities: np.ndarray, truth: np.ndarray, part: str
+) -> Evaluation | MultilabelEvaluation:
     if not model.loss.multilabel:
-        return multiclass.evaluate(probabilities, truth, model.classes)
+        before = calibration.uncalibrated(probabilities, model.temperature, model.loss)
+        return multiclass.evaluate(probabilities, truth, model.classes, before if part != CROSS_VALIDATION else None)
     return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN))
 
 

@@ -185,6 +185,7 @@ def _of_classes(evaluation: Evaluation, pictures: Mapping[tuple[int, int], Seque
         "always_largest": max(scores["n"] for scores in evaluation.per_class.values()) / evaluation.n,
         "confused": tables.confused(evaluation),
         "measures": tables.measures(evaluation),
+        "coverage": tables.coverage(evaluation),
         "matrix": _matrix(evaluation, pictures) if readable else [],
         "cells": pictures,
         "upright": len(names) > UPRIGHT_CLASSES or max(map(len, names)) > UPRIGHT_LENGTH,

@@ -11,6 +11,7 @@ from typing import Any
 from regraft.core.text import percent
 from regraft.evaluation.multiclass import Evaluation, most_confused
 from regraft.evaluation.multilabel import MultilabelEvaluation
+from regraft.evaluation.significance import wilson
 from regraft.evaluation.words import DASH, score_words
 
 LISTED_PAIRS = 10
@@ -25,6 +26,8 @@ MEASURES = (
     ("roc_auc", "ROC AUC", "", "how often an image of one class is ranked above one of the other"),
     ("brier", "Brier score", "", "mean squared error of the probabilities, from 0 to 2; 0 is best"),
     ("calibration_error", "Calibration error", "%", "how far confidence is from accuracy, in 15 bins; 0 is best"),
+    ("uncalibrated_error", "Calibration error before", "%", "the same without the temperature that the model fitted"),
+    ("uncalibrated_log_loss", "Log loss before", "", "the same without the temperature that the model fitted"),
 )
 
 
@@ -71,6 +74,22 @@ def measures(evaluation: Evaluation) -> list[list[str]]:
         if (value := getattr(evaluation, measure)) is not None
     ]
     return [["Measure", "Value", "Meaning"], *rows]
+
+
+def coverage(evaluation: Evaluation) -> list[list[str]]:
+    """Return how many images are answered if only confident answers are given, and how many of those are right."""
+    rows = [
+        [f"{100 * row['confidence']:g}", *_answered(row["n"], row["n_correct"], evaluation.n)]
+        for row in evaluation.coverage or ()
+    ]
+    return [["Confident from %", "Answered", "Answered %", "Of these right %", "95 %"], *rows]
+
+
+def _answered(n: int, n_correct: int, total: int) -> list[str]:
+    if not n:
+        return ["0", percent(0), DASH, DASH]
+    low, high = wilson(n_correct, n)
+    return [f"{n:,}", percent(n / total), percent(n_correct / n), f"{percent(low)}{DASH}{percent(high)}"]
 
 
 def confused(evaluation: Evaluation) -> list[list[str]]:

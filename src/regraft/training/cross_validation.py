@@ -33,6 +33,7 @@ from regraft.training.logistic_regression import Regressions
 from regraft.training.losses import Loss
 
 FOLDS = 5
+PLAIN = Loss()
 MOST_SIZES = 7  # of a learning curve, each half of the next
 
 Numbers = NDArray[np.float32]
@@ -61,13 +62,16 @@ def cross_validate(
 
 
 def out_of_fold_probabilities(
-    examples: Examples, n_classes: int, folds: Folds, regularisation: float | None = None
+    examples: Examples, n_classes: int, folds: Folds, regularisation: float | None = None, loss: Loss = PLAIN
 ) -> Numbers:
-    """Return what `cross_validate` does for folds that are assigned already: (repeats, n), the fold of each row."""
+    """Return what `cross_validate` does for folds that are assigned already: (repeats, n), the fold of each row.
+
+    loss: with the weights and the smoothing that the regressions minimise.
+    """
     _check(examples, n_classes)
-    inputs, rows = _prepared(examples), np.arange(len(examples))
+    inputs, rows, labels = _prepared(examples), np.arange(len(examples)), examples.labels
     with threadpool_limits(1):
-        repeats = [_predicted(inputs, examples.labels, n_classes, fold_of, rows, regularisation) for fold_of in folds]
+        repeats = [_predicted(inputs, labels, n_classes, fold_of, rows, regularisation, loss) for fold_of in folds]
     return np.stack(repeats)
 
 
@@ -211,13 +215,17 @@ def _predicted(
     fold_of: Folds,
     rows: NDArray[np.integer],
     regularisation: float | None,
+    loss: Loss = PLAIN,
 ) -> Numbers:
     """Return the probabilities of all rows (n, n_classes), each by its fold's regression.
 
     rows: row numbers that regressions are trained on; each leaves out those of its own fold.
     """
     order = rows[np.argsort(fold_of[rows], kind="stable")]
-    regressions = Regressions(inputs[order], labels[order], n_classes, fold_of[order])
+    counts = None if loss.weights is None else loss.weights[labels[order]]
+    regressions = Regressions(
+        inputs[order], labels[order], n_classes, fold_of[order], row_weights=counts, smoothing=loss.smoothing
+    )
     probabilities = np.empty((len(labels), n_classes), np.float32)
     for fold, weights in enumerate(_solved(regressions, regularisation)):
         held = fold_of == fold
