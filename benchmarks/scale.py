@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30_000)
     parser.add_argument("--units", type=int, nargs="*", default=[1_000, 10_000], help="images in a shard")
     arguments = parser.parse_args()
-    print(_bench.header())
+    _bench.header()
     with (
         _bench.photographs(arguments.data, "cats-dogs") as photographs,
         tempfile.TemporaryDirectory() as scratch,
