@@ -38,8 +38,10 @@ def test_the_inputs_are_those_of_the_preprocessing(resize, interpolation, share)
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
 def test_the_sides_are_those_of_the_preprocessing_to_the_pixel(resize, monkeypatch):
-    sides = []
-    monkeypatch.setattr(preprocess, "resized", lambda pixels, wanted, _: sides.append(wanted) or pixels)
+    sides, resized = [], preprocess.resized
+    monkeypatch.setattr(
+        preprocess, "resized", lambda pixels, wanted, *more: sides.append(wanted) or resized(pixels, wanted, *more)
+    )
     for size, share, (height, width) in itertools.product(
         (17, 224), (0.875, 0.95), itertools.product(range(1, 60, 4), (1, 8, 30, 31, 64, 333))
     ):

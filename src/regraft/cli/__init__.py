@@ -26,7 +26,6 @@ from regraft.cli.app import app, typed_command
 from regraft.cli.flags import MAIN, command
 from regraft.core import files, outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
-from regraft.core.options import select
 from regraft.core.progress import log
 from regraft.core.text import count, on_one_screen, printable_json, printable_lines
 from regraft.exports.options import ExportOptions
@@ -38,8 +37,8 @@ from regraft.pipeline.options import (
     CompareOptions,
     EvaluateOptions,
     ExtractOptions,
-    PredictCommandOptions,
     PredictOptions,
+    PredictUnitsOptions,
     TableOptions,
     TrainOptions,
     TuneOptions,
@@ -165,7 +164,14 @@ def lr_find(
     _show(sweep, json)
 
 
-@command(app, PredictCommandOptions, TableOptions, usage="regraft predict [OPTIONS] MODEL INPUT...")
+@command(
+    app,
+    PredictOptions,
+    EngineOptions,
+    PredictUnitsOptions,
+    TableOptions,
+    usage="regraft predict [OPTIONS] MODEL INPUT...",
+)
 def predict(
     model: ModelFolder,
     inputs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
@@ -184,13 +190,13 @@ def predict(
     from regraft.pipeline.predict import load, predict
     from regraft.pipeline.units import is_folder, predict_units
 
-    options, written = options
+    prediction, engine, units, written = options
     if output and is_folder(output):
-        _show(predict_units(model, _only(inputs), output, options), json)
+        _show(predict_units(model, _only(inputs), output, engine, units), json)
         return
     table = Path(output) if output else None
     outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
-    predictions = predict(load(model, options=options.engine), inputs, options=select(PredictOptions, options))
+    predictions = predict(load(model, options=engine), inputs, options=prediction)
     if table:
         predicting.write_csv(predictions, table, formulas=written.formulas)
         log.info("%d rows are in %s.", len(predictions), table)

@@ -124,11 +124,9 @@ class PredictOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictCommandOptions(Options):
-    """The options of `regraft predict`, into a folder too."""
+class PredictUnitsOptions(Options):
+    """The options of `regraft predict` into a folder, besides the engine's."""
 
-    top: TopOptions = step(TopOptions)
-    engine: EngineOptions = step(EngineOptions)
     store: StoreOptions = step(StoreOptions)
     executor: ExecutorOptions = step(ExecutorOptions)
     broken: BrokenOptions = step(BrokenOptions)

@@ -26,7 +26,8 @@ from regraft.data.units import Plan
 from regraft.data.usable import SHOWN_FILES
 from regraft.features import executors
 from regraft.inference import agreement
-from regraft.pipeline.options import ExtractOptions, PredictCommandOptions
+from regraft.inference.options import EngineOptions
+from regraft.pipeline.options import ExtractOptions, PredictUnitsOptions
 
 if TYPE_CHECKING:
     from regraft.features.job import Computing
@@ -98,7 +99,9 @@ def extract_units(source: str | Path, output: str | Path, runner: Runner, option
     return _run(plan, output, feature_contents(runner.trunk), ComputeFeatures(), store, options)
 
 
-def predict_units(folder: Path, source: str | Path, output: str | Path, options: PredictCommandOptions) -> Written:
+def predict_units(
+    folder: Path, source: str | Path, output: str | Path, engine: EngineOptions, options: PredictUnitsOptions
+) -> Written:
     """Write a model's predictions for all images of a source into a folder; see `extract_units`.
 
     folder: of the model.
@@ -106,7 +109,7 @@ def predict_units(folder: Path, source: str | Path, output: str | Path, options:
     from regraft.model import compute_predictions
     from regraft.model.model import load
 
-    model, store = load(folder, agreement.choose(options.engine)), options.store.store
+    model, store = load(folder, agreement.choose(engine)), options.store.store
     plan = listing.plan(source, options.executor.unit_rows)
     _settle(model.runner, plan, store)
     contents = compute_predictions.contents(model, folder)
