@@ -201,14 +201,24 @@ def test_a_network_that_no_graph_can_hold_is_refused_in_one_line(photos, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("file", ["notes.txt", "export.json", "model.json"])
+FOREIGN = {
+    "notes.txt": "mine",
+    "model.json": "{}",
+    "export.json": '{"made_by": "somebody", "files": {}}',
+    "deep/export.json": "[" * 100_000,
+    "odd/export.json": '{"made_by": "regraft", "files": 7}',
+}
+
+
+@pytest.mark.parametrize("file", FOREIGN)
 def test_a_folder_of_something_else_is_never_replaced(model, tmp_path, file):
     needed("onnx")
-    (tmp_path / file).write_text("{}")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(FOREIGN[file])
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="is not an export"):
-            regraft.export(model, tmp_path, to="onnx", overwrite=overwrite)
-    assert [path.name for path in tmp_path.iterdir()] == [file]
+            regraft.export(model, (tmp_path / file).parent, to="onnx", overwrite=overwrite)
+    assert (tmp_path / file).read_text() == FOREIGN[file]
 
 
 def test_a_foreign_file_in_an_earlier_export_is_never_deleted(folder_of, model, tmp_path):

@@ -90,8 +90,8 @@ class Group:
     def accuracies(self) -> tuple[int, int, int]:
         """Return how many images have a known label, how many the model has right, and how many the export."""
         known = [image for image in self.images if image.true is not None]
-        right = (sum(image.true == answer for image, answer in pairs) for pairs in _answers(known))
-        return len(known), *right  # type: ignore[return-value]
+        right = sum(image.true == image.label for image in known)
+        return len(known), right, sum(image.true == image.exported for image in known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-able data."""
@@ -127,10 +127,6 @@ class Group:
 
 def _shown(difference: float) -> str:
     return f"{difference:.4f}" if difference == 0 or difference >= 0.0001 else f"{difference:.0e}"
-
-
-def _answers(images: Sequence[Compared]) -> tuple[list[tuple[Compared, str]], list[tuple[Compared, str]]]:
-    return [(image, image.label) for image in images], [(image, image.exported) for image in images]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def _is_own(folder: Path) -> bool:
     try:
         text = (folder / DESCRIPTION).read_text("utf-8")
         own = {DESCRIPTION, *json.loads(text)["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return MARK in text and folder.resolve() != Path.cwd() and set(_names(folder)) <= own
 
