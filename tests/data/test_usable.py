@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -75,5 +76,8 @@ def test_few_broken_files_do_not_stop_a_small_folder(tmp_path, broken, total, pa
     files = {f"broken{n}.jpg": b"" for n in range(broken)}
     index = read(folder(tmp_path, ant=total - broken, bee=files))
     assert (usable.refusal(index, 0.01) == "") is passes
+    refusal = usable.refusal(index, 0.0)
+    assert f"{broken} of {total} images" in refusal and "and at most 0 may be" in refusal
+    assert usable.refusal(index, float(re.search(r"--max-broken (\S+):", refusal)[1])) == ""
     with pytest.raises(DataError):
         usable.check(index, 0.0)

@@ -7,6 +7,7 @@ training is preceded by.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,17 +52,18 @@ def refusal(index: Index, max_broken: float) -> str:
     total = len(broken) + used
     if not used:
         return f"No usable image in {index.name}:{listed_reasons(index)}"
-    if len(broken) > allowed(total, max_broken):
+    if len(broken) > (most := allowed(total, max_broken)):
+        share = math.ceil(100 * len(broken) / total) / 100
         return (
-            f"{len(broken)} of {total} images in {index.name} are broken ({len(broken) / total:.1%}, and at most "
-            f"{max_broken:.1%} may be); fix or remove them, or raise --max-broken:{listed_reasons(broken)}"
+            f"{len(broken)} of {total} images in {index.name} are broken, and at most {math.floor(most)} may be; fix "
+            f"or remove them, or leave them out by --max-broken {share}:{listed_reasons(broken)}"
         )
     return ""
 
 
 def allowed(total: int, max_broken: float) -> float:
     """Return how many of so many images may be broken: the share, or FEW where that is more, up to a tenth of them."""
-    return max(max_broken * total, min(FEW, total / 10)) if max_broken else 0
+    return max(round(max_broken * total, 6), min(FEW, total / 10)) if max_broken else 0
 
 
 def notes(index: Index) -> list[str]:
