@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -210,11 +211,32 @@ def test_a_killed_run_goes_on_and_ends_as_the_one_that_was_not(source, written, 
     assert files(tmp_path / "out") == files(written)
 
 
+class Faulty:
+    """An object store's application that, while `share` is above 0, refuses requests, or breaks off in an answer."""
+
+    def __init__(self, app):
+        self.app, self.share, self.random, self.refused, self.broken_off = app, 0.0, random.Random(0), 0, 0
+
+    def __call__(self, environ, start_response):
+        draw = self.random.random()
+        if draw < self.share / 2:
+            self.refused += 1
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"]
+        answer = b"".join(self.app(environ, start_response))
+        if draw < self.share and environ["REQUEST_METHOD"] == "GET" and answer:
+            self.broken_off += 1
+            return [answer[: len(answer) // 2]]  # the header promised all of it
+        return [answer]
+
+
 @pytest.fixture(scope="module")
 def bucket():
-    """The URL of a bucket on an object store on this machine."""
+    """The URL of a bucket on an object store on this machine, and the application that serves it."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    server._server.app = Faulty(server._server.app)
     _, port = server.get_host_and_port()
     own = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     with pytest.MonkeyPatch.context() as patch:
@@ -223,13 +245,14 @@ def bucket():
         from pyarrow import fs
 
         fs.S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://127.0.0.1:{port}").create_dir("photos")
-        yield "s3://photos"
+        yield "s3://photos", server._server.app
     server.stop()
 
 
 def test_an_object_store_is_read_and_written_as_a_disk_is(source, bucket, tmp_path):
     from pyarrow import fs
 
+    bucket, _ = bucket
     shard = regraft_tar(source, tmp_path / "s.tar")
     fs.copy_files(str(shard), f"{bucket}/in/s.tar")
     done = regraft.extract(f"{bucket}/in", f"{bucket}/out", **SMALL)
@@ -242,3 +265,26 @@ def test_an_object_store_is_read_and_written_as_a_disk_is(source, bucket, tmp_pa
     assert regraft.extract(f"{bucket}/in", f"{bucket}/out", **SMALL).images == done.images
     report = regraft.train(f"{bucket}/out", tmp_path / "model", split="0.6/0.2/0.2", engine="torch")
     assert report.model.classes == ("blue", "green", "red")
+
+
+def test_an_object_store_that_refuses_and_breaks_off_gives_the_same_bytes(source, bucket, tmp_path):
+    from pyarrow import fs
+
+    url, store = bucket
+    shard = regraft_tar(source, tmp_path / "s.tar")
+    for number in range(4):
+        fs.copy_files(str(shard), f"{url}/shards/{number}.tar")
+    regraft.extract(f"{url}/shards", f"{url}/whole", **SMALL)
+    store.share = 0.4
+    try:
+        regraft.extract(f"{url}/shards", f"{url}/hindered", **SMALL)
+    finally:
+        store.share = 0.0
+    assert store.refused and store.broken_off
+    system, path = fs.FileSystem.from_uri(url)
+    written = [info for info in system.get_file_info(fs.FileSelector(f"{path}/whole")) if "part-" in info.path]
+    assert len(written) == 4
+    for info in written:
+        hindered = info.path.replace("/whole/", "/hindered/")
+        with system.open_input_stream(info.path) as one, system.open_input_stream(hindered) as other:
+            assert one.read() == other.read()
