@@ -1,8 +1,9 @@
-"""Peak memory over idle of whole commands on few but very large images: none may hold more than its budget.
+"""Peak memory over idle, and CPU seconds, of whole commands on few but very large images, and on bombs of archives.
 
 The images are made here: 32 TIFFs of 60 MB, a JPEG of 178 megapixels as it is and progressive, a PNG of 150, and a
-lossless WebP of 178, of a single colour and 300 KB, which is refused. Idle is the same command on one small image. The
-budget is `regraft.data.budget.LIMIT` for what is decoded and `regraft.features.worker.HELD` for files read ahead.
+lossless WebP of 178, of a single colour and 300 KB, which is refused; a tar of a million empty members, and a zip of 16
+members of 500 MB of zeros. Idle is the same command on one small image. The budget is `regraft.data.budget.LIMIT` for
+what is decoded and `regraft.features.worker.HELD` for files read ahead.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SIDE = 13_377  # 178.9 megapixels
 
 class Peak(NamedTuple):
     megabytes: float
+    seconds: float  # of user and system, in all cores
     outcome: str
 
 
@@ -48,6 +50,28 @@ def one(name: str, width: int, height: int, **options: object) -> Callable[[Path
     return make
 
 
+def empty_members(folder: Path) -> None:
+    import tarfile
+
+    block = tarfile.TarInfo("cat/0000000.jpg").tobuf(tarfile.USTAR_FORMAT)
+    with (folder / "source.tar").open("wb") as file:
+        for number in range(1_000_000):
+            header = block.replace(b"0000000.jpg", b"%07d.jpg" % number, 1)
+            total = sum(header[:148]) + sum(header[156:]) + 8 * 32
+            file.write(header[:148] + b"%06o\0 " % total + header[156:])
+        file.write(bytes(1024))
+
+
+def zeros(folder: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(folder / "source.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number in range(16):
+            with archive.open(f"{'cat' if number % 2 else 'dog'}/{number}.jpg", "w", force_zip64=True) as member:
+                for _ in range(500):
+                    member.write(bytes(1_000_000))
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     "idle": one("small.png", 64, 64),
     "32 TIFFs of 60 MB": tiffs,
@@ -56,6 +80,8 @@ CASES: dict[str, Callable[[Path], None]] = {
     "PNG, 150 MP": one("1.png", 12_247, 12_247),
     "WebP, 60 MP": one("1.webp", 7_745, 7_745, quality=50, method=0),
     "WebP, 178 MP": one("1.webp", SIDE, SIDE, lossless=True, method=0),
+    "tar, 1,000,000 empty": empty_members,
+    "zip, 16 times 500 MB of 0": zeros,
 }
 
 
@@ -67,8 +93,10 @@ def peak(words: list[str], cache: Path) -> Peak:
     output = process.stdout.read().decode() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    reasons = [line.strip() for line in output.splitlines() if "takes" in line or "Please report" in line]
-    return Peak(usage.ru_maxrss / 1024, " ".join([f"exit {process.returncode}", *reasons[:1]]))
+    lines = (line.strip() for line in output.splitlines())
+    reasons = [line for line in lines if line.startswith("regraft:") or "takes" in line or "Please report" in line]
+    seconds = usage.ru_utime + usage.ru_stime
+    return Peak(usage.ru_maxrss / 1024, seconds, " ".join([f"exit {process.returncode}", *reasons[:1]]))
 
 
 def main() -> None:
@@ -79,7 +107,7 @@ def main() -> None:
         CASES[arguments.run](arguments.folder)
         return
     regraft = shutil.which("regraft", path=str(Path(sys.executable).parent)) or "regraft"
-    print(f"{'':26}{'inspect':>14}{'extract':>14}   MB over idle")
+    print(f"{'':26}{'inspect':>18}{'extract':>18}   MB over idle, CPU seconds")
     idle: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="regraft-bench-") as scratch:
         for name in CASES:
@@ -89,15 +117,18 @@ def main() -> None:
             folder.mkdir(parents=True)
             # apart: a process's peak begins with that of the one that starts it
             subprocess.run([sys.executable, __file__, "--run", name, "--folder", str(folder)], check=True)
-            source = str(folder.parent)
+            source = str(next(folder.glob("source.*"), folder.parent))
             commands = {
                 "inspect": [regraft, "inspect", source],
                 "extract": [regraft, "extract", source, "-o", str(Path(scratch, "features.npz")), "--max-broken", "1"],
             }
             peaks = {verb: peak(words, Path(scratch, "cache")) for verb, words in commands.items()}
             idle = idle or {verb: measured.megabytes for verb, measured in peaks.items()}
-            cells = [f"{measured.megabytes - idle[verb]:14,.0f}" for verb, measured in peaks.items()]
-            print(f"{name:26}{''.join(cells)}   {peaks['inspect'].outcome}; {peaks['extract'].outcome}", flush=True)
+            cells = [f"{each.megabytes - idle[verb]:10,.0f}{each.seconds:6,.1f} s" for verb, each in peaks.items()]
+            print(
+                f"{name:26}{''.join(cells)}   {peaks['inspect'].outcome[:120]}; {peaks['extract'].outcome[:120]}",
+                flush=True,
+            )
             shutil.rmtree(folder.parent)
             Path(scratch, "features.npz").unlink(missing_ok=True)
     print("idle: " + ", ".join(f"{verb} {megabytes:,.0f} MB" for verb, megabytes in idle.items()))

@@ -126,6 +126,10 @@ def test_a_later_format_is_refused_with_the_advice_to_update(copy):
         {"trunk": {"architecture": "resnet18"}},
         {"trunk": None},
         {"history": [{"epoch": 1}]},
+        {"options": 3},
+        {"measures": []},
+        {"versions": "all"},
+        {"classes": ["a", "b", "\ud800"]},
     ],
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(copy, values):

@@ -1,6 +1,7 @@
 """What a trained model keeps of how it was measured."""
 
 import dataclasses
+import logging
 
 import numpy as np
 from tests.conftest import PLAIN, write_photo, write_photos
@@ -24,3 +25,11 @@ def test_a_model_without_a_held_out_part_is_evaluated_by_its_cross_validation(tm
     assert everything.evaluation.n == 19 and "were trained on" in str(everything.notes)
     unmeasured = dataclasses.replace(report.model, predictions=None)  # as models before format 3 are
     assert regraft.evaluate(unmeasured, write_photos(tmp_path / "same", per_class=6)).part == "all"
+
+
+def test_a_tail_on_random_weights_says_that_its_head_has_no_phase_of_its_own(photos, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "regraft")
+    small = {"backbone": "test_resnet", "weights": "random", "size": 32, "cut": "layer4", "views": 0, **PLAIN}
+    report = regraft.train(photos, tmp_path / "model", **small, tail=True, head="mlp", epochs=1, tail_epochs=1)
+    assert [phase["phase"] for phase in report.model.chosen["phases"]] == ["tail"]
+    assert "tail and head are trained together, with no phase of the head alone" in caplog.text

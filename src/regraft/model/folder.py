@@ -38,6 +38,7 @@ PREDICTIONS = "predictions.safetensors"
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
 SUMS = "SHA256SUMS"
 LARGEST_WEIGHT = 1e20
+OBJECTS = ("options", "chosen", "measures", "versions")  # of the description
 
 Images = Mapping[str, tuple[str, str]]  # id → (label, part)
 
@@ -121,6 +122,9 @@ def _description(folder: Path) -> dict[str, Any]:
         raise RefusedFile(f"{path} is damaged: it is not JSON.") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise RefusedFile(f"{folder} is not a regraft model: {DESCRIPTION} has another format.")
+    for name in OBJECTS:
+        if not isinstance(description.get(name, {}), dict):
+            raise RefusedFile(f"{path} is damaged: its {name} are {repr(description[name])[:40]}, not a JSON object.")
     version = description.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise RefusedFile(f"{folder} is not a regraft model: its format version is {version!r}.")
