@@ -6,13 +6,20 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from PIL import Image
 
 import regraft
+from regraft.cli import main
 from regraft.core.errors import UnknownName, UsageError
+from regraft.core.options import flat, make
 from regraft.data.decode import decode
 from regraft.features import worker
 from regraft.features.store.store import Store
+from regraft.pipeline import presets
+from regraft.pipeline.options import TrainOptions
+from regraft.training.cross_validation import cross_validate
+from regraft.training.examples import Examples
 from tests.conftest import PLAIN, write_photo
 
 TWO = "test_resnet@64+test_efficientnet@48"
@@ -208,3 +215,48 @@ def test_a_prediction_needs_no_torch_once_the_networks_are_converted(photos, sto
     command = [sys.executable, "-c", code, str(tmp_path / "model"), str(photos / "red" / "000.png"), str(store)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["red", "False"]
+
+
+def test_it_is_exported_as_one_module_that_answers_as_the_model(trained, photos, tmp_path):
+    pytest.importorskip("onnxruntime")
+    exported = regraft.export(trained[0].model, tmp_path / "out", to="onnx", check=sorted(photos.glob("*/00*.png")))
+    assert not exported.certificate.failures
+
+
+# Presets
+
+
+def test_a_recipe_holds_where_no_network_is_chosen_and_nowhere_else():
+    made = make(TrainOptions, {})
+    assert presets.resolved(None, made)[1].features.network.backbone == presets.RECIPES["balanced"]["backbone"]
+    for preset, recipe in presets.RECIPES.items():
+        resolved = flat(presets.resolved(None, make(TrainOptions, {"preset": preset, "head": "mlp"}))[1])
+        assert resolved == {**flat(made), "preset": preset, "head": "mlp", **recipe}
+    for choice in ({"cut": "blocks.5", "tail": True}, {"size": 96}, {"weights": "random"}, {"backbone": "resnet18"}):
+        chosen = make(TrainOptions, choice)
+        assert presets.resolved(None, chosen) == (None, chosen)
+
+
+def test_best_takes_what_has_the_lowest_log_loss_in_the_training_part_alone(photos, store, monkeypatch):
+    names = ("test_resnet@32", TWO, "test_efficientnet@48")
+    monkeypatch.setattr(presets, "BEST", names)
+    monkeypatch.setattr(presets, "OF_NETWORK", ())  # random weights, of which a user asks for none by a preset
+    options = make(TrainOptions, {"preset": "best", **SMALL, "store": store})
+    index, chosen = presets.resolved(photos, options)
+    losses = {}
+    for name in names:
+        features = regraft.extract(index.train, **{**SMALL, "backbone": name}, store=store)
+        labels = features.labels(index.classes)
+        examples = Examples(np.asarray(features), labels, features.groups())
+        losses[name] = sklearn.metrics.log_loss(labels, cross_validate(examples, 3)[0])
+    assert chosen.features.network.backbone == min(losses, key=losses.get)
+    assert index.test and chosen.split.split == "0.8/0.2"  # few images: what chooses is not what measures
+
+
+def test_a_recipe_is_shown_as_a_command(capsys):
+    assert main(["train", "--preset", "fast", "--show"]) == 0
+    assert capsys.readouterr().out == "regraft train SOURCE -o MODEL --backbone efficientnet_lite0\n"
+    assert main(["train", "--preset", "best", "--show"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"--backbone {name}\n" in printed for name in presets.BEST)
+    assert main(["train"]) == 2

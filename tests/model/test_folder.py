@@ -31,7 +31,7 @@ CHOICE = Choice(**PLAIN)
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
-    return train(photos, folder, **PLAIN, views=0).model, folder
+    return train(photos, folder, **PLAIN, views=0, preset="fast").model, folder
 
 
 @pytest.fixture

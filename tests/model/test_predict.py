@@ -20,7 +20,7 @@ from regraft.pipeline.train import train
 
 @pytest.fixture(scope="module")
 def model(photos, tmp_path_factory):
-    return train(photos, tmp_path_factory.mktemp("predict") / "model", **PLAIN, views=0).model
+    return train(photos, tmp_path_factory.mktemp("predict") / "model", **PLAIN, views=0, preset="fast").model
 
 
 @pytest.fixture

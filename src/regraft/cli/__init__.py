@@ -23,6 +23,7 @@ from cyclopts import CycloptsError, Parameter
 
 from regraft.cli import hints
 from regraft.cli.app import app, typed_command
+from regraft.cli.arguments import Json, ModelFolder, Output, Overwrite, Show, Source
 from regraft.cli.flags import MAIN, command
 from regraft.core import files, outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
@@ -46,12 +47,6 @@ from regraft.pipeline.options import (
 
 if TYPE_CHECKING:
     from regraft.core.results import Result
-
-Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
-ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
-Output = Annotated[Path, Parameter(alias="-o", help="Folder for the model.", group=MAIN)]
-Overwrite = Annotated[bool, Parameter(help="Replace what regraft has written there before.", group=MAIN)]
-Json = Annotated[bool, Parameter(help="JSON to stdout, for machines.", group=MAIN)]
 
 
 def _file(help: str) -> Parameter:
@@ -88,12 +83,20 @@ def inspect(
 
 
 @command(app, TrainOptions)
-def train(source: Source, /, *, output: Output, json: Json = False, options: Any = None) -> None:
+def train(
+    source: Source = "", /, *, output: Output | None = None, show: Show = False, json: Json = False, options: Any = None
+) -> None:
     """Split, extract features, train, evaluate on the held-out part, and save the model."""
+    from regraft.pipeline import presets
     from regraft.pipeline.train import train
 
-    _show(train(source, output, options=options), json)
-    log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+    if show:
+        print(presets.text(options.preset.preset))
+    elif source and output:
+        _show(train(source, output, options=options), json)
+        log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+    else:
+        raise UsageError("Expected images, and --output, a folder for the model: `regraft train SOURCE -o MODEL`.")
 
 
 @command(app, EvaluateOptions, EngineOptions)

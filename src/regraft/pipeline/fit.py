@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _PATHS = ("weights", "continue_")
 _OF_THE_MACHINE = ("store", "overwrite")  # options that decide nothing about a model
 _NAMES = {"start": "the model before", "head": "the head alone", "tail": "the tail trained as well"}
+LEARNED_AGAIN = "learned_again_from"  # in what a model has chosen, if it was trained on the images that chose too
 HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
 
 
@@ -66,6 +67,8 @@ def fit(features: Features, *, hooks: Hooks | None = None, options: FitOptions) 
 
 def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Model:
     """Return the Model of what is trained on the training part of `features`; raises as `fit` does."""
+    from regraft.training.examples import together
+
     classes = features.index.classes
     train, choosing = fitting_parts(features, options)
     _check_classes(train, classes)
@@ -76,7 +79,37 @@ def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Mode
     except Diverged as error:
         error.kept = _model(features, tail, rows, choosing, error.kept, options, run)
         raise
-    return _model(features, tail, rows, choosing, fitted, options, run)
+    made = _model(features, tail, rows, choosing, fitted, options, run)
+    if held is None or run.start is not None or options.refit == "off":
+        return made
+    return _refitted(made, features, together(rows, held), fitted.chosen, options)
+
+
+def _refitted(made: Model, features: Features, rows: Examples, chosen: Mapping[str, Any], options: FitOptions) -> Model:
+    """Return a model trained on training and held-out rows together for what the held-out ones have chosen.
+
+    Its history, choices, thresholds and calibration stay those of the fit that chose; where this one diverges, all do.
+    """
+    log.info("What was chosen is trained again, on all %s images, those that chose it among them.", f"{len(rows):,}")
+    tail, n_classes = features.tail and features.tail.copy(), len(made.classes)
+    try:
+        if tail is None:
+            head = plugins.load(heads, options.head)
+            fitted: Fitted = head.fit(rows, None, n_classes, *head.decided(chosen, options.head_settings, options))
+        else:
+            from regraft.training import finetune
+
+            about = about_tail(features.trunk)
+            fitted = finetune.refit(tail.module, features.shape[1:], rows, n_classes, options, chosen, **about)
+    except Diverged:
+        log.warning("It diverged: the model has learned from the training part alone.")
+        return made
+    return dataclasses.replace(
+        made,
+        tail=tail,
+        head_weights=_head_weights(fitted, tail),
+        chosen={**made.chosen, LEARNED_AGAIN: f"{len(rows):,} images, among them those that chose"},
+    )
 
 
 def _model(
@@ -102,7 +135,7 @@ def _model(
         trunks=features.runner.trunks,
         scales=features.runner.scales,
         tail=tail,
-        head_weights=fitted.weights if tail is None else _of_head(fitted.weights),
+        head_weights=_head_weights(fitted, tail),
         head_name=options.head,
         head_options=dataclasses.asdict(options.head_settings),
         loss=loss.plain,
@@ -117,9 +150,11 @@ def _model(
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
 
-def _of_head(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the head's part of the weights of a tail and a head."""
-    return {name.removeprefix("1."): array for name, array in weights.items() if name.startswith("1.")}
+def _head_weights(fitted: Fitted, tail: Tail | None) -> Mapping[str, np.ndarray]:
+    """Return the head's weights: all, or of a tail and a head the second's."""
+    if tail is None:
+        return fitted.weights
+    return {name.removeprefix("1."): array for name, array in fitted.weights.items() if name.startswith("1.")}
 
 
 def _with_thresholds(made: Model, choosing: Features) -> Model:

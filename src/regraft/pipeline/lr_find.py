@@ -12,6 +12,7 @@ from regraft.core.progress import log
 from regraft.core.results import Result
 from regraft.core.text import table
 from regraft.pipeline import fit as fitting
+from regraft.pipeline import presets
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.train import features_of
 from regraft.training import heads
@@ -90,7 +91,7 @@ def lr_find(source: Any, *, options: TrainOptions) -> Sweep:
     source: as for `read`, an Index, or the Features of one (then of the options those of training count).
     A head that is solved and needs no rate, as the linear one, gives way to one that is trained in epochs.
     """
-    features = source if hasattr(source, "runner") else features_of(source, options)
+    features = source if hasattr(source, "runner") else features_of(*presets.resolved(source, options))
     if features.tail is not None:
         return _result(_tail_sweep(features, options.fit), "--tail-learning-rate")
     if plugins.load(heads, options.fit.head).NEEDS_HELD_OUT:

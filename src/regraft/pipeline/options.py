@@ -71,9 +71,21 @@ class OverwriteOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresetOptions(Options):
+    """A recipe of other options."""
+
+    preset: Literal["fast", "balanced", "best"] = option(
+        "balanced",
+        "which network, where none is named: fast: a small one; balanced: two, joined; best: what cross-validation of "
+        "the training part likes most",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
     """The options of `regraft train`."""
 
+    preset: PresetOptions = step(PresetOptions)
     features: FeatureOptions = step(FeatureOptions)
     fit: FitOptions = step(FitOptions)
     augmentation: AugmentationOptions = step(AugmentationOptions)

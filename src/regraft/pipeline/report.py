@@ -27,6 +27,7 @@ from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.features.extract import Features
 from regraft.model import calibration
 from regraft.model.model import Model, Predictions
+from regraft.pipeline.fit import LEARNED_AGAIN
 from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
 
@@ -272,9 +273,10 @@ def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
     notes = []
     if copies := len(rows) - len({row.id for row in rows}):
         notes.append(f"{copies} of these {len(rows)} images are copies of others among them, and count all the same")
-    if seen["train"]:
+    learned = seen["train"] + (seen["validation"] if LEARNED_AGAIN in model.chosen else 0)
+    if learned:
         notes.append(
-            f"{seen['train']} of these {seen.total()} images were trained on: new photographs will do worse than this"
+            f"{learned} of these {seen.total()} images were trained on: new photographs will do worse than this"
         )
     if seen["validation"] and model.chosen.get("judged_on") == "validation":
         notes.append(f"{seen['validation']} of these images helped to choose the model")

@@ -15,7 +15,7 @@ from regraft.data import split as splitting
 from regraft.data import usable
 from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
-from regraft.pipeline import continue_training, feature_folder
+from regraft.pipeline import continue_training, feature_folder, presets
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
 from regraft.pipeline.options import TrainOptions
@@ -54,7 +54,10 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     output = Path(output).absolute()
     check_target(output)
     start = continue_training.start_model(options)
-    options = continue_training.taken_over(options, start) if start else options
+    if start:
+        options = continue_training.taken_over(options, start)
+    else:
+        source, options = presets.resolved(source, options)
     features = features_of(source, options, start)
     checkpoint = Checkpoint(
         _checkpoint(output), run_digest(features, plain(options), start.head_weights if start else None)
@@ -78,12 +81,14 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
 def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
     """Return the Model of images by their paths and labels, all of which are trained on."""
     index = read_source(paths, options.source, options.broken, labels=labels)
+    _, options = presets.resolved(index, options)
     features = compute(index, options.features, options.augmentation, broken=options.broken)
     return fit_model(check_broken(features, options.broken), options.fit, Run(command=options))
 
 
 def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
     """Read a source, hold a part out (or none, where cross-validation is the rule), fit, and evaluate."""
+    source, options = presets.resolved(source, options)
     features = features_of(source, options)
     return _report(fit_model(features, options.fit, Run(command=options)), features, options)
 
@@ -102,6 +107,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         network = start.network if start else build_network(options.features)
         index = read_source(source, options.source, options.broken)
     _check_classes(index)
+    presets.mention_fast(index, options)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)

@@ -149,6 +149,44 @@ class _Drawn:
         return result
 
 
+@dataclass(frozen=True)
+class _Stacked:
+    """The rows of one source, then those of another."""
+
+    first: Inputs
+    second: Inputs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.first.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        numbers = np.arange(len(self))[rows]
+        result = np.empty((len(numbers), *self.shape[1:]), np.float32)
+        is_first = numbers < len(self.first)
+        result[is_first] = self.first[numbers[is_first]]
+        result[~is_first] = self.second[numbers[~is_first] - len(self.first)]
+        return result
+
+
+def together(train: Examples, others: Examples) -> Examples:
+    """Return the examples of both; where those of `train` have views, the others have themselves in their place."""
+    groups = None
+    if train.groups is not None and others.groups is not None:
+        groups = np.append(train.groups, others.groups + train.groups.max(initial=0) + 1)
+    fresh = train.fresh
+    return Examples(
+        _Stacked(train.inputs, others.inputs),
+        np.concatenate([train.labels, others.labels]),
+        groups,
+        tuple(_Stacked(view, others.inputs) for view in train.views),
+        fresh and (lambda number: _Stacked(fresh(number), others.inputs)),
+    )
+
+
 def even_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return as many row numbers as there are labels (n,), with equally many of every class, within one.
 

@@ -11,6 +11,7 @@ a later phase is kept where it is better by more than chance explains.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +33,12 @@ from regraft.training.examples import Examples, check
 from regraft.training.history import Fitted, History, Measured
 from regraft.training.hooks import Hooks
 from regraft.training.losses import Loss
-from regraft.training.options import FitOptions
+from regraft.training.options import EPOCHS_ALONE, FitOptions
 
 if TYPE_CHECKING:
     from regraft.training.checkpoint import Tensors
 
+SIGNIFICANT = 1.645  # standard errors by which a later phase must be better to be kept
 STEPS = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before the tail's phase to those after it
 
 
@@ -91,6 +93,7 @@ class _Run:
     bfloat16: bool
     hooks: Hooks | None
     device: str
+    steps: Sequence[float]  # the averages of the weights before and after the tail's phase that are tried
     history: History = field(default_factory=History)
     done: list[Phase] = field(default_factory=list)
     weights: Tensors = field(default_factory=dict)  # after the best phase
@@ -98,21 +101,22 @@ class _Run:
     @property
     def best(self) -> Phase:
         """The phase whose model is kept."""
-        return nearest(self.done, self.options.watch)
+        return nearest(self.done, self.options.watch, SIGNIFICANT)
 
 
-def nearest(phases: Sequence[Phase], watch: str) -> Phase:
-    """Return the first of the phases that is within a standard error of the best by the watched measure.
+def nearest(phases: Sequence[Phase], watch: str, errors: float = 1.0) -> Phase:
+    """Return the first of the phases that is within so many standard errors of the best by the watched measure.
 
     Or the first that is right about all rows: their losses then measure its confidence, not its quality. The phases are
     in the order of how far they go from the pretrained weights. The validation rows are few, and have chosen the epoch
-    too, which favours the later phase. The rule is that of Breiman et al. 1984 for trees.
+    too, which favours the later phase. The rule is that of Breiman et al. 1984 for trees; with SIGNIFICANT
+    errors it is a paired test of whether the later phase is better, one-sided, at 5 %.
     """
     best = min((phase.costs(watch) for phase in phases), key=np.mean)
 
     def near(phase: Phase) -> bool:
         gaps = phase.costs(watch) - best
-        return bool(phase.correct.all() or gaps.mean() <= gaps.std() / np.sqrt(len(gaps)))
+        return bool(phase.correct.all() or gaps.mean() <= errors * gaps.std() / np.sqrt(len(gaps)))
 
     return next(filter(near, phases))
 
@@ -175,7 +179,8 @@ def fit(
     names = plan(options, pretrained=pretrained, trained=start is not None)
     loss = losses.of(options, train.labels)
     module = tails.build(tail, shape, loss.outputs(n_classes), options)
-    run = _Run(module, train, validation, options, loss, bfloat16, hooks, device)
+    steps = STEPS if pretrained and validation else STEPS[-1:]
+    run = _Run(module, train, validation, options, loss, bfloat16, hooks, device, steps)
     with on(module, device):
         if start is not None:
             _load_start(module, start)
@@ -185,6 +190,45 @@ def fit(
         if "tail" in names:
             _train_tail(run, checkpoint, pretrained=pretrained)
         return _result(run)
+
+
+def refit(
+    tail: nn.Module,
+    shape: tuple[int, ...],
+    train: Examples,
+    n_classes: int,
+    options: FitOptions,
+    chosen: Mapping[str, Any],
+    *,
+    pretrained: bool = True,
+    bfloat16: bool = False,
+) -> Fitted:
+    """Return tail and head trained on more rows for what `fit` has chosen on fewer: phases, epochs, average of weights.
+
+    chosen: of its `Fitted`; the phase that is kept was one of those trained.
+    """
+    phases = {phase["phase"]: phase for phase in chosen["phases"]}
+    options = dataclasses.replace(options, **{**EPOCHS_ALONE, **_epochs(list(phases.values()))})
+    loss = losses.of(options, train.labels)
+    module = tails.build(tail, shape, loss.outputs(n_classes), options)
+    steps = [phases[chosen["kept"]].get("share", 1.0)]
+    run = _Run(module, train, None, options, loss, bfloat16, None, "cpu", steps)
+    if "head" in phases:
+        _fit_head(run, n_classes)
+    if chosen["kept"] == "tail":
+        run.done.clear()
+        _train_tail(run, None, pretrained=pretrained)
+    return _result(run)
+
+
+def _epochs(phases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the best number of epochs of each phase as options; a head that is solved has none."""
+    before, epochs = 0, {}
+    for phase in phases:
+        if phase.get("best_epoch"):
+            epochs["tail_epochs" if phase["phase"] == "tail" else "epochs"] = phase["best_epoch"] - before
+        before += phase["epochs"]
+    return epochs
 
 
 def _load_start(module: nn.Sequential, start: nn.Sequential) -> None:
@@ -247,19 +291,16 @@ def _train_tail(run: _Run, checkpoint: Checkpoint | None, *, pretrained: bool) -
         )
     except Diverged as error:
         run.history, diverged = error.kept.history, error
-    _end(run, _best_between(run, before, STEPS if pretrained and run.validation else STEPS[-1:]))
+    _end(run, _best_between(run, before))
     if diverged:
         diverged.kept = _result(run)
         raise diverged
 
 
-def _best_between(run: _Run, before: Tensors, steps: Sequence[float]) -> Phase:
-    """Return the tail's phase with the best average of the weights before and after it; leave the module there.
-
-    steps: the averages, how far from `before` to the module's weights, rising to 1.
-    """
+def _best_between(run: _Run, before: Tensors) -> Phase:
+    """Return the tail's phase with the best average of the weights before and after it; leave the module there."""
     after, phases = checkpoints.weights(run.module), []
-    for step in steps:
+    for step in run.steps:
         run.module.load_state_dict(_between(before, after, step))
         chosen = {"best_epoch": run.history.best_epoch, "share": step}
         phases.append(_evaluated(run, "tail", run.module, run.validation or run.train, chosen))

@@ -21,6 +21,8 @@ from regraft.training import heads, optimizers, schedules
 
 T = TypeVar("T")
 
+# options with which nothing but the number of epochs ends a phase
+EPOCHS_ALONE: dict[str, Any] = {"patience": None, "target_accuracy": None, "minutes": None}
 _WORDS = {"none": None, "true": True, "false": False}
 
 
@@ -97,6 +99,9 @@ class FitOptions(Options):
     )
     batchnorm: Literal["keep", "train"] = option(
         "keep", "BatchNorm's statistics above the cut: keep the pretrained ones, or train them too", "Fine-tuning"
+    )
+    refit: Literal["on", "off"] = option(
+        "on", "when held-out images have chosen what they choose, learn again from them too; off: leave them out"
     )
     seed: int = seed_option()
 

@@ -11,6 +11,8 @@ A head's file has
                       state_dict as arrays
     fit(train, validation, n_classes, options, fit_options, *, checkpoint=None, hooks=None, device="cpu")
                       the trained one, as `Fitted`; its state_dict fits the module that `build` gives, on the CPU
+    decided(chosen, options, fit_options)
+                      both options with what a fit has chosen, as `Fitted.chosen` has it, for one that chooses nothing
 
 and imports nothing heavy until it is called: `regraft --help` reads its Options.
 """

@@ -5,10 +5,11 @@ Without a hidden layer it is a softmax regression, trained by any of the optimiz
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import Diverged
 from regraft.core.options import option, require
@@ -111,6 +112,13 @@ def fit(
         error.kept = error.kept and Fitted.by_epochs(module.eval(), error.kept.history)
         raise
     return Fitted.by_epochs(module.eval(), history)
+
+
+def decided(chosen: Mapping[str, Any], options: Options, fit_options: FitOptions) -> tuple[Options, FitOptions]:
+    """Return both options with the number of epochs that was chosen."""
+    from regraft.training.options import EPOCHS_ALONE
+
+    return options, dataclasses.replace(fit_options, **EPOCHS_ALONE, epochs=chosen["best_epoch"])
 
 
 def prepare(
