@@ -120,6 +120,11 @@ def test_a_folder_beside_the_one_with_the_images_does_not_hide_their_classes():
     assert labels["pets/cat/1.jpg"] == (None, "cat")
 
 
+def test_a_class_that_holds_something_else_than_images_keeps_the_others_a_class():
+    labels = labelled("cat/monday/1.jpg", "cat/tuesday/2.jpg", "dog/3.mp4", "README.md")
+    assert labels["cat/monday/1.jpg"] == labels["cat/tuesday/2.jpg"] == (None, "cat")
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "label"),
     [

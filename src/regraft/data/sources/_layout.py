@@ -41,6 +41,9 @@ _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$r
 _UNLABELLED_WORDS = frozenset(["pred", "predict", "prediction", "predictions", "unlabelled", "unlabeled"])
 _COLLECTIONS = ("images", "imgs", "img", "data", "photos")
 _SETS = {f"{name}set": part for name, part in PART_NAMES.items()}  # trainset, testset
+_DOCUMENT = re.compile(
+    r"(?i)^(readme|licen[cs]e)|\.(txt|md|rst|csv|tsv|json|xml|ya?ml|html?|pdf|py|ipynb|log|docx?|xlsx?)$"
+)
 _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d?){0,2}")
 
 Paths = Sequence[tuple[str, ...]]
@@ -142,8 +145,8 @@ def _named(row: Row, pattern: str) -> Row:
 
 def _layout(paths: Paths, name: str) -> _Layout:
     images = [path for path in paths if has_image_name(path[-1])] or paths
-    wrapper = _wrapper(images)
-    inner = [path[len(wrapper) :] for path in images]
+    wrapper = _wrapper([path for path in paths if not _DOCUMENT.search(path[-1])])
+    inner = [path[len(wrapper) :] for path in images if path[: len(wrapper)] == wrapper]
     tops = _below(inner)
     shown = "/".join((name, *wrapper))
     parts = _parts(tops, shown)
@@ -172,14 +175,21 @@ def _below(paths: Paths) -> dict[str, list[tuple[str, ...]]]:
     return tops
 
 
-def _wrapper(images: Paths) -> tuple[str, ...]:
+def _wrapper(paths: Paths) -> tuple[str, ...]:
     """Return the outer folders to skip: they hold one folder and no images, and are not a part's."""
-    tops = {path[0] for path in images if len(path) > 1}
-    if len(tops) != 1 or any(len(path) == 1 for path in images):
+    tops = {path[0] for path in paths if len(path) > 1}
+    if len(tops) != 1 or _has_images(paths):
         return ()
     [top] = tops
-    below = [path[1:] for path in images]
-    return () if top.casefold() in PART_NAMES or not _holds_folders(below) else (top, *_wrapper(below))
+    below = [path[1:] for path in paths if len(path) > 1]
+    if top.casefold() in PART_NAMES or _has_images(below) or all(len(path) == 1 for path in below):
+        return ()
+    return (top, *_wrapper(below))
+
+
+def _has_images(paths: Paths) -> bool:
+    """Whether images lie there, in no folder."""
+    return any(len(path) == 1 and has_image_name(path[0]) for path in paths)
 
 
 def _holds_folders(paths: Paths) -> bool:
