@@ -27,7 +27,7 @@ from regraft.cli.arguments import Json, ModelFolder, Output, Overwrite, Show, So
 from regraft.cli.flags import MAIN, command
 from regraft.core import files, outputs
 from regraft.core.errors import DataError, RegraftError, UsageError
-from regraft.core.progress import log
+from regraft.core.progress import Printable, log
 from regraft.core.text import count, on_one_screen, printable_json, printable_lines
 from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
@@ -344,13 +344,6 @@ def _print(data: Any, json: bool, text: str) -> None:
     print(printable_json(jsonlib.dumps(data, indent=2, ensure_ascii=False)) if json else printable_lines(text))
 
 
-class _Printable(logging.Formatter):
-    """Names of files and classes in a line of the log don't steer the terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (see core/errors.py)."""
     for stream in (sys.stdout, sys.stderr):
@@ -359,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # else Python, leaving, looks through all that was imported: half a second
     words = sys.argv[1:] if argv is None else argv
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Printable())
+    handler.setFormatter(Printable())
     log.addHandler(handler)
     try:
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")

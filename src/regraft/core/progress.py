@@ -11,7 +11,18 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 
+from regraft.core.text import printable_lines
+
 log = logging.getLogger("regraft")
+
+
+class Printable(logging.Formatter):
+    """A line of the log for a terminal, which the names of files and classes in it don't steer."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with what steers a terminal escaped."""
+        return printable_lines(super().format(record))
+
 
 Advance = Callable[[int], None]
 
