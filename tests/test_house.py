@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
 ROOMS = (
     *("core", "data", "network", "inference", "features", "training", "model", "evaluation", "audit", "report"),
-    *("exports", "pipeline", "estimator", "demo", "cli"),
+    *("exports", "pipeline", "serving", "estimator", "demo", "cli"),
 )
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
 LARGEST_ROOM = 1 / 5  # of the lines of the source
 HEAVY = (
     *("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2"),
-    *("openvino", "nncf", "simplejpeg", "onnx", "onnxruntime", "onnxscript"),
+    *("openvino", "nncf", "simplejpeg", "onnx", "onnxruntime", "onnxscript", "starlette", "uvicorn"),
 )
 MODULES = sorted(SOURCE.rglob("*.py"))
 

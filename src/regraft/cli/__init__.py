@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import CycloptsError, Parameter
 
 from regraft.cli import hints
+from regraft.cli import running as running  # its verbs
 from regraft.cli.app import app, typed_command
 from regraft.cli.arguments import Json, ModelFolder, Output, Overwrite, Show, Source
 from regraft.cli.flags import MAIN, command
@@ -314,18 +315,6 @@ def report(
 
     outputs.check(output, [".html"], overwrite=overwrite)
     _write_page(output, model_page(load(model), typed_command.get()))
-
-
-@command(app, StoreOptions)
-def demo(
-    *,
-    output: Annotated[Path, Parameter(alias="-o"), _file("Folder for what the demo makes.")] = Path("regraft-demo"),
-    options: Any = None,
-) -> None:
-    """Train, evaluate and use a classifier of handwritten digits, offline, in a minute or two."""
-    from regraft import demo as demonstration
-
-    demonstration.run(output, options.store)
 
 
 def _write_page(path: Path, text: str) -> None:

@@ -38,6 +38,7 @@ GROUPS = (
     "Search",
     "Engine and store",
     "Many machines",
+    "Server",
 )
 
 
