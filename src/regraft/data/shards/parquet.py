@@ -62,14 +62,14 @@ def rows(unit: Unit, folder: StoragePath) -> Iterator[Row]:
 @contextlib.contextmanager
 def _opened(path: StoragePath) -> Iterator[Any]:
     """Yield the opened Parquet file; what is wrong with its bytes is a DataError."""
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path.path, filesystem=path.system) as file:
             yield file
     except FileNotFoundError:
         raise
-    except (ArrowInvalid, OSError) as error:
+    except (ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} is no Parquet file, or damaged: {first_line(error)}") from error
 
 
