@@ -39,10 +39,11 @@ def test_a_linear_head_is_calibrated_on_training_rows_by_regressions_without_the
 
 
 def test_a_head_trained_in_epochs_is_calibrated_on_the_validation_part(features):
-    model = regraft.fit(features, head="mlp", epochs=3)
+    model = regraft.fit(features, head="mlp", epochs=3, refit="off")  # what learns from both keeps its temperature
     held = features.part("validation")
     expected = calibration.fit_temperature(model.logits(held), held.labels(model.classes), Loss())
     assert model.temperature == pytest.approx(expected)
+    assert regraft.fit(features, head="mlp", epochs=3).temperature == model.temperature
 
 
 def test_smoothed_labels_make_logits_that_the_temperature_sharpens(features):
