@@ -230,7 +230,7 @@ def test_copies_among_the_evaluated_images_are_told(photos, tmp_path):
     report = train(photos, tmp_path / "model", **TRAIN)
     paths = [photos / "red" / "000.png"] * 2 + [photos / "blue" / "000.png"]
     again = regraft.evaluate(report.model, regraft.read(paths, ["red", "red", "blue"]), part="all")
-    assert any("1 of these 3 images are copies" in note for note in again.notes)
+    assert "3 images show 2 pictures" in again.text()
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -428,7 +428,7 @@ def test_the_views_that_the_limit_has_room_for_are_trained_on(photos, tmp_path, 
     whole = regraft.extract(regraft.read(photos), **SMALL | {"views": 4}, store=tmp_path / "whole")
     (shelf,) = Store(tmp_path / "whole").info()
     assert (shelf.images, shelf.views, len(whole.views)) == (36, 144, 4)
-    limit = 3.3e-3  # GB; the trunk takes 2.3 MB of it
+    limit = 3.5e-3  # GB; the trunk takes 2.3 MB of it, the fingerprints 0.2
     options = make(TrainOptions, {**TRAIN, "views": 20, "store": tmp_path / "store", "store_limit": limit})
     assert train(photos, tmp_path / "model", options=options).accuracy > 0
     assert "of 20 views" in caplog.text

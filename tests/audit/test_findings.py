@@ -103,7 +103,8 @@ def test_the_text_has_each_finding():
     text = audit(CONFLICT, ACROSS, NEAR, EQUAL, notes=("something was not checked",)).text()
     for words in (
         "2 pictures in more than one file",  # of the plain inspection: equal bytes
-        "3 pictures with near-duplicates (resized, cropped, compressed …)\n  x/p.png = y/p.png\n      in cat, dog\n",
+        "3 pictures with near-duplicates (saved again, resized, mirrored, cropped)\n",
+        "  x/p.png = y/p.png\n      in cat, dog\n",
         "  z.png = v.png and 1 more\n      in train, validation, test\n",
         "  large.png = again.png and 1 more\n",
         "1 likely label error (looks more like another class)\n  odd.png\n      labelled cat, looks like dog (88 %)\n",

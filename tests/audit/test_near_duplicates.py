@@ -1,64 +1,20 @@
-"""Which files show one picture, of files made for it; the pixels are compared in test_similarity."""
+"""Which files show one picture, and which of them is to be kept; what one picture is stands in test_similar."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
-
-from regraft.audit.near_duplicates import Duplicates, find_pairs
+from regraft.audit.near_duplicates import Duplicates, find
 from regraft.data.index import Row
-from regraft.data.read import read
 
 ROW = Row(path="", location=None, label="cat", format="PNG", size=(10, 10))
 
 
-def noise(seed, path):
-    """Write a picture with large shapes and small ones, never twice the same."""
-    rng = np.random.default_rng(seed)
-    layers = [
-        np.asarray(Image.fromarray(rng.integers(0, 256, (cells, cells), np.uint8)).resize((96, 96), Image.BICUBIC))
-        for cells in (5, 17, 60)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.average(layers, axis=0, weights=(5, 3, 1)).astype(np.uint8)).save(path)
-
-
-@pytest.fixture
-def rows(tmp_path):
-    """Six files: four pictures, of which 1 is there again, smaller, as 4 and with equal bytes as 5."""
-    for number in range(4):
-        noise(number, tmp_path / "cat" / f"{number}.png")
-    Image.open(tmp_path / "cat" / "1.png").resize((48, 48)).save(tmp_path / "cat" / "4.png")
-    (tmp_path / "cat" / "5.png").write_bytes((tmp_path / "cat" / "1.png").read_bytes())
-    return read(tmp_path).used.rows
-
-
-def all_near(count):
-    """Neighbours of which every row has every other, equally near."""
-    numbers = np.array([[other for other in range(count) if other != at] for at in range(count)])
-    return numbers, np.ones(numbers.shape, np.float32)
-
-
-def test_pairs_connect_equal_bytes_and_other_versions_of_one_picture(rows):
-    pairs = find_pairs(rows, *all_near(6))
-    names = [{Path(rows[at].path).stem for at in pair} for pair in pairs]
-    assert {"1", "5"} in names and len(names) == 2
-    assert set.union(*names) == {"1", "4", "5"}
-
-
-def test_images_whose_features_are_far_apart_are_not_compared(rows):
-    numbers, cosines = all_near(6)
-    assert len(find_pairs(rows, numbers, 0.6 * cosines)) == 1, "of equal bytes alone"
-
-
-def test_files_that_vanish_while_they_are_compared_are_like_no_other(rows):
-    for row in rows:
-        Path(row.location.path).unlink()
-    assert len(find_pairs(rows, *all_near(6))) == 1, "of equal bytes alone"
+def test_files_of_one_picture_are_together_and_those_under_two_labels_come_first():
+    rows = [replace(ROW, path=path, id=path) for path in ("a", "b", "c", "d", "e")]
+    rows[1] = replace(rows[1], version_of="a")
+    rows[3] = replace(rows[3], version_of="c", label="dog")
+    assert [[row.path for row in files.rows] for files in find(rows)] == [["c", "d"], ["a", "b"]]
 
 
 def duplicates(*rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from regraft.audit.neighbours import Neighbours, connected, merged, nearest
+from regraft.audit.neighbours import Neighbours, nearest
 
 
 def test_neighbours_are_those_with_the_highest_cosines():
@@ -36,20 +36,6 @@ def test_a_row_of_zeros_is_near_nothing_and_breaks_nothing():
     _, cosines = nearest(features, 2)
     assert np.isfinite(cosines).all()
     assert cosines[0].max() < 0.8
-
-
-def test_pairs_connect_in_chains():
-    groups = connected(6, [(0, 3), (3, 5), (1, 4)])
-    assert groups[0] == groups[3] == groups[5] != groups[1] == groups[4] != groups[2]
-    assert groups[2] not in groups[[0, 1]]
-    assert len(set(connected(3, []))) == 3
-    assert len(connected(0, [])) == 0
-
-
-def test_groups_and_pairs_together_connect_in_chains():
-    groups = merged(np.array([0, 1, 1, 2, 3]), [(0, 2)])
-    assert groups[0] == groups[1] == groups[2]
-    assert len({groups[0], groups[3], groups[4]}) == 3
 
 
 def test_the_nearest_images_of_other_groups_are_shown_in_order():

@@ -415,6 +415,36 @@ def test_parts_from_the_source_never_share_a_copy_or_a_group_and_the_test_part_i
 # Few images of a class for a trial, and folds where images are few
 
 
+def with_versions(label, count):
+    """Return pictures, and another version of each."""
+    originals = images(label, count)
+    versions = images(f"{label} again ", count)
+    tied = [replace(row, label=label, version_of=one.id) for row, one in zip(versions, originals, strict=True)]
+    return [*originals, *tied]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_versions_of_one_picture_are_on_one_side(seed):
+    rows = [*with_versions("cat", 40), *with_versions("dog", 40)]
+    parts = parts_of(rows, seed=seed)
+    sides = defaultdict(set)
+    for row, part in zip(rows, parts, strict=True):
+        sides[row.picture].add(part)
+    assert all(len(side) == 1 for side in sides.values())
+    for fold in folds(Index(tuple(rows)), SplitOptions(split="5-fold", seed=seed)):
+        test = {row.picture for row in fold.test}
+        assert test and not test & {row.picture for row in fold.train}
+
+
+def test_another_version_in_the_training_part_of_the_source_is_ignored_and_it_is_said_why():
+    test = [row(name, label, part="test") for name, label in (("a", "cat"), ("b", "dog"))]
+    train = [row(name, label, part="train") for name, label in (("c", "cat"), ("d", "dog"))]
+    version = row("a again", "cat", part="train", version_of=test[0].id)
+    rows = split(Index((*test, *train, version)), options=SplitOptions()).rows
+    assert [row.status for row in rows] == ["used"] * 4 + ["ignored"]
+    assert rows[-1].reason == "another version of the same picture is in the test part (cat/a.jpg)"
+
+
 def test_per_class_ignores_training_images_beyond_it_and_nothing_else():
     rows = (*images("a", 100), *images("b", 40))
     whole = split(Index(rows), options=SplitOptions())

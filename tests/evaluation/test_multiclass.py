@@ -283,3 +283,17 @@ def test_the_coverage_counts_the_confident_answers_and_the_right_ones_among_them
     evaluation = evaluate(probabilities, [0, 1, 1, 0], ["a", "b"])
     rows = [(row["confidence"], row["n"], row["n_correct"]) for row in evaluation.coverage]
     assert rows == [(0, 4, 2), (0.5, 4, 2), (0.7, 3, 2), (0.8, 2, 1), (0.9, 2, 1), (0.95, 1, 1), (0.99, 1, 1)]
+
+
+def test_versions_of_one_picture_count_once_in_the_intervals_and_it_is_said():
+    probabilities, labels = random_predictions(3, 60)
+    once = evaluate(probabilities, labels, names(3))
+    four = evaluate(
+        np.repeat(probabilities, 4, axis=0), np.repeat(labels, 4), names(3), pictures=np.repeat(np.arange(60), 4)
+    )
+    assert (four.n, four.pictures, four.accuracy) == (240, 60, once.accuracy)
+    assert four.accuracy_interval == pytest.approx(once.accuracy_interval)
+    for name in names(3):
+        assert four.per_class[name]["recall_interval"] == pytest.approx(once.per_class[name]["recall_interval"])
+    assert "240 images show 60 pictures" in four.text()
+    assert once.repeats() == ""

@@ -170,3 +170,17 @@ GOOD = np.array([[0.9, 0.1], [0.2, 0.8]])
 def test_invalid_arguments_are_refused_with_words(probabilities, truth, labels, words):
     with pytest.raises(DataError, match=words):
         evaluate(np.asarray(probabilities), np.asarray(truth), labels)
+
+
+def test_versions_of_one_picture_count_once_in_the_intervals():
+    probabilities, truth = random_predictions(50)
+    labels = ["a", "b", "c", "d"]
+    once = evaluate(probabilities, truth, labels)
+    four = evaluate(
+        np.repeat(probabilities, 4, 0), np.repeat(truth, 4, 0), labels, pictures=np.repeat(np.arange(50), 4)
+    )
+    assert (four.n, four.pictures, four.exact_match) == (200, 50, once.exact_match)
+    assert four.exact_match_interval == pytest.approx(once.exact_match_interval)
+    for name in labels:
+        assert four.per_label[name]["recall_interval"] == pytest.approx(once.per_label[name]["recall_interval"])
+    assert "200 images show 50 pictures" in four.text()

@@ -15,7 +15,9 @@ from regraft.evaluation.significance import (
     Paired,
     corrected_t_test,
     difference_interval,
+    effective_number,
     holm_bonferroni,
+    interval,
     mcnemar,
     wilson,
 )
@@ -78,6 +80,36 @@ def test_impossible_counts_are_refused(correct, n):
 )
 def test_the_interval_of_a_difference_of_two_sets_of_images_is_the_published_one(counts, low, high):
     assert difference_interval(*counts) == pytest.approx((low, high), abs=5e-5)
+
+
+# Copies
+
+
+def test_each_picture_four_times_gives_the_interval_of_the_pictures():
+    correct = np.random.default_rng(0).random(250) < 0.8
+    assert interval(np.repeat(correct, 4), np.repeat(np.arange(250), 4)) == pytest.approx(interval(correct))
+    assert interval(correct) == wilson(np.count_nonzero(correct), 250)
+
+
+def test_pictures_in_unequal_numbers_are_worth_what_the_variance_of_their_mean_is():
+    """n independent images have the variance p (1 - p) / n; what the weighted ones have is drawn here."""
+    rng = np.random.default_rng(1)
+    versions = rng.integers(1, 8, 40)
+    accuracies = [np.repeat(rng.random(40) < 0.7, versions).mean() for _ in range(20_000)]
+    assert effective_number(np.repeat(np.arange(40), versions)) == pytest.approx(
+        0.7 * 0.3 / np.var(accuracies), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("versions", [[1], [3], [1, 2, 7], [3, 3, 3]])
+def test_where_all_are_correct_or_none_the_interval_ends_at_one_or_zero(versions):
+    pictures = np.repeat(np.arange(len(versions)), versions)
+    assert interval(np.ones(len(pictures), bool), pictures)[1] == 1
+    assert interval(np.zeros(len(pictures), bool), pictures)[0] == 0
+
+
+def test_without_an_image_nothing_is_known():
+    assert interval(np.empty(0, bool)) == (0, 1)
 
 
 # McNemar's test and Newcombe's interval

@@ -85,8 +85,8 @@ class Audit(Result):
         width = max(width, 40)
         duplicates, errors, outliers = self.counts
         blocks = [
-            self.inspection.text(width).rstrip("\n"),
-            _block(f"{duplicates} (resized, cropped, compressed …)", self.near_duplicates, width),
+            self.inspection.text(width, near_duplicates=False).rstrip("\n"),
+            _block(f"{duplicates} (saved again, resized, mirrored, cropped)", self.near_duplicates, width),
             _block(f"{errors} (looks more like another class)", self.label_errors, width),
             _block(f"{outliers} (unlike all other pictures)", self.outliers, width),
             *("\n".join(shorten(line, width) for line in wrap(f"Note: {note}", width)) for note in self.notes),

@@ -5,7 +5,6 @@ Features enter, row numbers leave. Every finding compares an image with its neig
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,21 +52,3 @@ def nearest(features: NDArray[np.float32], count: int = NEIGHBOURS) -> tuple[Num
         return np.empty((len(features), 0), np.int64), np.empty((len(features), 0), np.float32)
     distances, rows = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(features).kneighbors()
     return rows, (1 - distances**2 / 2).astype(np.float32)
-
-
-def connected(count: int, pairs: Iterable[tuple[int, int]]) -> Numbers:
-    """Return a number for each of `count` rows (count,), equal for those that pairs connect, also in a chain."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.array(list(pairs), np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    components: Numbers = connected_components(graph, directed=False)[1].astype(np.int64)
-    return components
-
-
-def merged(groups: Numbers, pairs: Iterable[tuple[int, int]]) -> Numbers:
-    """Return a group for each row (n,), equal for those that share one of `groups` (n,) or that pairs connect."""
-    count = len(groups)
-    members = [(at, count + group) for at, group in enumerate(groups.tolist())]
-    return connected(2 * count, [*pairs, *members])[:count]

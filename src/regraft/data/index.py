@@ -57,6 +57,9 @@ class Row:
     size: tuple[int, int] = (0, 0)  # width, height in pixels as stored, before EXIF turns it; (0, 0) if unknown
     rules: int = DECODE_RULES  # the version of the rules that its pixels are decoded by
     remarks: tuple[str, ...] = ()  # what is converted or left out when it is decoded
+    version_of: str = (
+        ""  # id of the picture of which it is another version; "" if of none, or if that was not looked for
+    )
 
     @property
     def key(self) -> str:
@@ -64,6 +67,11 @@ class Row:
         if self.rules == DECODE_RULES:
             return self.id
         return hashlib.sha256(f"{self.id} decoded by the rules of version {self.rules}".encode()).hexdigest()
+
+    @property
+    def picture(self) -> str:
+        """What is equal for copies and other versions of one picture: an id; of a file that was not read its path."""
+        return self.version_of or self.id or self.path
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,12 +96,14 @@ class Row:
 class Index:
     """Immutable table of the files of a source, one row each.
 
-    rows:   in the source's order; archives in the archive's order.
-    name:   what the user called the source, for messages.
+    rows:     in the source's order; archives in the archive's order.
+    name:     what the user called the source, for messages.
+    compared: whether near-duplicates were looked for, or are not to be.
     """
 
     rows: tuple[Row, ...]
     name: str = ""
+    compared: bool = False
 
     def __repr__(self) -> str:
         """Return one line, for an interactive session."""
@@ -179,6 +189,11 @@ class Index:
             if row.label not in codes:
                 raise DataError(f"{row.path} has the label {row.label!r}; expected one of {listed(classes)}.")
         return [codes[row.label] for row in self.rows if row.label is not None]
+
+    def picture_codes(self) -> list[int]:
+        """Return a number for each row, equal for copies and near-duplicates: versions of one picture."""
+        codes: dict[str, int] = {}
+        return [codes.setdefault(row.picture, len(codes)) for row in self.rows]
 
     def label_flags(self, classes: Sequence[str]) -> list[list[bool]]:
         """Return for each row which of `classes` it has; raise DataError for a label that is not among them."""

@@ -50,14 +50,28 @@ class Inspection(Result):
         return [rows for rows in self.copies if len({row.label for row in rows}) > 1]
 
     @property
+    def near_duplicates(self) -> list[list[Row]]:
+        """The groups of used rows that show one picture in versions of other bytes, one row of each version."""
+        versions: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        for row in self.index.used:
+            versions[row.picture].setdefault(row.id, row)
+        return [list(rows.values()) for rows in versions.values() if len(rows) > 1]
+
+    @property
     def notes(self) -> list[str]:
         """What to know before training: classes without a usable image, and why nothing would be trained."""
         refusal = usable.refusal(self.index, usable.BrokenOptions().max_broken).partition(":\n")[0]
         return [*usable.notes(self.index), *([f"`regraft train` would refuse this: {refusal}."] if refusal else [])]
 
-    def text(self, width: int = 80) -> str:
-        """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened."""
-        blocks = _blocks(self.to_dict(), max(width, 40))
+    def text(self, width: int = 80, *, near_duplicates: bool = True) -> str:
+        """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened.
+
+        near_duplicates: whether they are listed too.
+        """
+        values = self.to_dict()
+        if not near_duplicates:
+            values["files"]["near_duplicates"] = []
+        blocks = _blocks(values, max(width, 40))
         return "\n".join(line for block in blocks for line in block) + "\n"
 
     def __repr__(self) -> str:
@@ -68,7 +82,7 @@ class Inspection(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, with the files that they count under "files", for JSON."""
         used, ignored, broken = self.index.used, self.index.ignored, self.index.broken
-        copies, conflicts = self.copies, self.conflicts
+        copies, conflicts, near_duplicates = self.copies, self.conflicts, self.near_duplicates
         return {
             "source": self.index.name,
             "used": len(used),
@@ -79,6 +93,7 @@ class Inspection(Result):
             "copies": len(copies),
             "conflicts": len(conflicts),
             "notes": self.notes,
+            "near_duplicates": len(near_duplicates),
             "formats": dict(Counter(row.format for row in used).most_common()),
             "sizes": _sizes(used.rows),
             "remarks": dict(Counter(remark for row in used for remark in row.remarks).most_common()),
@@ -87,6 +102,7 @@ class Inspection(Result):
                 "broken": [{"path": row.path, "reason": row.reason} for row in broken],
                 "remarks": [{"path": row.path, "reason": remark} for row in used for remark in row.remarks],
                 "copies": [[row.path for row in rows] for rows in copies],
+                "near_duplicates": [[row.path for row in rows] for rows in near_duplicates],
                 "conflicts": [[{"path": row.path, "label": row.label} for row in rows] for rows in conflicts],
             },
         }
@@ -177,6 +193,9 @@ def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
     yield _list(conflicts, count(conflicts, "picture") + title, lines)
     lines = ["  " + equated(group, width - 2) for group in copies[:_LISTED]]
     yield _list(copies, count(copies, "picture") + " in more than one file", lines)
+    near = files["near_duplicates"]
+    lines = ["  " + equated(group, width - 2) for group in near[:_LISTED]]
+    yield _list(near, count(near, "picture") + " saved again, resized, mirrored or cropped; one side of a split", lines)
 
 
 def _list(things: Sequence[Any], title: str, lines: Sequence[str]) -> list[str]:

@@ -3,9 +3,10 @@
 An index enters, the same index with `part` set leaves. Parts that the source
 gives are kept. Otherwise:
 
-1. Images with equal bytes, or in one group of the source, form a *group*, also
-   in a chain (a is a copy of b, and b in one group with c). A group is never
-   divided. Most groups are a single image.
+1. Versions of one picture (`Row.picture`: equal bytes, near-duplicates), and
+   images in one group of the source, form a *group*, also in a chain (a is a
+   copy of b, and b in one group with c). A group is never divided. Most groups
+   are a single image.
 2. A group belongs to the class that most of its images have (ties: by name).
 3. The groups of each class are ordered by a hash of the seed and the group's
    own name (its first group in the source, else its id): other rows, their
@@ -34,6 +35,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
+from typing import Literal
 
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import Options, option, require
@@ -61,6 +63,11 @@ class SplitOptions(Options):
         "Main options",
     )
     seed: int = seed_option()
+    near_duplicates: Literal["tie", "ignore"] = option(
+        "tie",
+        "the same picture saved again, resized, mirrored or lightly cropped: tie, so that all its versions are on one "
+        "side of a split, or ignore",
+    )
     per_class: int | None = option(None, "train on at most so many images of each class, for a trial; none: on all")
 
     def check(self) -> None:
@@ -109,7 +116,7 @@ def split(index: Index, *, options: SplitOptions = SplitOptions(), keep: Mapping
     keep: id → part of an earlier split; those images stay where they were.
 
     With parts from the source, an image of a group that is also in the test part is ignored in the others, and one
-    that is also in the validation part is ignored in train: no picture and no copy of it is in two parts.
+    that is also in the validation part is ignored in train: no picture and no version of it is in two parts.
     Raises DataError if only some rows have a part, or a class has fewer groups than there are parts; UsageError if
     the options are for folds, which are not parts.
     """
@@ -205,7 +212,7 @@ def _limited(index: Index, options: SplitOptions) -> Index:
 
 
 def group_numbers(rows: Sequence[Row]) -> list[int]:
-    """Return a number for each row, equal for rows with equal bytes or of one group, also in a chain."""
+    """Return a number for each row, equal for versions of one picture and rows of one group, also in a chain."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -220,7 +227,7 @@ def group_numbers(rows: Sequence[Row]) -> list[int]:
 def _names(row: Row) -> Iterator[tuple[str, str]]:
     if row.group:
         yield "group", row.group
-    yield ("id", row.id) if row.id else ("path", row.path)
+    yield ("id" if row.id else "path"), row.picture
 
 
 # Parts by chance
@@ -357,14 +364,17 @@ def _some_without_part(rows: Sequence[Row], missing: int) -> DataError:
 def _without_leaks(rows: Sequence[Row]) -> Iterator[Row]:
     """Yield the rows; a row is ignored if its group is also in a part that comes before its own in _ORDER."""
     numbers = group_numbers(rows)
-    holders = {(key, row.part): row for number, row in zip(numbers, rows, strict=True) for key in (number, row.id)}
+    holders = {
+        (key, row.part): row for number, row in zip(numbers, rows, strict=True) for key in (number, row.id, row.picture)
+    }
     for number, row in zip(numbers, rows, strict=True):
         stronger = _ORDER[: _ORDER.index(row.part or "train")]
-        keys = [(key, part) for part in stronger for key in (row.id, number)]
+        keys = [(key, part) for part in stronger for key in (row.id, row.picture, number)]
         holder = next((holders[key] for key in keys if key in holders), None)
         yield row.marked("ignored", _leak(row, holder)) if holder else row
 
 
 def _leak(row: Row, holder: Row) -> str:
-    what = "the same picture is" if row.id == holder.id else "its group, or a copy's, is also"
+    same = "the same picture is" if row.id == holder.id else "another version of the same picture is"
+    what = same if row.picture == holder.picture else "its group, or a copy's, is also"
     return f"{what} in the {holder.part} part ({holder.path})"

@@ -19,7 +19,7 @@ from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
 from regraft.evaluation import metrics
 from regraft.evaluation.metrics import Answered, CountedScores, Means
-from regraft.evaluation.significance import wilson
+from regraft.evaluation.significance import interval
 from regraft.evaluation.words import (
     DASH,
     INDENT,
@@ -28,6 +28,7 @@ from regraft.evaluation.words import (
     Mistake,
     means_words,
     most_frequent,
+    pictures_words,
     quoted,
     score_cells,
     score_words,
@@ -59,7 +60,7 @@ class Evaluation:
 
     n: int
     accuracy: float
-    accuracy_interval: tuple[float, float]  # 95 %, Wilson
+    accuracy_interval: tuple[float, float]  # 95 %, see `significance.interval`
     log_loss: float  # in nats per image
     macro: Means
     per_class: dict[str, ClassScores]
@@ -76,6 +77,7 @@ class Evaluation:
     uncalibrated_error: float | None = None  # the same without the model's temperature
     uncalibrated_log_loss: float | None = None
     coverage: list[Answered] | None = None  # by the least confidence that is answered, see CONFIDENCES
+    pictures: int | None = None  # how many the images show, where copies and near-duplicates count once
 
     @property
     def correct(self) -> int:
@@ -96,6 +98,10 @@ class Evaluation:
     def means(self) -> str:
         """Return over how many classes the means are, as a clause."""
         return means_words(self.macro, len(self.classes), "classes")
+
+    def repeats(self) -> str:
+        """Return how many pictures the images show, as a clause; "" if each image shows another one."""
+        return pictures_words(self.pictures, self.n)
 
     def summary(self) -> str:
         """Return in one sentence how many are right, and which class is taken for which most often."""
@@ -122,6 +128,7 @@ def evaluate(
     labels: NDArray[Any] | Sequence[int],
     classes: Sequence[str],
     uncalibrated: NDArray[Any] | None = None,
+    pictures: NDArray[np.integer] | None = None,
 ) -> Evaluation:
     """Return how good a model's predictions are; the prediction for an image is its most probable class.
 
@@ -129,16 +136,19 @@ def evaluate(
     labels:        (n_images,) int, each image's true class as an index of `classes`.
     classes:       names, all different; a class need not have an image here.
     uncalibrated:  the probabilities without the model's temperature, if it has one.
+    pictures:      (n_images,) int, equal for versions of one picture, which count once in intervals; None: all differ.
     Raises DataError if shapes, labels or probabilities are invalid.
     """
     rows, codes = _checked(probabilities, labels, classes)
+    pictures = np.arange(len(codes)) if pictures is None else pictures
+    correct = rows.argmax(axis=1) == codes
     confusion = metrics.confusion_matrix(codes, rows.argmax(axis=1), len(classes))
-    per_class = _per_class(confusion, classes)
-    correct = int(confusion.trace())
+    intervals = [interval(correct[of], pictures[of]) for of in (codes == code for code in range(len(classes)))]
+    per_class = _per_class(confusion, intervals, classes)
     return Evaluation(
         n=len(codes),
-        accuracy=correct / len(codes),
-        accuracy_interval=wilson(correct, len(codes)),
+        accuracy=float(correct.mean()),
+        accuracy_interval=interval(correct, pictures),
         log_loss=metrics.log_loss(rows, codes),
         macro=metrics.means([*per_class.values()]),
         per_class=per_class,
@@ -155,6 +165,7 @@ def evaluate(
         uncalibrated_error=None if uncalibrated is None else metrics.calibration_error(uncalibrated, codes),
         uncalibrated_log_loss=None if uncalibrated is None else metrics.log_loss(uncalibrated, codes),
         coverage=metrics.coverage(rows, codes, CONFIDENCES),
+        pictures=len(np.unique(pictures)),
     )
 
 
@@ -220,7 +231,9 @@ def _checked(
     return rows / sums[:, np.newaxis], codes.astype(np.int64)
 
 
-def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, ClassScores]:
+def _per_class(
+    confusion: NDArray[np.int64], intervals: Sequence[tuple[float, float]], classes: Sequence[str]
+) -> dict[str, ClassScores]:
     n, n_predicted, n_correct = (
         counts.tolist() for counts in (confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal())
     )
@@ -229,7 +242,7 @@ def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str
             **metrics.scores(n[code], n_predicted[code], n_correct[code]),
             "n": n[code],
             "n_predicted": n_predicted[code],
-            "recall_interval": wilson(n_correct[code], n[code]) if n[code] else (0.0, 1.0),
+            "recall_interval": intervals[code],
         }
         for code, name in enumerate(classes)
     }
@@ -243,6 +256,7 @@ def _headline(evaluation: Evaluation) -> list[str]:
     return [
         f"accuracy  {percent(evaluation.accuracy)} % (95 % interval: {low}{DASH}{high})",
         *sentence_lines(evaluation.summary()),
+        *sentence_lines(evaluation.repeats()),
         f"macro     {score_words(evaluation.macro)}",
         *sentence_lines(evaluation.means()),
         *sentence_lines(SCORES_EXPLAINED),

@@ -20,7 +20,7 @@ from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
 from regraft.evaluation import metrics
 from regraft.evaluation.metrics import CountedScores, Means, Scores
-from regraft.evaluation.significance import wilson
+from regraft.evaluation.significance import interval
 from regraft.evaluation.words import (
     DASH,
     NAME_WIDTH,
@@ -28,6 +28,7 @@ from regraft.evaluation.words import (
     Mistake,
     means_words,
     most_frequent,
+    pictures_words,
     quoted,
     score_cells,
     score_words,
@@ -50,11 +51,14 @@ class LabelScores(CountedScores):
 class MultilabelEvaluation:
     """What `evaluate` measured.
 
-    exact_match:            share of images all of whose labels are right, with its 95 % interval (Wilson).
+    exact_match:            share of images all of whose labels are right, with its 95 % interval
+                            (`significance.interval`).
     mean_average_precision: plain mean over the labels that an image has; None if there is no such label.
     macro:                  precision, recall and f1 as plain means over the labels that an image has, see
                             `metrics.Means`.
     micro:                  the same over all predictions at once.
+    pictures:               how many the images show, where copies and near-duplicates count once; None in models of
+                            before it was counted.
     """
 
     n: int
@@ -64,6 +68,7 @@ class MultilabelEvaluation:
     macro: Means
     micro: Scores
     per_label: dict[str, LabelScores]
+    pictures: int | None = None
 
     @property
     def correct(self) -> int:
@@ -77,13 +82,17 @@ class MultilabelEvaluation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MultilabelEvaluation:
         """Return the evaluation that `to_dict` gave; whatever else is in `values` is ignored."""
-        known = {field.name: values[field.name] for field in dataclasses.fields(cls)}
+        known = {field.name: values[field.name] for field in dataclasses.fields(cls) if field.name in values}
         macro = metrics.means([*known["per_label"].values()])  # older ones counted labels that no image has
         return cls(**{**known, "macro": macro})
 
     def means(self) -> str:
         """Return over how many labels the means are, as a clause."""
         return means_words(self.macro, len(self.per_label), "labels")
+
+    def repeats(self) -> str:
+        """Return how many pictures the images show, as a clause; "" if each image shows another one."""
+        return pictures_words(self.pictures, self.n)
 
     def summary(self) -> str:
         """Return in one sentence how many images have all labels right, and which label is wrong most often."""
@@ -98,7 +107,11 @@ class MultilabelEvaluation:
 
 
 def evaluate(
-    probabilities: NDArray[Any], truth: NDArray[Any], labels: Sequence[str], thresholds: NDArray[Any] | float = EVEN
+    probabilities: NDArray[Any],
+    truth: NDArray[Any],
+    labels: Sequence[str],
+    thresholds: NDArray[Any] | float = EVEN,
+    pictures: NDArray[np.integer] | None = None,
 ) -> MultilabelEvaluation:
     """Return how good a model's predictions are; a label is predicted where its probability reaches its threshold.
 
@@ -106,6 +119,7 @@ def evaluate(
     truth:         (n_images, n_labels) of 0 and 1.
     labels:        names, all different.
     thresholds:    one for each label, or one for all; see `choose_thresholds`.
+    pictures:      (n_images,) int, equal for versions of one picture, which count once in intervals; None: all differ.
     Raises DataError if shapes, truth or probabilities are invalid.
     """
     rows, has = _checked(probabilities, truth, len(labels))
@@ -113,18 +127,21 @@ def evaluate(
         raise DataError(f"Labels are {shorten(repr(list(labels)), 200)}; expected all different.")
     thresholds = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), (len(labels),))
     predicted = rows >= thresholds
-    exact = int((predicted == has).all(axis=1).sum())
+    pictures = np.arange(len(has)) if pictures is None else pictures
+    exact = (predicted == has).all(axis=1)
     precisions = [metrics.average_precision(*column) for column in zip(rows.T, has.T, strict=True)]
-    per_label = _per_label(has, predicted, thresholds, precisions, labels)
+    intervals = [interval(hit[of], pictures[of]) for hit, of in zip(predicted.T, has.T, strict=True)]
+    per_label = _per_label(has, predicted, thresholds, precisions, intervals, labels)
     known = [precision for precision in precisions if precision is not None]
     return MultilabelEvaluation(
         n=len(has),
-        exact_match=exact / len(has),
-        exact_match_interval=wilson(exact, len(has)),
+        exact_match=float(exact.mean()),
+        exact_match_interval=interval(exact, pictures),
         mean_average_precision=float(np.mean(known)) if known else None,
         macro=metrics.means([*per_label.values()]),
         micro=metrics.scores(int(has.sum()), int(predicted.sum()), int((has & predicted).sum())),
         per_label=per_label,
+        pictures=len(np.unique(pictures)),
     )
 
 
@@ -172,6 +189,7 @@ def _per_label(
     predicted: NDArray[np.bool_],
     thresholds: NDArray[np.float64],
     precisions: Sequence[float | None],
+    intervals: Sequence[tuple[float, float]],
     labels: Sequence[str],
 ) -> dict[str, LabelScores]:
     """Return the scores of each label, by name, in the order of `labels`."""
@@ -182,7 +200,7 @@ def _per_label(
             "n": n[at],
             "n_predicted": n_predicted[at],
             "threshold": float(thresholds[at]),
-            "recall_interval": wilson(n_correct[at], n[at]) if n[at] else (0.0, 1.0),
+            "recall_interval": intervals[at],
             "average_precision": precisions[at],
         }
         for at, name in enumerate(labels)
@@ -210,6 +228,7 @@ def _headline(evaluation: MultilabelEvaluation) -> list[str]:
     return [
         f"exact     {percent(evaluation.exact_match)} % (95 % interval: {low}{DASH}{high})",
         *sentence_lines(evaluation.summary()),
+        *sentence_lines(evaluation.repeats()),
         f"mAP       {DASH if precision is None else f'{percent(precision)} %'}; mean average precision, no threshold",
         f"macro     {score_words(evaluation.macro)}",
         *sentence_lines(evaluation.means()),

@@ -65,10 +65,11 @@ class Paired:
         return {**dataclasses.asdict(self), "outcome": self.outcome}
 
 
-def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+def wilson(correct: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Return the score interval of a proportion, (low, high), both in [0, 1].
 
     correct: how many of the `n` images were classified correctly.
+    n:       how many there are, or how many independent ones they are worth.
     level:   the confidence level, in (0, 1).
     Raises DataError if there are no images, or more correct ones than images.
     Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
@@ -79,6 +80,28 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     centre = (correct + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(correct * (n - correct) / n + z * z / 4)
     return (centre - half if correct else 0.0), (centre + half if correct < n else 1.0)
+
+
+def effective_number(pictures: NDArray[np.integer]) -> float:
+    """Return how many independent images the images (n,) are worth, where equal numbers are versions of one picture.
+
+    Versions of one picture are classified alike, so they say no more than it does: n² / Σ m², of m versions each.
+    Source: the design effect of Kish 1965, Survey Sampling, with a correlation of 1 within a picture.
+    """
+    _, versions = np.unique(pictures, return_counts=True)
+    return float(len(pictures) ** 2 / (versions.astype(np.float64) ** 2).sum())
+
+
+def interval(correct: NDArray[np.bool_], pictures: NDArray[np.integer] | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of the share of images that are correct (n,): Wilson's, of the effective number.
+
+    pictures: (n,), equal for versions of one picture; None: no image is a version of another.
+    Without an image it is all there is, (0, 1).
+    """
+    if not len(correct):
+        return 0.0, 1.0
+    n = len(correct) if pictures is None else effective_number(pictures)
+    return wilson(min(np.count_nonzero(correct) * (n / len(correct)), n), n)
 
 
 def difference_interval(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:

@@ -54,6 +54,13 @@ def score_words(scores: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
+def pictures_words(pictures: int | None, n: int) -> str:
+    """Return how many pictures the images show, as a clause; "" if each shows another, or it is unknown."""
+    if pictures is None or pictures == n:
+        return ""
+    return f"{n:,} images show {pictures:,} pictures (copies, near-duplicates): the intervals count each picture once"
+
+
 def means_words(means: Means, total: int, nouns: str) -> str:
     """Return over how many of `total` classes, or labels, the means are, as a clause."""
     classes, predicted = means["classes"], means["precision_classes"]

@@ -108,8 +108,20 @@ def compute(tasks: Sequence[Task], runner: Runner, *folders: Path, workers: int 
 
 def broken(rows: Sequence[Row]) -> list[Failure]:
     """Return the rows that can't be decoded; the network has no part in it."""
-    chunks = ([Task(row)] for row in rows)
-    return [failure for failures in _in_workers(_failures, chunks, cores()) for failure in failures]
+    return [result for result in of_pixels(rows, 0, lambda _: None) if isinstance(result, Failure)]
+
+
+def of_pixels(rows: Sequence[Row], least: int, use: Callable[[np.ndarray], T]) -> Iterator[T | Failure]:
+    """Yield what `use` makes of each row's pixels, in order, a few ahead.
+
+    least: see `decode`.
+    """
+
+    def work(loaded: list[tuple[Task, bytes | Failure]]) -> list[T | Failure]:
+        return [_decoded(task.row, data, least, use) for task, data in loaded]
+
+    for results in _in_workers(work, _chunks([Task(row) for row in rows], CHUNK), cores()):
+        yield from results
 
 
 class Worker:
@@ -248,11 +260,6 @@ def _work(runner: Runner, loaded: list[tuple[Task, bytes | Failure]]) -> Batch:
 
 def _run(runner: TrunkRunner, images: list[np.ndarray]) -> np.ndarray:
     return runner(np.stack(images)) if images else np.empty((0, *runner.trunk.output_shape), np.float32)
-
-
-def _failures(loaded: list[tuple[Task, bytes | Failure]]) -> list[Failure]:
-    results = (_decoded(task.row, data, 0, lambda _: None) for task, data in loaded)
-    return [result for result in results if isinstance(result, Failure)]
 
 
 def _inputs(task: Task, data: bytes | Failure, preprocesses: Sequence[Preprocess]) -> list[list[np.ndarray]] | Failure:

@@ -29,7 +29,7 @@ def run_digest(features: Features, options: Mapping[str, Any], start: Mapping[st
 
     start: the head's weights of the model to continue from.
     """
-    rows = sorted((row.key, row.label or "", row.part or "", row.group or "") for row in features.rows)
+    rows = sorted((row.key, row.label or "", row.part or "", row.group or "", row.version_of) for row in features.rows)
     tail = features.tail
     digests = [trunk.digest for trunk in features.runner.trunks]
     decides: list[Any] = [rows, digests if digests[1:] else digests[0], dict(options), versions()]

@@ -1,9 +1,8 @@
 """The audit of `regraft inspect --deep`: read → extract → near-duplicates → label errors → outliers.
 
 No file is touched. The features come from the store, so a second audit costs
-little. In memory are the features of the images, once, the thumbnails of those
-that may be near-duplicates, and a few numbers for each image; nothing grows
-with the square of their number.
+little. In memory are the features of the images, once, and a few numbers for
+each image; nothing grows with the square of their number.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from regraft.core.options import change, select
 from regraft.data import read as reading
 from regraft.features.options import FeatureOptions
 from regraft.pipeline.extract import build_network, compute
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import AuditOptions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def audit(source: Any, options: AuditOptions) -> Audit:
     features = select(FeatureOptions, options)
     network = build_network(features)
     conflicts = "error" if options.source.conflicts == "error" else "keep"
-    index = reading.read(source, options=change(options.source, conflicts=conflicts))
+    index = tied(reading.read(source, options=change(options.source, conflicts=conflicts)), options.store)
     return examine(compute(index, features, network=network), options.network.seed)
 
 
@@ -47,13 +47,11 @@ def examine(features: Features, seed: int = 0) -> Audit:
     from regraft.data.inspect import Inspection
 
     images = Images.of(features)
-    numbers, cosines = neighbours.nearest(images.features[:])
-    pairs = near_duplicates.find_pairs(images.rows, numbers, cosines)
-    nearby = neighbours.Neighbours(numbers, cosines, neighbours.merged(images.features.groups(), pairs))
+    nearby = neighbours.Neighbours(*neighbours.nearest(images.features[:]), images.features.groups())
     errors, notes = label_errors.find(images, nearby, seed)
     return Audit(
         inspection=Inspection(features.index),
-        duplicates=tuple(near_duplicates.find(images, pairs)),
+        duplicates=tuple(near_duplicates.find(features.rows)),
         label_errors=tuple(errors),
         outliers=tuple(outliers.find(images, nearby)),
         notes=tuple(notes),

@@ -24,6 +24,7 @@ from regraft.data.index import Index
 from regraft.features.options import FeatureOptions
 from regraft.network.options import NetworkOptions
 from regraft.pipeline.extract import build_network, compute
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import CompareOptions, names
 from regraft.pipeline.read import read_source
 
@@ -100,7 +101,7 @@ def labelled(features: Features) -> Examples:
 
 def _index(source: Any, options: CompareOptions) -> tuple[Index, tuple[str, ...]]:
     """Return the index without the part that will evaluate the model, and a note on that."""
-    index = read_source(source, options.source, options.broken)
+    index = tied(read_source(source, options.source, options.broken), options.store, options.split)
     if not splitting.folds(index, options.split):
         index = splitting.split(index, options=options.split)
     part = reported(index)

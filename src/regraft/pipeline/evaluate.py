@@ -9,6 +9,7 @@ from regraft.core.errors import DataError
 from regraft.core.options import takes_options
 from regraft.data import usable
 from regraft.data.index import Index
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import EvaluateOptions
 from regraft.pipeline.read import read_source
 
@@ -33,7 +34,7 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     from regraft.features.store.store import Store
     from regraft.pipeline import report
 
-    index = read_source(data, options.source)
+    index = tied(read_source(data, options.source), options.store)
     if options.part.part is None and (measured := report.cross_validated(model, index)):
         return measured
     part, chosen, notes = report.choose_part(model, index, options.part.part)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.options import takes_options
 from regraft.data import read as reading
 from regraft.pipeline import audit
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import AuditOptions
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def inspect(source: Any, *, deep: bool = False, options: AuditOptions) -> Inspec
         return audit.audit(source, options)
     from regraft.data import inspect as inspection
 
-    return inspection.inspect(reading.read(source, options=options.source))
+    return inspection.inspect(tied(reading.read(source, options=options.source), options.store))

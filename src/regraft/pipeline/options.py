@@ -34,6 +34,14 @@ class AuditOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitSourceOptions(Options):
+    """The options of `regraft.split`."""
+
+    split: SplitOptions = step(SplitOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractOptions(Options):
     """The options of `regraft extract`."""
 

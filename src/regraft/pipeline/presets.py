@@ -15,6 +15,7 @@ from regraft.core.options import change, fields, flag, flat
 from regraft.core.progress import log
 from regraft.data import split as splitting
 from regraft.pipeline import feature_folder
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.read import read_source
 
@@ -56,7 +57,8 @@ def resolved(source: Any, options: TrainOptions) -> tuple[Any, TrainOptions]:
         return source, options
     if preset in RECIPES:
         return source, change(options, **RECIPES[preset])
-    index, options = _with_parts(read_source(source, options.source, options.broken), options)
+    index = tied(read_source(source, options.source, options.broken), options.features.store, options.split)
+    index, options = _with_parts(index, options)
     return index, change(options, backbone=_best(index.train or index, options))
 
 

@@ -12,8 +12,9 @@ from regraft.data import split as splitting
 from regraft.data import usable
 from regraft.data.index import Index
 from regraft.data.read import SourceOptions
-from regraft.data.split import SplitOptions
 from regraft.data.usable import BrokenOptions
+from regraft.pipeline.near_duplicates import tied
+from regraft.pipeline.options import SplitSourceOptions
 
 
 @takes_options(SourceOptions)
@@ -45,12 +46,13 @@ def read_source(
     return index
 
 
-@takes_options(SplitOptions)
-def split(index: Index, *, keep: Mapping[str, str] | None = None, options: SplitOptions) -> Index:
+@takes_options(SplitSourceOptions)
+def split(index: Index, *, keep: Mapping[str, str] | None = None, options: SplitSourceOptions) -> Index:
     """Return the index with a part for every used row; `.train`, `.validation` and `.test` give the parts.
 
     index: an Index, or a source as for `read`.
     keep:  id → part of an earlier split; images that are in it stay where they were.
-    Raises DataError if a class is too small.
+    Raises DataError if a class is too small; StoreError if the store, which keeps the fingerprints of near-duplicates,
+    refuses.
     """
-    return splitting.split(reading.read(index), options=options, keep=keep)
+    return splitting.split(tied(reading.read(index), options.store, options.split), options=options.split, keep=keep)

@@ -165,19 +165,21 @@ def report_of(
         part=part,
         index=used,
         probabilities=probabilities,
-        evaluation=_evaluated(model, probabilities, truth, part),
+        evaluation=_evaluated(model, probabilities, truth, part, np.array(used.picture_codes())),
         notes=tuple(notes),
         source=source,
     )
 
 
 def _evaluated(
-    model: Model, probabilities: np.ndarray, truth: np.ndarray, part: str
+    model: Model, probabilities: np.ndarray, truth: np.ndarray, part: str, pictures: np.ndarray
 ) -> Evaluation | MultilabelEvaluation:
-    if not model.loss.multilabel:
+    if model.loss.multilabel:
+        return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN), pictures)
+    before = None
+    if part != CROSS_VALIDATION:
         before = calibration.uncalibrated(probabilities, model.temperature, model.loss)
-        return multiclass.evaluate(probabilities, truth, model.classes, before if part != CROSS_VALIDATION else None)
-    return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN))
+    return multiclass.evaluate(probabilities, truth, model.classes, before, pictures)
 
 
 def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:
@@ -271,8 +273,6 @@ def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
     rows = list(rows)
     seen = Counter(model.part_of(row.id) for row in rows)
     notes = []
-    if copies := len(rows) - len({row.id for row in rows}):
-        notes.append(f"{copies} of these {len(rows)} images are copies of others among them, and count all the same")
     learned = seen["train"] + (seen["validation"] if LEARNED_AGAIN in model.chosen else 0)
     if learned:
         notes.append(

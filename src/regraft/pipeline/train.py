@@ -18,6 +18,7 @@ from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training, feature_folder, presets
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, plain
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
 from regraft.pipeline.read import read_source
@@ -82,6 +83,7 @@ def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions
     """Return the Model of images by their paths and labels, all of which are trained on."""
     index = read_source(paths, options.source, options.broken, labels=labels)
     _, options = presets.resolved(index, options)
+    index = tied(index, options.features.store, options.split)
     features = compute(index, options.features, options.augmentation, broken=options.broken)
     return fit_model(check_broken(features, options.broken), options.fit, Run(command=options))
 
@@ -108,6 +110,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         index = read_source(source, options.source, options.broken)
     _check_classes(index)
     presets.mention_fast(index, options)
+    index = tied(index, options.features.store, options.split)
     if start or not splitting.folds(index, options.split):
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)

@@ -19,6 +19,7 @@ from regraft.data import split as splitting
 from regraft.data.index import Index
 from regraft.pipeline.compare import reported
 from regraft.pipeline.extract import build_network, check_broken, compute
+from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import SearchOptions, TrainOptions, TuneOptions, names
 from regraft.pipeline.read import read_source
 from regraft.pipeline.train import train
@@ -113,7 +114,7 @@ def tune(source: Any, output: str | Path, *, options: TuneOptions) -> Tuned:
 
 def _split(source: Any, options: TuneOptions) -> tuple[TuneOptions, Index]:
     """Return the options, with the split that is used, and the index with its parts."""
-    index = read_source(source, options.source, options.broken)
+    index = tied(read_source(source, options.source, options.broken), options.features.store, options.split)
     if options.split.split == "auto" and splitting.folds(index, options.split):
         log.info("A class has few images: a fifth of all is held out, to measure the model that the search leads to.")
         options = change(options, split=HELD_OUT)

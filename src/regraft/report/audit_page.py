@@ -13,7 +13,6 @@ from regraft.audit.findings import Audit
 from regraft.audit.label_errors import LabelError
 from regraft.audit.near_duplicates import Duplicates
 from regraft.audit.outliers import Outlier
-from regraft.audit.similarity import SAME
 from regraft.core.text import percent
 from regraft.data.index import Row
 from regraft.report import pages
@@ -78,7 +77,7 @@ def render(audit: Audit, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
     sections = [section for section in _sections(audit) if section.total]
     made = pages.made(command, audit.inspection.index.name, seed=audit.seed)
-    return pages.page("audit.html", audit=audit, sections=sections, same=SAME, made=made)
+    return pages.page("audit.html", audit=audit, sections=sections, made=made)
 
 
 def _sections(audit: Audit) -> Iterator[Section]:

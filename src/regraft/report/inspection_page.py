@@ -39,11 +39,13 @@ def _files(inspection: Inspection, files: Mapping[str, Any]) -> list[Section]:
     """Return the lists of files that need a look."""
     conflicts = [[row["path"], row["label"]] for group in files["conflicts"] for row in group]
     copies = [[paths[0], " = ".join(paths[1:])] for paths in files["copies"]]
+    versions = [[paths[0], " = ".join(paths[1:])] for paths in files["near_duplicates"]]
     shown = [_conflict(group) for group in inspection.conflicts[:CONFLICTS]]
     return [
         _list("Broken files", ["file", "reason"], _reasons(files["broken"])),
         _list("The same picture under several labels", ["file", "label"], conflicts, shown),
         _list("The same picture in several files", ["file", "its copies"], copies),
+        _list("The same picture saved again, resized, mirrored or cropped", ["file", "other versions"], versions),
         _list(
             "Converted, or left out, so that other programs may show other pixels",
             ["file", "what"],

@@ -24,7 +24,8 @@ from regraft.inference.engines import CONVERTED
 from regraft.network.options import NetworkOptions
 from regraft.network.trunk import Choice, Stored, Trunk
 
-SHELF_NAME = re.compile(r"[0-9a-f]{64}(\.cleared)?")
+FINGERPRINTS = "fingerprints"  # the folder of the shelf that has them
+SHELF_NAME = re.compile(rf"([0-9a-f]{{64}}|{FINGERPRINTS})(\.cleared)?")
 CLEARED = ".cleared"  # ends the name of a shelf that is being deleted
 ENGINES = {CONVERTED, agreement.PROOF}  # what an engine keeps on a shelf, perhaps before the first features
 TRUNKS = "trunks"
@@ -81,27 +82,42 @@ class Store:
         """
         return Shelf(self.folder / digest, about, stored)
 
+    def fingerprints(self, about: Mapping[str, Any], stored: Stored) -> Shelf:
+        """Return the shelf of the images' fingerprints, by which near-duplicates are known."""
+        return Shelf(self.folder / FINGERPRINTS, about, stored)
+
     def trunk(self, options: NetworkOptions, choice: Choice, pool: str = "mean") -> Trunk:
         """Return the trunk that `options` ask for, without building its network if it is known; see `build.build`."""
         return trunks.build(self.folder / TRUNKS, options, choice, pool)
 
     def info(self) -> list[ShelfInfo]:
-        """Return what each shelf holds; one that can't be read is listed with its problem."""
-        return [_info(folder) for folder in self.shelves() if not folder.name.endswith(CLEARED)]
+        """Return what each trunk's shelf holds; one that can't be read is listed with its problem."""
+        return [_info(folder) for folder in self.shelves() if folder.name.isalnum() and folder.name != FINGERPRINTS]
+
+    def _fingerprints(self) -> ShelfInfo:
+        return _info(self.folder / FINGERPRINTS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what each shelf holds, and what the known trunks take, as JSON-able data."""
         shelves = [{**dataclasses.asdict(info), "folder": str(info.folder)} for info in self.info()]
-        known = _taken(self.trunk_files())
-        total = sum(info["bytes"] for info in shelves) + known
-        return {"folder": str(self.folder), "bytes": total, "shelves": shelves, "trunks": {"bytes": known}}
+        known, prints = _taken(self.trunk_files()), self._fingerprints()
+        return {
+            "folder": str(self.folder),
+            "bytes": sum(info["bytes"] for info in shelves) + known + prints.bytes,
+            "shelves": shelves,
+            "trunks": {"bytes": known},
+            "fingerprints": {"images": prints.images, "bytes": prints.bytes},
+        }
 
     def text(self) -> str:
         """Return what each shelf holds, and what the known trunks take, as lines for people."""
         shelves, files = self.info(), self.trunk_files()
         records = sum(path.suffix == ".json" for path in files)
         known = [f"{count(records, 'network')} known by their options, {decimal(_taken(files))}"] if files else []
-        total = sum(info.bytes for info in shelves) + _taken(files)
+        prints = self._fingerprints()
+        if prints.bytes:
+            known.append(f"fingerprints of {count(prints.images, 'image')}, {decimal(prints.bytes)}{_problem(prints)}")
+        total = sum(info.bytes for info in shelves) + _taken(files) + prints.bytes
         return "\n".join([*map(_line, shelves), *known, f"{decimal(total)} in {self.folder}"])
 
     def clear(self) -> int:
@@ -178,10 +194,13 @@ def _line(info: ShelfInfo) -> str:
     about = info.about
     what = f"{about.get('architecture')} cut at {about.get('cut')}" if about else info.folder.name
     size = f", {about['preprocess']['size']} pixels" if "preprocess" in about else ""
-    problem = f"; {info.problem}" if info.problem else ""
     views = f" and {info.views:,} views of them" if info.views else ""
     network = f", and {decimal(info.network)} for the converted network" if info.network else ""
-    return f"{what}{size}: {info.images:,} images{views}, {decimal(info.bytes - info.network)}{network}{problem}"
+    return f"{what}{size}: {info.images:,} images{views}, {decimal(info.bytes - info.network)}{network}{_problem(info)}"
+
+
+def _problem(info: ShelfInfo) -> str:
+    return f"; {info.problem}" if info.problem else ""
 
 
 def _bytes(folder: Path) -> int:

@@ -1,0 +1,99 @@
+"""Which images are other versions of one picture, by fingerprints that are kept in the store.
+
+An index enters; the same index leaves, `version_of` set where an image is another version of one that is in it. Each
+image is decoded once for its fingerprint, small where its format allows it, and never again; how fingerprints are
+compared is left to `similar`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.core.progress import log, progress
+from regraft.core.text import count
+from regraft.data.index import Index, Row
+from regraft.features import similar, worker
+from regraft.features.alignment import SIZE
+from regraft.features.store.shelf import MissingRows, Shelf, bytes_needed
+from regraft.features.store.store import Store, room
+from regraft.network.trunk import Stored
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Fingerprints = NDArray[np.uint8]
+
+ABOUT: dict[str, Any] = {"what": "fingerprints", "version": 1}
+STORED: Stored = "bfloat16"  # holds whole numbers up to 256 as they are
+PART = 512  # images whose fingerprints are read, and written, at once
+
+
+def compare(index: Index, store: Store) -> Index:
+    """Return the index with `version_of` set in its used rows; images that can't be decoded are like no other.
+
+    Raises StoreError if the store refuses.
+    """
+    firsts = {row.id: row for row in reversed(index.used.rows)}
+    rows = [firsts[id] for id in sorted(firsts)]  # so that their order in the source has no influence
+    fingerprints, present = _fingerprints(rows, store)
+    ids = [row.id for row, there in zip(rows, present.tolist(), strict=True) if there]
+    numbers = similar.representatives(fingerprints[present]).tolist()
+    versions = {id: ids[number] for id, number in zip(ids, numbers, strict=True) if id != ids[number]}
+    compared = (
+        dataclasses.replace(row, version_of=versions[row.id]) if row.status == "used" and row.id in versions else row
+        for row in index
+    )
+    return dataclasses.replace(index, rows=tuple(compared), compared=True)
+
+
+def _fingerprints(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDArray[np.bool_]]:
+    """Return the fingerprints of rows, (n, SIZE), and which of them are there: (n,)."""
+    shelf = store.fingerprints(ABOUT, STORED)
+    keys = [row.key for row in rows]
+    todo, broken = set(shelf.missing(keys)), shelf.errors(keys)
+    fingerprints, present = np.zeros((len(rows), SIZE), np.uint8), np.zeros(len(rows), bool)
+    stored = [at for at, key in enumerate(keys) if key not in todo and key not in broken]
+    for part in _parts(stored):
+        try:
+            fingerprints[part] = shelf.read([keys[at] for at in part], (SIZE,))
+            present[part] = True
+        except MissingRows:  # one is damaged: these few are computed again
+            todo.update(keys[at] for at in part)
+    for at, value in _computed([at for at, key in enumerate(keys) if key in todo], rows, shelf, store):
+        fingerprints[at], present[at] = value, True
+    return fingerprints, present
+
+
+def _computed(
+    todo: Sequence[int], rows: Sequence[Row], shelf: Shelf, store: Store
+) -> Iterator[tuple[int, Fingerprints]]:
+    """Yield the positions and the fingerprints of rows that can be decoded; they are stored if there is room."""
+    if not todo:
+        return
+    keep = bytes_needed(len(todo), (SIZE,), STORED) <= room(store.folder)
+    unread = 0
+    results = worker.of_pixels([rows[at] for at in todo], similar.LEAST_SIDE, similar.fingerprint)
+    with progress("Looking for near-duplicates", len(todo)) as advance:
+        for part in _parts(todo):
+            values, errors = {}, {}
+            for at, result in zip(part, results):  # noqa: B905 (the results of the next parts follow)
+                if not isinstance(result, worker.Failure):
+                    values[at] = result
+                elif result.lasting:
+                    errors[rows[at].key] = result.reason
+                else:
+                    unread += 1
+                advance(1)
+            if keep:
+                shelf.put([rows[at].key for at in values], np.array([*values.values()]).reshape(-1, SIZE), errors)
+            yield from values.items()
+    if unread:
+        log.warning("%s can't be read now, so that near-duplicates among them are not known.", count(unread, "image"))
+
+
+def _parts(numbers: Sequence[int]) -> Iterator[list[int]]:
+    return (list(numbers[start : start + PART]) for start in range(0, len(numbers), PART))
