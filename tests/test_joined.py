@@ -90,6 +90,11 @@ def test_joined_features_are_those_of_each_divided_by_their_root_mean_square_ove
     )
 
 
+def test_no_rows_have_joined_features_of_their_width(photos, store):
+    joined = regraft.extract(regraft.read(photos), **SMALL, store=store)
+    assert joined[[]].shape == (0, *joined.shape[1:])
+
+
 def test_the_layers_of_one_network_are_joined_as_well(photos, store):
     index = regraft.read(photos)
     choices = {**SMALL, "backbone": "test_resnet", "size": 64, "cut": "layer2+pooled"}

@@ -92,7 +92,10 @@ class Runner:
         if len(self.each) == 1:
             return features[0]
         scales = self.scales or [1.0] * len(features)
-        parts = [rows.reshape(len(rows), -1) / np.float32(scale) for rows, scale in zip(features, scales, strict=True)]
+        parts = [
+            rows.reshape(len(rows), math.prod(rows.shape[1:])) / np.float32(scale)
+            for rows, scale in zip(features, scales, strict=True)
+        ]
         return np.concatenate(parts, axis=1)
 
     def __call__(self, *images: np.ndarray) -> np.ndarray:
