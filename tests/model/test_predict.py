@@ -87,7 +87,9 @@ def test_the_csv_has_a_row_for_every_input_with_status_and_error(model, inputs, 
     assert [(row["path"], row["status"], row["label"]) for row in written] == [
         (r.path, r.status, r.label) for r in rows
     ]
-    assert list(written[0]) == ["path", "status", "error", "label", "percent", "label_2", "percent_2"]
+    assert list(written[0]) == [
+        *("path", "status", "error", "label", "percent", "label_2", "percent_2", "unknown", "novelty"),
+    ]
     for row, prediction in zip(written, rows, strict=True):  # six digits, of small probabilities too
         for rank, (_, probability) in zip(("", "_2"), prediction.ranked, strict=False):
             assert float(row[f"percent{rank}"]) == pytest.approx(100 * probability, rel=1e-5)

@@ -106,6 +106,9 @@ def evaluate(
     source: Source,
     /,
     *,
+    strangers: Annotated[
+        Path | None, _file("Images of none of the classes: how many of them are called unknown?")
+    ] = None,
     report: Annotated[Path | None, _file("Write an HTML report to this file.")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -117,7 +120,7 @@ def evaluate(
 
     outputs.check(report, [".html"], overwrite=overwrite)
     evaluation, engine = options
-    _show(evaluate(load(model, options=engine), source, options=evaluation), json, report)
+    _show(evaluate(load(model, options=engine), source, strangers=strangers, options=evaluation), json, report)
 
 
 @command(app, CompareOptions)

@@ -5,6 +5,7 @@
     head.safetensors         the head
     images.csv               the images of the run by content: id, label, part
     predictions.safetensors  what the model was measured by, if it was: ids and probabilities
+    evidence.safetensors     what tells a picture of none of the classes, see `evidence`
     SHA256SUMS               checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
 
 It is never a pickle and runs no code that it carries. A folder that is
@@ -34,7 +35,8 @@ FORMAT = "regraft model"
 # 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk; 4 no temperature
 FORMAT_VERSION = 5
 DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
-PREDICTIONS = "predictions.safetensors"
+PREDICTIONS, EVIDENCE = "predictions.safetensors", "evidence.safetensors"
+OPTIONAL = (PREDICTIONS, EVIDENCE)
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
 SUMS = "SHA256SUMS"
 LARGEST_WEIGHT = 1e20
@@ -56,7 +58,7 @@ def check_target(folder: Path) -> None:
 def _is_own(folder: Path) -> bool:
     """Tell an empty folder, or one with a model and nothing else, from what must not be replaced."""
     names = {path.name for path in folder.iterdir()}
-    if DESCRIPTION in names and names <= {*FILES, PREDICTIONS, SUMS}:
+    if DESCRIPTION in names and names <= {*FILES, *OPTIONAL, SUMS}:
         return f'"format": "{FORMAT}"' in (folder / DESCRIPTION).read_text("utf-8", errors="replace")[:1000]
     return not names
 
@@ -142,7 +144,7 @@ def _check_sums(folder: Path) -> None:
         raise RefusedFile(f"{folder} is cut short: {SUMS} is missing. Train it again, or copy it again.")
     lines = path.read_text("utf-8", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    names = [*FILES, *([PREDICTIONS] if PREDICTIONS in sums or (folder / PREDICTIONS).exists() else [])]
+    names = [*FILES, *(name for name in OPTIONAL if name in sums or (folder / name).exists())]
     for name in names:
         if not (folder / name).is_file() or name not in sums:
             raise RefusedFile(f"{folder} is cut short: {name} is missing. Train it again, or copy it again.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,15 @@ import safetensors.numpy
 
 from regraft.core import plugins
 from regraft.core.errors import DataError, RefusedFile, first_line
-from regraft.core.text import shorten
 from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
 from regraft.inference.runner import CutNetwork, Runner
+from regraft.model import evidence, ranges
 from regraft.model import folder as folders
 from regraft.model import predict as predicting
-from regraft.model import ranges
-from regraft.model.predict import Prediction
+from regraft.model.evidence import Evidence
+from regraft.model.predict import FALSE_ALARMS, Prediction
 from regraft.network import build
 from regraft.network.tensors import TensorFile, to_torch
 from regraft.network.trunk import Choice, Tail, Trunk, only
@@ -72,6 +72,8 @@ class Model:
     tail:         the network above the cut, if it was trained.
     loss:         what the logits mean.
     temperature:  by which the logits are divided, see `calibration`; 1 in models before format 5.
+    evidence:     what tells a picture of none of the classes; None where an image may have several labels, where
+                  nothing was held out, and in models before format 5.
     thresholds:   where an image may have several labels: the probability from which each is predicted.
     images:       id → (label, part) of the images of the run, so that a later evaluation knows what was trained on.
     measures:     what was measured when it was trained, by part.
@@ -88,6 +90,7 @@ class Model:
     tail: Tail | None = None
     loss: Loss = Loss()
     temperature: float = 1.0
+    evidence: Evidence | None = None
     thresholds: tuple[float, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +110,11 @@ class Model:
     def trunk(self) -> Trunk:
         """The trunk of a model that has one; raises UsageError if it joins several."""
         return only(self.trunks)
+
+    @property
+    def seed(self) -> int:
+        """The seed of its training."""
+        return int(self.options.get("seed", 0))
 
     @cached_property
     def runner(self) -> Runner:
@@ -137,16 +145,35 @@ class Model:
         n_outputs = self.loss.outputs(len(self.classes))
         return np.concatenate([np.empty((0, n_outputs), np.float32), *rows])
 
-    def predict(self, inputs: Any, *, top: int = 3, store: str | Path | None = None) -> list[Prediction]:
+    def predict(
+        self, inputs: Any, *, top: int = 3, false_alarms: float = FALSE_ALARMS, store: str | Path | None = None
+    ) -> list[Prediction]:
         """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
 
         inputs: a path of an image, a folder, an archive or a CSV; the bytes of an image file; a PIL image; an array
                 (H, W, 3), (H, W) or (n, H, W, 3) uint8; any number of these; a DataFrame with a column of paths; or an
                 Index.
         top:    how many labels each names.
+        false_alarms: the fraction of images of the classes that may be called unknown; 0: none is.
         store:  folder of the feature store, where the converted network is kept; None: the user's cache.
         """
-        return [self._prediction(row, probabilities, top) for row, probabilities in self._predict(inputs, store)]
+        limit = self.evidence.threshold(false_alarms) if self.evidence else math.inf
+        answers = predicting.stream_answers(read_inputs(inputs), self.runner, self._answers, _path(store))
+        return [self._prediction(row, answer, top, limit) for row, answer in answers]
+
+    def _answers(self, features: np.ndarray) -> list[tuple[np.ndarray, float | None]]:
+        """Return for each of the features (n, …) probabilities (n_classes,) and novelty."""
+        logits = self.logits(features)
+        novelty = self.evidence.novelty(features, logits).tolist() if self.evidence else [None] * len(logits)
+        return list(zip(self.loss.probabilities(logits / self.temperature), novelty, strict=True))
+
+    def novelty(self, features: Inputs) -> np.ndarray:
+        """Return (n,) how unlike the training images these are, by their features; raise DataError without evidence."""
+        if self.evidence is None:
+            raise DataError("The model keeps no training images that tell the unknown. Train it again.")
+        starts = range(0, len(features), ROWS)
+        answers = [self._answers(np.asarray(features[start : start + ROWS])) for start in starts]
+        return np.array([novelty for batch in answers for _, novelty in batch], np.float64)
 
     def predict_proba(self, inputs: Any, *, store: str | Path | None = None) -> np.ndarray:
         """Return (n, n_classes) float64 probabilities of images, a row each, in the order of `classes`.
@@ -155,23 +182,23 @@ class Model:
         Raises DataError for an image that can't be read.
         """
         rows = []
-        for row, probabilities in self._predict(inputs, store):
+        answers = predicting.stream_answers(read_inputs(inputs), self.runner, self.probabilities, _path(store))
+        for row, probabilities in answers:
             if probabilities is None:
                 raise DataError(f"{row.path} is {row.status}: {row.reason}. `predict` has a row for it all the same.")
             rows.append(probabilities)
         return np.array(rows).reshape(-1, len(self.classes))
 
-    def _predict(self, inputs: Any, store: str | Path | None) -> Iterator[tuple[Row, np.ndarray | None]]:
-        folder = None if store is None else Path(store)
-        return predicting.probabilities(read_inputs(inputs), self.runner, self.probabilities, folder)
-
-    def _prediction(self, row: Row, probabilities: np.ndarray | None, top: int) -> Prediction:
-        if probabilities is None:
+    def _prediction(
+        self, row: Row, answer: tuple[np.ndarray, float | None] | None, top: int, limit: float
+    ) -> Prediction:
+        if answer is None:
             return Prediction(path=row.path, status=row.status, error=row.reason)
+        probabilities, novelty = answer
         order = np.argsort(-probabilities, kind="stable")[:top]
         ranked = tuple((self.classes[code], float(probabilities[code])) for code in order)
         labels = self.predicted_labels(probabilities[None])[0] if self.loss.multilabel else None
-        return Prediction(path=row.path, status="ok", ranked=ranked, labels=labels)
+        return Prediction(path=row.path, status="ok", ranked=ranked, labels=labels, novelty=novelty, limit=limit)
 
     def predicted_labels(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
         """Return for each row of probabilities (n, n_classes), of images with several labels, those predicted."""
@@ -232,6 +259,8 @@ class Model:
         if self.predictions:
             predictions = folders.encode_predictions(self.predictions.ids, self.predictions.probabilities)
             contents[folders.PREDICTIONS] = predictions
+        if self.evidence:
+            contents[folders.EVIDENCE] = safetensors.numpy.save(self.evidence.tensors())
         folders.write(Path(folder), contents)
 
     def _network_tensors(self) -> dict[str, np.ndarray]:
@@ -296,11 +325,11 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
     ranges.check(folder / folders.DESCRIPTION, description)
     trunks, tail = _network(folder / folders.NETWORK, description, choice, own)
     classes, loss = tuple(description["classes"]), _loss(description.get("loss", {}))
-    _check_classes(classes, least=1 if loss.multilabel else 2)
+    ranges.check_classes(classes, least=1 if loss.multilabel else 2)
     predictions = folders.read_predictions(folder, len(classes))
     model = Model(
         trunks=trunks,
-        scales=_scales(description.get("scales", [1.0]), len(trunks)),
+        scales=ranges.scales(description.get("scales", [1.0]), len(trunks)),
         tail=tail,
         head_name=description["head"]["name"],
         head_options=description["head"]["options"],
@@ -308,7 +337,8 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
         classes=classes,
         loss=loss,
         temperature=float(description.get("temperature", 1.0)),
-        thresholds=_thresholds(description.get("thresholds"), len(classes)),
+        evidence=_evidence(folder / folders.EVIDENCE),
+        thresholds=ranges.thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
         chosen=description["chosen"],
         history=History.from_list(description["history"]),
@@ -340,12 +370,12 @@ def _network(
     return (trunk, *(build.restore(*each, choice) for each in zip(further, reads, strict=True))), None
 
 
-def _scales(values: Any, count: int) -> tuple[float, ...]:
-    if len(values) != count or not all(isinstance(value, float) and 0 < value < math.inf for value in values):
-        raise RefusedFile(
-            f"The scales are {shorten(repr(values), 200)}; expected a number above 0 for each of {count} backbones."
-        )
-    return tuple(values)
+def _evidence(path: Path) -> Evidence | None:
+    return evidence.restore(dict(TensorFile(path)), str(path)) if path.exists() else None
+
+
+def _path(store: str | Path | None) -> Path | None:
+    return None if store is None else Path(store)
 
 
 def _check_head(model: Model) -> None:
@@ -365,16 +395,3 @@ def _loss(description: Mapping[str, Any]) -> Loss:
     if name not in ("softmax", "sigmoid") or not isinstance(multilabel, bool):
         raise RefusedFile(f"The loss is {name!r}; expected softmax or sigmoid.")
     return Loss(name, multilabel)
-
-
-def _thresholds(values: Any, count: int) -> tuple[float, ...] | None:
-    if values is not None and (len(values) != count or not all(0 <= value <= 1 for value in values)):
-        raise RefusedFile(
-            f"The thresholds are {shorten(repr(values), 200)}; expected one from 0 to 1 for each of {count} labels."
-        )
-    return None if values is None else tuple(map(float, values))
-
-
-def _check_classes(classes: tuple[Any, ...], least: int) -> None:
-    if len(classes) < least or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
-        raise RefusedFile(f"The classes are {shorten(repr(classes), 200)}; expected {least} or more different names.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,12 +19,17 @@ from regraft.features.extract import stream
 from regraft.features.store.store import Store
 from regraft.inference.runner import Runner
 
+FALSE_ALARMS = 0.05  # of the images of the classes may be called unknown
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Prediction(Result):
     """A model's prediction for one input.
 
     status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
+    novelty: how unlike the training images it is; None where the model can't tell.
+    limit:  the novelty above which it is unknown.
     labels: where an image may have several, those that are predicted; else None.
     ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
     """
@@ -33,6 +39,13 @@ class Prediction(Result):
     error: str = ""
     ranked: tuple[tuple[str, float], ...] = ()
     labels: tuple[str, ...] | None = None
+    novelty: float | None = None
+    limit: float = math.inf
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it is unlike all that the model was trained on, so that no label may be right."""
+        return self.novelty is not None and self.novelty > self.limit
 
     @property
     def label(self) -> str:
@@ -54,31 +67,41 @@ class Prediction(Result):
         if not self.ranked:
             return f"{self.path}  {self.status}: {self.error}"
         predicted = [] if self.labels is None else [f"[{self.label}]"]
+        if self.unknown:
+            predicted = [f"unknown (novelty {self.novelty:.1f}, above {self.limit:.1f})"]
         return "  ".join([self.path, *predicted, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON-able data."""
         ranked = [{"label": label, "probability": float(f"{share:.6g}")} for label, share in self.ranked]
-        plain = {"path": self.path, "status": self.status, "error": self.error, "label": self.label, "top": ranked}
+        plain: dict[str, Any] = {
+            "path": self.path,
+            "status": self.status,
+            "error": self.error,
+            "label": self.label,
+            "top": ranked,
+        }
+        if self.novelty is not None:
+            plain |= {"unknown": self.unknown, "novelty": float(f"{self.novelty:.6g}")}
         return plain if self.labels is None else {**plain, "labels": list(self.labels)}
 
 
-def probabilities(
-    index: Index, runner: Runner, head: Callable[[np.ndarray], np.ndarray], store: Path | None = None
-) -> Iterator[tuple[Row, np.ndarray | None]]:
-    """Yield each row of the index, in its order, with its probabilities (n_classes,), or None where it has no image.
+def stream_answers(
+    index: Index, runner: Runner, head: Callable[[np.ndarray], Iterable[Answer]], store: Path | None = None
+) -> Iterator[tuple[Row, Answer | None]]:
+    """Yield each row of the index, in its order, with its answer, or None where it has no image.
 
-    head:  features (n, …) → probabilities (n, n_classes).
+    head:  features (n, …) → n answers, such as probabilities (n, n_classes).
     store: folder of the feature store, where the converted network is kept; None: the user's cache.
     """
-    streamed = _probabilities_of_used(index, runner, head, store)
+    streamed = _answers_of_used(index, runner, head, store)
     for row in index:
         yield next(streamed) if row.status == "used" else (row, None)
 
 
-def _probabilities_of_used(
-    index: Index, runner: Runner, head: Callable[[np.ndarray], np.ndarray], store: Path | None
-) -> Iterator[tuple[Row, np.ndarray | None]]:
+def _answers_of_used(
+    index: Index, runner: Runner, head: Callable[[np.ndarray], Iterable[Answer]], store: Path | None
+) -> Iterator[tuple[Row, Answer | None]]:
     for rows, features in stream(index, runner, Store(store)):
         batch = iter(head(features) if len(features) else ())
         for row in rows:
@@ -90,16 +113,23 @@ def write_csv(predictions: Sequence[Prediction], path: Path, *, formulas: bool =
 
     formulas: see `core/text.csv_text`.
 
-    Where an image may have several labels, those that are predicted stand before, in the column `labels`.
+    Where an image may have several labels, those that are predicted stand before, in the column `labels`. Where the
+    model can tell the unknown, the columns `unknown`, yes or no, and `novelty` come last.
     """
     outputs.check(path, [".csv"], overwrite=True)  # predictions replace predictions
     top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     multilabel = any(item.labels is not None for item in predictions)
     columns = ["path", "status", "error", *(["labels"] if multilabel else [])]
-    lines = [[*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent"))]]
+    last = ["unknown", "novelty"] if any(item.novelty is not None for item in predictions) else []
+    lines = [[*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent")), *last]]
     for item in predictions:
         ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.6g}")]
         predicted = [item.label] if multilabel else []
-        lines.append([item.path, item.status, item.error, *predicted, *ranked, *[""] * (2 * top - len(ranked))])
+        ranked += [""] * (2 * top - len(ranked))
+        lines.append([item.path, item.status, item.error, *predicted, *ranked, *(_unknown(item) if last else [])])
     files.write_file(path, csv_text(lines, formulas=formulas).encode())
+
+
+def _unknown(item: Prediction) -> list[str]:
+    return ["", ""] if item.novelty is None else ["yes" if item.unknown else "no", f"{item.novelty:.6g}"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regraft.core.errors import RefusedFile
+from regraft.core.text import shorten
 from regraft.network.preprocess import LARGEST
 
 
@@ -94,3 +95,27 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     for name, item in inner:
         yield from _leaves(item, f"{path}.{name}" if path else str(name))
+
+
+def scales(values: Any, count: int) -> tuple[float, ...]:
+    """Return the scales of so many trunks; raise RefusedFile if they are not that many numbers above 0."""
+    if len(values) != count or not all(isinstance(value, float) and 0 < value < math.inf for value in values):
+        raise RefusedFile(
+            f"The scales are {shorten(repr(values), 200)}; expected a number above 0 for each of {count} backbones."
+        )
+    return tuple(values)
+
+
+def thresholds(values: Any, count: int) -> tuple[float, ...] | None:
+    """Return the thresholds of so many labels, if there are any; raise RefusedFile if they are off."""
+    if values is not None and (len(values) != count or not all(0 <= value <= 1 for value in values)):
+        raise RefusedFile(
+            f"The thresholds are {shorten(repr(values), 200)}; expected one from 0 to 1 for each of {count} labels."
+        )
+    return None if values is None else tuple(map(float, values))
+
+
+def check_classes(classes: tuple[Any, ...], least: int) -> None:
+    """Raise RefusedFile for names of classes that are too few, equal, or not text."""
+    if len(classes) < least or len(set(classes)) < len(classes) or not all(isinstance(name, str) for name in classes):
+        raise RefusedFile(f"The classes are {shorten(repr(classes), 200)}; expected {least} or more different names.")

@@ -4,7 +4,8 @@ A linear head on frozen features is fitted again without each fifth of the train
 rows, with the regularisation that was chosen, and its logits for that fifth are
 taken: they are many, and the validation part chooses less. Where the validation
 part is large, or the head or the tail is trained in epochs, its rows are taken,
-as they have chosen nothing but the epoch.
+as they have chosen nothing but the epoch. By the same rows the model knows how far
+images of its classes are from those that it keeps (see `model/evidence`).
 """
 
 from __future__ import annotations
@@ -16,39 +17,42 @@ import numpy as np
 
 from regraft.core import plugins
 from regraft.core.errors import DataError
-from regraft.model import calibration
+from regraft.core.rng import generator
+from regraft.model import calibration, evidence
 from regraft.training import heads
 
 if TYPE_CHECKING:
+    from regraft.model.evidence import Evidence
     from regraft.model.model import Model
     from regraft.training.examples import Examples
     from regraft.training.losses import Loss
 
 ENOUGH = 500  # rows of a validation part, for folds of the training part to be spared
-SMALLEST = 1e-30  # probability whose logarithm is taken
 
 
 def calibrated(made: Model, train: Examples, held: Examples | None, loss: Loss) -> Model:
-    """Return the model with the temperature that rows fit which it was not trained on; as it is if there are none.
+    """Return the model with the temperature and the evidence of rows that it was not trained on; as it is without any.
 
     train, held: what was trained on, and what chose; `held` is None where that was done by folds of `train`.
     loss:        that of the training, with its weights and smoothing.
     """
-    logits = _logits(made, train, held, loss)
-    if logits is None:
+    known = _logits(made, train, held, loss)
+    if known is None:
         return made
-    temperature = calibration.fit_temperature(*logits, loss)
-    return dataclasses.replace(made, temperature=temperature)
+    rows, logits = known
+    temperature = calibration.fit_temperature(logits, rows.labels, loss)
+    kept = None if loss.multilabel or not np.isfinite(logits).all() else _evidence(train, rows, logits, made.seed)
+    return dataclasses.replace(made, temperature=temperature, evidence=kept)
 
 
-def _logits(made: Model, train: Examples, held: Examples | None, loss: Loss) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return logits (n, outputs) and labels of rows that were not trained on; None if there are none."""
+def _logits(made: Model, train: Examples, held: Examples | None, loss: Loss) -> tuple[Examples, np.ndarray] | None:
+    """Return rows that were not trained on, with their logits (n, outputs); None if there are none."""
     solved = made.tail is None and not plugins.load(heads, made.head_name).NEEDS_HELD_OUT
     if solved and not loss.multilabel and (held is None or len(held) < ENOUGH):
         out_of_fold = _out_of_fold(train, float(made.chosen["regularisation"]), len(made.classes), loss)
         if out_of_fold is not None:
-            return out_of_fold, train.labels
-    return (made.logits(held.inputs), held.labels) if held else None
+            return train, out_of_fold
+    return (held, made.logits(held.inputs)) if held else None
 
 
 def _out_of_fold(train: Examples, regularisation: float, n_classes: int, loss: Loss) -> np.ndarray | None:
@@ -59,6 +63,23 @@ def _out_of_fold(train: Examples, regularisation: float, n_classes: int, loss: L
         folds = cross_validation.assign_folds(train)
     except DataError:
         return None
-    (probabilities,) = cross_validation.out_of_fold_probabilities(train, n_classes, folds, regularisation, loss)
-    logarithms: np.ndarray = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
-    return logarithms[:, 1:] - logarithms[:, :1] if loss.outputs(n_classes) == 1 else logarithms
+    logits: np.ndarray = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)[0]
+    return logits[:, 1:] - logits[:, :1] if loss.outputs(n_classes) == 1 else logits
+
+
+def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int) -> Evidence:
+    """Return the evidence of rows and their logits; the neighbours of a row are never of its own group."""
+    chosen = evidence.choose(train.labels, generator(seed, "references"))
+    references = _directions(train, chosen)
+    if rows is not train:
+        return evidence.of_rows(references, evidence.distances(_directions(rows), references), logits)
+    groups = np.arange(len(train)) if train.groups is None else np.asarray(train.groups)
+    far = evidence.distances(_directions(rows), references, (groups, groups[chosen]))
+    return evidence.of_rows(references, far, logits)
+
+
+def _directions(rows: Examples, numbers: np.ndarray | None = None) -> np.ndarray:
+    numbers = np.arange(len(rows)) if numbers is None else numbers
+    starts = range(0, len(numbers), evidence.ROWS)
+    batches = [np.asarray(rows.inputs[numbers[start : start + evidence.ROWS]]) for start in starts]
+    return np.concatenate([evidence.directions(batch) for batch in batches])

@@ -9,6 +9,7 @@ from regraft.core.errors import DataError
 from regraft.core.options import takes_options
 from regraft.data import usable
 from regraft.data.index import Index
+from regraft.data.read import read_inputs
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import EvaluateOptions
 from regraft.pipeline.read import read_source
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 
 @takes_options(EvaluateOptions)
-def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
+def evaluate(model: Model, data: Any, *, strangers: Any = None, options: EvaluateOptions) -> Report:
     """Return the Report of a model on labelled images.
 
     Images that the model knows keep the part that they had when it was trained.
 
     model: from `load`, `fit`, or a Report.
     data:  an Index, or a source as for `read`.
+    strangers: images of none of the classes: the report says how many of them the model calls unknown.
     Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
     """
     from regraft.features.extract import extract
@@ -35,15 +37,29 @@ def evaluate(model: Model, data: Any, *, options: EvaluateOptions) -> Report:
     from regraft.pipeline import report
 
     index = tied(read_source(data, options.source), options.store)
+    unlike = None if strangers is None else novelty_of(model, strangers, options)
     if options.part.part is None and (measured := report.cross_validated(model, index)):
-        return measured
+        return measured if unlike is None else report.with_strangers(measured, None, unlike)
     part, chosen, notes = report.choose_part(model, index, options.part.part)
     features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})
     usable.check(source, options.broken.max_broken)
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
-    return report.measure(model, features, part=part, notes=notes, source=source)
+    measured = report.measure(model, features, part=part, notes=notes, source=source)
+    return measured if unlike is None else report.with_strangers(measured, model.novelty(features), unlike)
+
+
+def novelty_of(model: Model, strangers: Any, options: EvaluateOptions) -> np.ndarray:
+    """Return (n,) the novelty of images of none of the classes; raise DataError if none of them can be read."""
+    from regraft.features.extract import extract
+    from regraft.features.store.store import Store
+
+    index = read_inputs(strangers, options.source)
+    features = extract(index, model.runner, Store(options.store.store))
+    if not features.rows:
+        raise DataError(f"None of the {len(index):,} strangers is a picture that can be read.")
+    return model.novelty(features)
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:

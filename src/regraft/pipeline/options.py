@@ -125,13 +125,17 @@ class EvaluateOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TopOptions(Options):
-    """How much of a prediction is shown."""
+    """How much of a prediction is shown, and when it is unknown."""
 
     top: int = option(3, "how many labels to name for each image", "Main options")
+    false_alarms: float = option(
+        0.05, "the fraction of images of the classes that may be called unknown; 0: none is", "Main options"
+    )
 
     def check(self) -> None:
-        """Raise UsageError for less than one label."""
+        """Raise UsageError for less than one label, or a fraction out of range."""
         require(self.top >= 1, "top", self.top, "1 or more")
+        require(0 <= self.false_alarms < 1, "false_alarms", self.false_alarms, "a number from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

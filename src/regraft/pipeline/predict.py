@@ -39,4 +39,4 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
     inputs: as for `Model.predict`.
     """
     index = reading.read_inputs(inputs, options.source)
-    return model.predict(index, top=options.top.top, store=options.store.store)
+    return model.predict(index, top=options.top.top, false_alarms=options.top.false_alarms, store=options.store.store)

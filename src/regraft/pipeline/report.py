@@ -21,12 +21,14 @@ from regraft.core.errors import DataError, RefusedFile, RegraftError, first_line
 from regraft.core.results import Result
 from regraft.core.text import percent
 from regraft.data.index import Index, Row
-from regraft.evaluation import diagnosis, multiclass, multilabel
+from regraft.evaluation import diagnosis, multiclass, multilabel, strangers
 from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
+from regraft.evaluation.strangers import Strangers
 from regraft.features.extract import Features
 from regraft.model import calibration
 from regraft.model.model import Model, Predictions
+from regraft.model.predict import FALSE_ALARMS
 from regraft.pipeline.fit import LEARNED_AGAIN
 from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
@@ -62,6 +64,7 @@ class Report(Result):
     probabilities: (n, n_classes), a row for each of them.
     notes:         what a reader must know before believing the numbers.
     source:        the whole index, with the broken and the ignored rows.
+    strangers:     how images of none of the classes were told from those of the classes, if that was measured.
     """
 
     model: Model
@@ -71,6 +74,7 @@ class Report(Result):
     evaluation: Evaluation | MultilabelEvaluation
     notes: tuple[str, ...]
     source: Index
+    strangers: Strangers | None = None
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -85,7 +89,8 @@ class Report(Result):
         """Return the measures, and which files of the source were left out, as JSON-able data."""
         left_out = [row for row in self.source if row.status != "used"]
         files = [{"path": row.path, "status": row.status, "reason": row.reason} for row in left_out]
-        return {**self.measures(), "left_out": files}
+        strangers = {"strangers": self.strangers._asdict()} if self.strangers else {}
+        return {**self.measures(), **strangers, "left_out": files}
 
     def measures(self) -> dict[str, Any]:
         """Return the measures as JSON-able data."""
@@ -96,7 +101,10 @@ class Report(Result):
         broken, ignored = len(self.source.broken), len(self.source.ignored)
         left_out = [f"Left out of the source: {broken} broken, {ignored} ignored"] if broken or ignored else []
         notes = [f"Note: {note}" for note in self.notes]
-        return "\n".join([*_course(self.model), *notes, *left_out, f"Part: {self.part}", self.evaluation.text()])
+        unlike = [f"\n{self.strangers.text()}"] if self.strangers else []
+        return "\n".join(
+            [*_course(self.model), *notes, *left_out, f"Part: {self.part}", self.evaluation.text(), *unlike]
+        )
 
     def grid(self, count: int = SHOWN_ANSWERS) -> Figure:
         """Return a sample of the images, drawn at random, with label and percentage, the wrong ones marked."""
@@ -113,7 +121,8 @@ class Report(Result):
         from regraft.report import evaluation_page
 
         made = _made(self.model, command, self.source.name)
-        return evaluation_page.render(self.model, self.part, self.evaluation, self.notes, self._evaluated(), made)
+        notes = (*self.notes, *([self.strangers.text()] if self.strangers else []))
+        return evaluation_page.render(self.model, self.part, self.evaluation, notes, self._evaluated(), made)
 
     def _evaluated(self) -> Evaluated:
         from regraft.report.evaluation_page import Evaluated
@@ -169,6 +178,19 @@ def report_of(
         notes=tuple(notes),
         source=source,
     )
+
+
+def with_strangers(report: Report, known: np.ndarray | None, unlike: np.ndarray) -> Report:
+    """Return the report with how images of none of the classes were told from those of the classes.
+
+    known, unlike: (n,) the novelty of the evaluated images, and of the others; `known` is None for a cross-validation,
+                   whose images the model has learned: it takes that of rows that the head was not trained on.
+    """
+    kept = report.model.evidence
+    if kept is None:
+        raise DataError("The model keeps no training images that tell the unknown. Train it again.")
+    usual = kept.scores if known is None else known
+    return dataclasses.replace(report, strangers=strangers.measure(usual, unlike, kept.threshold(FALSE_ALARMS)))
 
 
 def _evaluated(

@@ -16,6 +16,8 @@ def render(prediction: Prediction, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
     rows = [[label, percent(probability)] for label, probability in prediction.ranked]
     lead = prediction.label or prediction.error
+    if prediction.unknown:
+        lead = f"unknown: unlike the training images; most likely of the classes: {prediction.label}"
     picture = pages.thumbnail_of(Row(path=prediction.path, location=FileLocation(prediction.path)))
     shown = [Photo(picture, Path(prediction.path).name)] if picture else []
     table = Section("Labels", rows=[["", "probability, %"], *rows])

@@ -62,11 +62,20 @@ def cross_validate(
 
 
 def out_of_fold_probabilities(
+    examples: Examples, n_classes: int, folds: Folds, regularisation: float | None = None
+) -> Numbers:
+    """Return what `cross_validate` does for folds that are assigned already: (repeats, n), the fold of each row."""
+    logits = out_of_fold_logits(examples, n_classes, folds, regularisation)
+    return np.stack([PLAIN.probabilities(rows) for rows in logits]).astype(np.float32)
+
+
+def out_of_fold_logits(
     examples: Examples, n_classes: int, folds: Folds, regularisation: float | None = None, loss: Loss = PLAIN
 ) -> Numbers:
-    """Return what `cross_validate` does for folds that are assigned already: (repeats, n), the fold of each row.
+    """Return the logits of each row by regressions that were not trained on it, (repeats, n, n_classes).
 
-    loss: with the weights and the smoothing that the regressions minimise.
+    folds: (repeats, n), the fold of each row.
+    loss:  with the weights and the smoothing that the regressions minimise.
     """
     _check(examples, n_classes)
     inputs, rows, labels = _prepared(examples), np.arange(len(examples)), examples.labels
@@ -217,7 +226,7 @@ def _predicted(
     regularisation: float | None,
     loss: Loss = PLAIN,
 ) -> Numbers:
-    """Return the probabilities of all rows (n, n_classes), each by its fold's regression.
+    """Return the logits of all rows (n, n_classes), each by its fold's regression.
 
     rows: row numbers that regressions are trained on; each leaves out those of its own fold.
     """
@@ -226,11 +235,11 @@ def _predicted(
     regressions = Regressions(
         inputs[order], labels[order], n_classes, fold_of[order], row_weights=counts, smoothing=loss.smoothing
     )
-    probabilities = np.empty((len(labels), n_classes), np.float32)
+    logits = np.empty((len(labels), n_classes), np.float32)
     for fold, weights in enumerate(_solved(regressions, regularisation)):
         held = fold_of == fold
-        probabilities[held] = Loss().probabilities(inputs[held] @ weights.T)
-    return probabilities
+        logits[held] = inputs[held] @ weights.T
+    return logits
 
 
 def _solved(regressions: Regressions, regularisation: float | None) -> Numbers:

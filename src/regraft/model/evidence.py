@@ -1,0 +1,143 @@
+"""Evidence: training images that a model keeps, by which it tells a picture of none of its classes.
+
+Features and logits enter, a novelty score leaves, higher for what is less like
+the training images. Two things make it: how far the features are from their
+nearest neighbours among those kept, which is what other things betray
+themselves by, and how small the largest logit is, which is what things like the
+classes do. Within the distances that are usual for images of the classes the
+logit alone counts; what lies beyond them outweighs it.
+
+What is usual is known from rows that the head was not trained on, and from their
+scores the threshold of any rate of false alarms. Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from regraft.core.errors import RefusedFile
+
+REFERENCES = 1000  # images kept at most; of 1,280 features each they take 2.6 MB
+NEIGHBOURS = 5
+USUAL = 0.95  # of the images of the classes lie within the usual distance
+WEIGHT = 10.0  # of what lies beyond it, in units of how distances spread
+ROWS = 1024  # whose distances are computed at once
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a model keeps.
+
+    references: (m, width) float16, the directions of training images' features, of unit length.
+    distances:  (n,) float32, rising, of rows that were not trained on, as `distances` gives them.
+    logits:     (n,) float32, rising, the largest logit of each of these rows.
+    scores:     (n,) float32, rising, their novelty.
+    """
+
+    references: np.ndarray
+    distances: np.ndarray
+    logits: np.ndarray
+    scores: np.ndarray
+
+    def novelty(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        """Return (n,) novelty of images by their features (n, …) and logits (n, outputs)."""
+        return self._novelty(distances(directions(features), self.references), largest(logits))
+
+    def threshold(self, false_alarms: float) -> float:
+        """Return the score above which an image is unknown, so that of those of the classes so many are, in [0, 1].
+
+        It is infinite where too few rows are known for so low a rate.
+        Source: Vovk et al. 2005, "Algorithmic Learning in a Random World" (split conformal prediction).
+        """
+        rank = math.ceil((len(self.scores) + 1) * (1 - false_alarms))
+        return float(self.scores[rank - 1]) if 0 < rank <= len(self.scores) else math.inf
+
+    def _novelty(self, far: np.ndarray, confident: np.ndarray) -> np.ndarray:
+        below = np.searchsorted(self.logits, confident, side="right") + 1
+        return self._beyond(far) - np.log(below / (len(self.logits) + 1))
+
+    def _beyond(self, far: np.ndarray) -> np.ndarray:
+        usual, spread = self._usual
+        beyond: np.ndarray = WEIGHT * np.maximum(0, far - usual) / spread
+        return beyond
+
+    @cached_property
+    def _usual(self) -> tuple[float, float]:
+        """The largest usual distance, and how distances spread."""
+        middle, usual, most = np.quantile(self.distances, [0.5, USUAL, 0.99])
+        return float(usual), max(float(most - middle), 1e-6)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return what a model folder keeps of it."""
+        return {name: getattr(self, name) for name in ("references", "distances", "logits", "scores")}
+
+
+def restore(tensors: Mapping[str, np.ndarray], name: str) -> Evidence:
+    """Return the evidence of a model folder's tensors; raise RefusedFile, naming the file, if they are off."""
+    evidence = Evidence(**{key: np.asarray(tensors[key]) for key in ("references", "distances", "logits", "scores")})
+    rows = (evidence.distances, evidence.logits, evidence.scores)
+    shapes = evidence.references.ndim == 2 and all(row.shape == evidence.scores.shape == (row.size,) for row in rows)
+    finite = all(np.isfinite(array).all() and array.size for array in tensors.values())
+    if not (shapes and finite and all((np.diff(row) >= 0).all() for row in rows)):
+        raise RefusedFile(f"{name} does not hold directions of features and rising numbers. Train the model again.")
+    return evidence
+
+
+def of_rows(references: np.ndarray, far: np.ndarray, logits: np.ndarray) -> Evidence:
+    """Return the evidence of references and of rows that were not trained on: their distances (n,) and logits."""
+    confident = largest(logits)
+    known = Evidence(references.astype(np.float16), _rising(far), _rising(confident), np.zeros(len(far), np.float32))
+    return Evidence(known.references, known.distances, known.logits, _rising(known._novelty(far, confident)))
+
+
+def _rising(values: np.ndarray) -> np.ndarray:
+    rising: np.ndarray = np.sort(values).astype(np.float32)
+    return rising
+
+
+def largest(logits: np.ndarray) -> np.ndarray:
+    """Return (n,) the largest logit of each row; of the one logit of two classes, how far it is from 0."""
+    result: np.ndarray = np.abs(logits[:, 0]) if logits.shape[1] == 1 else logits.max(axis=1)
+    return result
+
+
+def directions(features: np.ndarray) -> np.ndarray:
+    """Return features (n, …) as vectors of unit length (n, width) float32, averaged over positions."""
+    rows = np.asarray(features, np.float32)
+    if rows.ndim > 2:
+        rows = rows.mean(axis=tuple(range(2, rows.ndim)))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    result: np.ndarray = rows / np.maximum(lengths, 1e-12)
+    return result
+
+
+def distances(
+    rows: np.ndarray, references: np.ndarray, groups: tuple[np.ndarray, np.ndarray] | None = None
+) -> np.ndarray:
+    """Return (n,) mean cosine distance of directions (n, width) to their nearest neighbours among the references.
+
+    groups: of the rows (n,) and of the references (m,): neighbours of a row's own group do not count.
+    """
+    known, count = references.astype(np.float32), min(NEIGHBOURS, len(references))
+    result = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), ROWS):
+        batch = slice(start, start + ROWS)
+        similar = rows[batch] @ known.T
+        if groups is not None:
+            similar[groups[0][batch, None] == groups[1]] = -1
+        result[batch] = 1 - np.partition(similar, -count, axis=1)[:, -count:].mean(axis=1)
+    return result
+
+
+def choose(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the numbers of the rows that are kept, at most REFERENCES, evenly of all classes (n,), at random."""
+    order = rng.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    ranks = np.arange(len(labels)) - starts  # within the class
+    return np.sort(by_class[np.argsort(ranks, kind="stable")[:REFERENCES]])
