@@ -5,12 +5,14 @@ import concurrent.futures
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from regraft.serving import serve  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 SMALL = {"backbone": "test_resnet", "weights": "random", "size": 64, "split": "0.7/0.3", **PLAIN}
 TOKEN = "a-token-of-22-letters!"
 
@@ -340,6 +343,14 @@ def test_a_model_that_is_replaced_serves_from_then_on_and_no_request_is_lost(mod
 
 
 # The command
+
+
+def test_the_container_installs_what_the_project_asks_for_in_the_same_versions():
+    project, container = ((ROOT / name).read_text("utf-8") for name in ("pyproject.toml", "Dockerfile"))
+    packages = re.findall(r'"([a-z-]+>=[0-9.]+)"', container)
+    assert len(packages) >= 14
+    assert all(f'"{package}' in project for package in packages)
+    assert not re.search(r"torch|USER root", container.partition("FROM")[2])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

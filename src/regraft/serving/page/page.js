@@ -3,12 +3,6 @@
 
 const SHOWN = 5; // labels
 const $ = (id) => document.getElementById(id);
-const link = new URLSearchParams(location.hash.slice(1)).get("token");
-if (link) {
-  sessionStorage.setItem("token", link);
-  history.replaceState(null, "", location.pathname); // not to be read over a shoulder, or kept in the history
-}
-
 async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -67,7 +61,16 @@ async function describe() {
   $("title").textContent = classes.length > 6 ? `Which of ${classes.length} is it?` : `${classes.slice(0, -1).join(", ")} or ${classes.at(-1)}?`;
 }
 
+function takeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  sessionStorage.setItem("token", token);
+  history.replaceState(null, "", location.pathname); // not to be read over a shoulder, or kept in the history
+  $("ask").hidden = true;
+}
+
 async function start() {
+  takeToken();
   try {
     const names = await ask("models");
     $("model").replaceChildren(...names.map((name) => element("option", {}, name)));
@@ -109,5 +112,6 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("over");
   take([...event.dataTransfer.files]);
 });
+addEventListener("hashchange", start);
 document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 start();
