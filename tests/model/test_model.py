@@ -57,7 +57,7 @@ def images(photos, model, count=12):
 def test_probabilities_are_those_of_the_torch_module(models, kind):
     model = models(kind)
     features = np.random.default_rng(0).normal(size=(600, *model.trunk.output_shape)).astype(np.float32)
-    expected = loop.probabilities(model.trained_module, features, model.loss)
+    expected = model.loss.probabilities(loop.logits(model.trained_module, features) / model.temperature)
     probabilities = model.probabilities(features)
     assert (probabilities.dtype, probabilities.shape) == (np.float64, (600, len(model.classes)))
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
@@ -130,7 +130,8 @@ def test_a_converted_network_predicts_without_pytorch_what_it_does_with_it(model
     assert second == ([json.loads(json.dumps(prediction.to_dict())) for prediction in first], [])
     assert len(first) == 36
     inputs = images(photos, whole, 36)
-    expected = loop.probabilities(whole.trained_module, whole.runner(inputs), whole.loss)
+    logits = loop.logits(whole.trained_module, whole.runner(inputs))
+    expected = whole.loss.probabilities(logits / whole.temperature)
     for row, prediction in zip(expected, second[0], strict=True):
         assert prediction["label"] == whole.classes[row.argmax()]
         by_class = {answer["label"]: answer["probability"] for answer in prediction["top"]}

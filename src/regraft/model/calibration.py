@@ -13,7 +13,7 @@ import numpy as np
 
 from regraft.training.losses import Loss
 
-SPREAD = 0.5  # of the logarithm of temperatures before any row is seen, as a standard deviation
+SPREAD = 0.2  # of the logarithm of temperatures before any row is seen, as a standard deviation
 MOST = math.log(20)
 
 
@@ -24,7 +24,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> float
     labels: (n,), or (n, classes) where an image may have several.
 
     Few rows that are all right would make every answer certain; so the logarithm has a normal prior around 0, of the
-    width SPREAD, which a hundred rows outweigh.
+    width SPREAD, which some hundreds of rows outweigh.
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
     from scipy.optimize import minimize_scalar
