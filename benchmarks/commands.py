@@ -65,8 +65,9 @@ def sample(source: Path, target: Path, per_class: int, start: int = 0) -> Path:
     return target
 
 
-def commands(photographs: Path, scratch: Path, cache: Path) -> dict[str, Callable[[], list[str]]]:
+def commands(photographs: Path, scratch: Path, cache: Path, preset: str) -> dict[str, Callable[[], list[str]]]:
     """Return what is measured, by name: each gives its command's words; what must be there is made once."""
+    chosen = ["--preset", preset, "--quiet"]
     regraft = [shutil.which("regraft", path=str(Path(sys.executable).parent)) or "regraft"]
     every = scratch / "all"
     for part in sorted(photographs.iterdir()):
@@ -76,7 +77,7 @@ def commands(photographs: Path, scratch: Path, cache: Path) -> dict[str, Callabl
                 shutil.copy(path, every / folder.name / f"{part.name}-{path.name}")
     thousand, hundred = sample(every, scratch / "thousand", 500), sample(every, scratch / "hundred", 50)
     photo = next((thousand / "cat").iterdir())
-    run([*regraft, "train", str(every), "-o", str(scratch / "model"), "--quiet"], cache)
+    run([*regraft, "train", str(every), "-o", str(scratch / "model"), *chosen], cache)
     seeds, fresh = iter(range(1, 10_000)), iter(range(10_000))
 
     def extract() -> list[str]:
@@ -97,7 +98,7 @@ def commands(photographs: Path, scratch: Path, cache: Path) -> dict[str, Callabl
         "predict, one photograph": lambda: [*regraft, "predict", model, str(photo)],
         f"train, linear head, {ALL:,} images, warm": lambda: [
             *(*regraft, "train", str(every), "-o", str(scratch / f"again-{(seed := next(seeds))}")),
-            *("--seed", str(seed), "--quiet"),
+            *("--seed", str(seed), *chosen),
         ],
         "evaluate, 1,000 images, warm": lambda: [*regraft, "evaluate", model, str(thousand), "--part", "all"],
         "extract, 1,000 new JPEGs, network converted": extract,
@@ -110,11 +111,13 @@ def commands(photographs: Path, scratch: Path, cache: Path) -> dict[str, Callabl
 
 
 def main() -> None:
-    arguments = _bench.parser(__doc__, repeats=5).parse_args()
+    parser = _bench.parser(__doc__, repeats=5)
+    parser.add_argument("--preset", default="fast", help="of the model: fast is one small network, balanced two")
+    arguments = parser.parse_args()
     with _bench.photographs(arguments.data, "cats-dogs") as folder, tempfile.TemporaryDirectory() as scratch:
         _bench.header()
         cache = Path(scratch) / "cache"
-        measured = commands(folder, Path(scratch), cache)
+        measured = commands(folder, Path(scratch), cache, arguments.preset)
         runs: dict[str, list[Run]] = {name: [] for name in measured}
         for repeat in range(arguments.repeats + 1):
             for name, words in measured.items():
