@@ -88,3 +88,17 @@ def test_a_fingerprint_survives_the_store_bit_by_bit(tmp_path):
     values = np.arange(256, dtype=np.uint8)
     shelf.put(["ab" * 32], values[None])
     np.testing.assert_array_equal(shelf.read(["ab" * 32], (256,))[0], values)
+
+
+def test_where_the_store_can_not_be_written_the_pictures_are_compared_all_the_same(source, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert pictures(compare(read(source), Store(tmp_path / "file" / "store"))) == ALONE
+
+
+def test_tiny_pictures_are_tied_by_equal_bytes_alone(tmp_path):
+    folder = tmp_path / "photos" / "a"
+    folder.mkdir(parents=True)
+    scene(0).resize((32, 48)).save(folder / "0.png")
+    saved(scene(0).resize((32, 48)), quality=90).save(folder / "1.png")
+    (folder / "2.png").write_bytes((folder / "0.png").read_bytes())
+    assert pictures(compare(read(folder.parent), Store(tmp_path / "store"))) == [["a/0.png", "a/2.png"], ["a/1.png"]]

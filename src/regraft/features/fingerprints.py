@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.core.text import count
 from regraft.data.index import Index, Row
@@ -29,15 +30,13 @@ if TYPE_CHECKING:
 
 ABOUT: dict[str, Any] = {"what": "fingerprints", "version": 1}
 STORED: Stored = "bfloat16"  # holds whole numbers up to 256 as they are
+TINY = 32  # pixels; a picture whose shorter side is no longer holds too little to tell a version from another one
 PART = 512  # images whose fingerprints are read, and written, at once
 
 
 def compare(index: Index, store: Store) -> Index:
-    """Return the index with `version_of` set in its used rows; images that can't be decoded are like no other.
-
-    Raises StoreError if the store refuses.
-    """
-    firsts = {row.id: row for row in reversed(index.used.rows)}
+    """Return the index with `version_of` set in its used rows; broken and tiny images are like no other."""
+    firsts = {row.id: row for row in reversed(index.used.rows) if min(row.size) > TINY}
     rows = [firsts[id] for id in sorted(firsts)]  # so that their order in the source has no influence
     fingerprints, present = _fingerprints(rows, store)
     ids = [row.id for row, there in zip(rows, present.tolist(), strict=True) if there]
@@ -54,7 +53,11 @@ def _fingerprints(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDAr
     """Return the fingerprints of rows, (n, SIZE), and which of them are there: (n,)."""
     shelf = store.fingerprints(ABOUT, STORED)
     keys = [row.key for row in rows]
-    todo, broken = set(shelf.missing(keys)), shelf.errors(keys)
+    try:
+        todo, broken = set(shelf.missing(keys)), shelf.errors(keys)
+    except StoreError as error:  # it may only be read, and has none
+        log.debug("Fingerprints are not kept: %s", error)
+        todo, broken = set(keys), {}
     fingerprints, present = np.zeros((len(rows), SIZE), np.uint8), np.zeros(len(rows), bool)
     stored = [at for at, key in enumerate(keys) if key not in todo and key not in broken]
     for part in _parts(stored):
@@ -89,10 +92,20 @@ def _computed(
                     unread += 1
                 advance(1)
             if keep:
-                shelf.put([rows[at].key for at in values], np.array([*values.values()]).reshape(-1, SIZE), errors)
+                keep = _keep(shelf, [rows[at].key for at in values], np.array([*values.values()]), errors)
             yield from values.items()
     if unread:
         log.warning("%s can't be read now, so that near-duplicates among them are not known.", count(unread, "image"))
+
+
+def _keep(shelf: Shelf, keys: Sequence[str], values: Fingerprints, errors: dict[str, str]) -> bool:
+    """Put fingerprints into the store; return False where it may only be read: they are computed again then."""
+    try:
+        shelf.put(keys, values.reshape(-1, SIZE), errors)
+    except StoreError as error:
+        log.debug("Fingerprints are not kept: %s", error)
+        return False
+    return True
 
 
 def _parts(numbers: Sequence[int]) -> Iterator[list[int]]:
