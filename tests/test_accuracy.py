@@ -125,6 +125,7 @@ def test_without_photographs_nothing_is_run_and_it_is_said(accuracy, tmp_path, c
     assert page.exists() and not results.exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_done_once_and_its_line_is_kept(accuracy, tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy._bench, "header", lambda: MACHINE)
     one = task(

@@ -60,7 +60,7 @@ def test_the_python_examples_work_as_written(described, monkeypatch, capsys):
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "100.0%" in printed and "new.jpg  blue" in printed and "['blue']" in printed
+    assert "100.0%" in printed and "new.jpg" in printed and "blue 100.0 %" in printed and "['blue']" in printed
 
 
 def test_the_promised_number_of_lines_is_kept():

@@ -99,7 +99,9 @@ def test_no_path_of_this_machine_is_in_an_export(folder_of, name, precision):
             assert b"site-packages" not in path.read_bytes() and str(folder.parent).encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name in plugins.names(formats) if name in ("onnx", "openvino", "torch")])
+@pytest.mark.parametrize(
+    "name", ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "torch"))]
+)
 def test_the_example_of_a_folder_names_what_regraft_names_and_needs_neither_regraft_nor_timm(
     folder_of, model, tmp_path, name
 ):
@@ -164,6 +166,7 @@ def test_float16_halves_the_weights(folder_of):
     assert sizes[1] < 0.6 * sizes[0]
 
 
+@pytest.mark.slow
 def test_joined_backbones_each_have_their_own_preprocessing(photos, tmp_path):
     needed("onnx")
     names = "test_resnet@64+test_efficientnet@96"

@@ -33,7 +33,8 @@ def test_a_linear_head_is_calibrated_on_training_rows_by_regressions_without_the
     assert model.temperature != 1
     assert regraft.fit(changed).temperature == model.temperature  # the test part has no say
     rows = examples(train, model.classes)
-    (answers,) = cross_validation.cross_validate(rows, 3, regularisation=model.chosen["regularisation"])
+    folds, regularisation = cross_validation.deal_folds(rows), model.chosen["regularisation"]
+    (answers,) = cross_validation.out_of_fold_probabilities(rows, 3, folds, regularisation)
     expected = calibration.fit_temperature(np.log(answers.astype(np.float64)), rows.labels, Loss())
     assert model.temperature == pytest.approx(expected)
 

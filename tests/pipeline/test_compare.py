@@ -80,6 +80,7 @@ def test_a_folder_of_weights_is_a_candidate(photos, tmp_path):
     assert compare(photos, options=options).best.name == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_names_the_backbones_with_installed_weights_are_compared(photos):
     installed = {entry.name for entry in catalog.families() if builtin.find(entry)}
     comparison = compare(photos, split="5-fold", size=64, **PLAIN)

@@ -5,6 +5,7 @@ from sklearn.metrics import log_loss
 
 from regraft.core.errors import DataError, UsageError
 from regraft.training import cross_validation
+from regraft.training.cross_validation import deal_folds
 from regraft.training.examples import Examples
 from regraft.training.heads.linear import GRID
 
@@ -168,3 +169,17 @@ def test_some_rows_of_examples_keep_labels_groups_and_views():
     )
     assert taken.inputs.tolist() == [[6, 7], [0, 1]] and taken.views[1].tolist() == [[8, 9], [2, 3]]
     assert taken.labels.tolist() == [1, 0] and taken.groups.tolist() == [3, 0]
+
+
+def test_dealt_folds_hold_each_class_in_equal_shares_and_keep_groups_together():
+    labels = np.repeat([0, 1, 2], [50, 23, 7])
+    groups = np.arange(80) // 2
+    examples = Examples(np.zeros((80, 1), np.float32), labels, groups=groups)
+    [folds] = deal_folds(examples, 5)
+    for group in range(40):
+        assert len(set(folds[groups == group])) == 1
+    for label in range(3):
+        counts = np.bincount(folds[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 4  # two groups of two
+    with pytest.raises(DataError, match="a single image"):
+        deal_folds(Examples(np.zeros((3, 1), np.float32), np.array([0, 0, 1])), 5)

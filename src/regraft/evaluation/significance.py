@@ -101,7 +101,8 @@ def interval(correct: NDArray[np.bool_], pictures: NDArray[np.integer] | None = 
     if not len(correct):
         return 0.0, 1.0
     n = len(correct) if pictures is None else effective_number(pictures)
-    return wilson(min(np.count_nonzero(correct) * (n / len(correct)), n), n)
+    low, high = wilson(min(np.count_nonzero(correct) * (n / len(correct)), n), n)
+    return float(low), float(high)
 
 
 def difference_interval(correct_a: int, n_a: int, correct_b: int, n_b: int) -> tuple[float, float]:

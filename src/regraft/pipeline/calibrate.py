@@ -60,7 +60,7 @@ def _out_of_fold(train: Examples, regularisation: float, n_classes: int, loss: L
     from regraft.training import cross_validation
 
     try:
-        folds = cross_validation.assign_folds(train)
+        folds = cross_validation.deal_folds(train)
     except DataError:
         return None
     logits: np.ndarray = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)[0]

@@ -210,7 +210,7 @@ print("threads", sorted(thread.name for thread in threading.enumerate() if "elem
 """
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_a_conversion_loads_no_telemetry_opens_no_socket_and_writes_nothing_of_the_users(tmp_path, precision):
     if precision == "int8":
         pytest.importorskip("nncf")
