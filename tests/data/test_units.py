@@ -5,13 +5,14 @@ import json
 import tarfile
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from regraft.core.errors import DataError, StoreError, UsageError
 from regraft.data.units import plan, rows
+
+pa = pytest.importorskip("pyarrow", reason="URLs and Parquet files need pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def png(seed):
