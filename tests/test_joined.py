@@ -222,6 +222,7 @@ def test_a_prediction_needs_no_torch_once_the_networks_are_converted(photos, sto
     assert printed.split() == ["red", "False"]
 
 
+@pytest.mark.slow
 def test_it_is_exported_as_one_module_that_answers_as_the_model(trained, photos, tmp_path):
     pytest.importorskip("onnxruntime")
     exported = regraft.export(trained[0].model, tmp_path / "out", to="onnx", check=sorted(photos.glob("*/00*.png")))

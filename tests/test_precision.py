@@ -268,6 +268,7 @@ def test_a_model_can_be_gone_on_from_where_auto_means_another_precision(lossy, f
     assert regraft.train(photos, tmp_path / "second", **more).model.trunk.choice == FLOAT32
 
 
+@pytest.mark.slow
 def test_int8_says_in_which_precision_its_model_predicts(lossy, photos, tmp_path):
     pytest.importorskip("nncf")
     if not {"bfloat16", "int8"} <= set(openvino.precisions()):

@@ -26,7 +26,12 @@ from regraft.exports.made_images import made_images
 SMALL = {"backbone": "test_resnet", "weights": "random", "size": 64, "views": 0, **PLAIN}
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # else OpenVINO may resize in bfloat16
 EACH = [
-    pytest.param(name, precision, id=f"{name}-{precision}", marks=[] if precision == "float32" else pytest.mark.slow)
+    pytest.param(
+        name,
+        precision,
+        id=f"{name}-{precision}",
+        marks=[] if (name, precision) == ("onnx", "float32") else pytest.mark.slow,
+    )
     for name in plugins.names(formats)
     for precision in plugins.load(formats, name).PRECISIONS
     if name != "web" or precision == "float32"  # its model is that of onnx

@@ -7,6 +7,7 @@ import pytest
 from tests.data.pictures import saved, scene
 
 from regraft.data.read import read
+from regraft.features import similar
 from regraft.features.fingerprints import compare
 from regraft.features.store import environment
 from regraft.features.store.store import Store
@@ -102,3 +103,14 @@ def test_tiny_pictures_are_tied_by_equal_bytes_alone(tmp_path):
     saved(scene(0).resize((32, 48)), quality=90).save(folder / "1.png")
     (folder / "2.png").write_bytes((folder / "0.png").read_bytes())
     assert pictures(compare(read(folder.parent), Store(tmp_path / "store"))) == [["a/0.png", "a/2.png"], ["a/1.png"]]
+
+
+def test_the_same_pictures_are_compared_once_and_others_again(source, tmp_path, monkeypatch):
+    index, store, runs = read(source), Store(tmp_path / "store"), []
+    representatives = similar.representatives
+    monkeypatch.setattr(similar, "representatives", lambda prints: runs.append(len(prints)) or representatives(prints))
+    first = compare(index, store)
+    again = compare(index, store)
+    assert [row.version_of for row in first] == [row.version_of for row in again]
+    assert pictures(compare(index.where(lambda row: row.path != "a/3.png"), store)) == ALONE[:3] + ALONE[4:]
+    assert runs == [5, 4]

@@ -8,6 +8,8 @@ compared is left to `similar`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 ABOUT: dict[str, Any] = {"what": "fingerprints", "version": 1}
 STORED: Stored = "bfloat16"  # holds whole numbers up to 256 as they are
 TINY = 32  # pixels; a picture whose shorter side is no longer holds too little to tell a version from another one
+COMPARED = "00"  # ends the key of the outcome of a comparison: four bytes for each image
 PART = 512  # images whose fingerprints are read, and written, at once
 
 
@@ -39,14 +42,30 @@ def compare(index: Index, store: Store) -> Index:
     firsts = {row.id: row for row in reversed(index.used.rows) if min(row.size) > TINY}
     rows = [firsts[id] for id in sorted(firsts)]  # so that their order in the source has no influence
     fingerprints, present = _fingerprints(rows, store)
-    ids = [row.id for row, there in zip(rows, present.tolist(), strict=True) if there]
-    numbers = similar.representatives(fingerprints[present]).tolist()
+    comparable = [row for row, there in zip(rows, present.tolist(), strict=True) if there]
+    ids, keys = [row.id for row in comparable], [row.key for row in comparable]
+    numbers = _representatives(fingerprints[present], keys, store)
     versions = {id: ids[number] for id, number in zip(ids, numbers, strict=True) if id != ids[number]}
     compared = (
         dataclasses.replace(row, version_of=versions[row.id]) if row.status == "used" and row.id in versions else row
         for row in index
     )
     return dataclasses.replace(index, rows=tuple(compared), compared=True)
+
+
+def _representatives(fingerprints: Fingerprints, keys: Sequence[str], store: Store) -> list[int]:
+    """Return for each image the number of the one that represents its picture; the same images are compared once."""
+    if not keys:
+        return []
+    shelf, shape = store.fingerprints(ABOUT, STORED), (4 * len(keys),)
+    name = hashlib.sha256(json.dumps([ABOUT, *keys]).encode()).hexdigest() + COMPARED
+    try:
+        kept = shelf.read([name], shape)[0].astype(np.uint8).view("<i4")
+    except (StoreError, MissingRows):
+        kept = similar.representatives(fingerprints).astype("<i4")
+        _keep(shelf, [name], kept.view(np.uint8), {})
+    numbers: list[int] = kept.tolist()
+    return numbers
 
 
 def _fingerprints(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDArray[np.bool_]]:
@@ -101,7 +120,7 @@ def _computed(
 def _keep(shelf: Shelf, keys: Sequence[str], values: Fingerprints, errors: dict[str, str]) -> bool:
     """Put fingerprints into the store; return False where it may only be read: they are computed again then."""
     try:
-        shelf.put(keys, values.reshape(-1, SIZE), errors)
+        shelf.put(keys, values.reshape(len(keys), -1), errors)
     except StoreError as error:
         log.debug("Fingerprints are not kept: %s", error)
         return False
