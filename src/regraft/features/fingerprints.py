@@ -120,7 +120,7 @@ def _computed(
 def _keep(shelf: Shelf, keys: Sequence[str], values: Fingerprints, errors: dict[str, str]) -> bool:
     """Put fingerprints into the store; return False where it may only be read: they are computed again then."""
     try:
-        shelf.put(keys, values.reshape(len(keys), -1), errors)
+        shelf.put(keys, values.reshape(len(keys), values.size // max(1, len(keys))), errors)
     except StoreError as error:
         log.debug("Fingerprints are not kept: %s", error)
         return False
