@@ -124,6 +124,7 @@ def test_the_public_names_are_these():
         "Sweep",
         "TrainingState",
         "Tuned",
+        "UnitInspection",
         "__version__",
         "compare",
         "dataset",

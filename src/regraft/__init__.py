@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regraft.core.errors import RegraftError
     from regraft.data.index import Index
     from regraft.data.inspect import Inspection
+    from regraft.data.inspect_units import UnitInspection
     from regraft.estimator import Classifier
     from regraft.evaluation.comparison import Comparison
     from regraft.features.extract import Features
@@ -60,6 +61,7 @@ _MODULES = {
     "Sweep": "pipeline.lr_find",
     "TrainingState": "training.hooks",
     "Tuned": "pipeline.tune",
+    "UnitInspection": "data.inspect_units",
     "compare": "pipeline.compare",
     "dataset": "pipeline.dataset",
     "evaluate": "pipeline.evaluate",
@@ -94,6 +96,7 @@ __all__ = [
     "Sweep",
     "TrainingState",
     "Tuned",
+    "UnitInspection",
     "__version__",
     "compare",
     "dataset",

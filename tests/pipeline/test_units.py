@@ -288,3 +288,46 @@ def test_an_object_store_that_refuses_and_breaks_off_gives_the_same_bytes(source
         hindered = info.path.replace("/whole/", "/hindered/")
         with system.open_input_stream(info.path) as one, system.open_input_stream(hindered) as other:
             assert one.read() == other.read()
+
+
+def ordered(values):
+    return {**values, "files": {name: sorted(files, key=str) for name, files in values["files"].items()}}
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "local")) for name in plugins.names(executors)],
+)
+@pytest.mark.parametrize("conflicts", ["ignore", "keep"])
+def test_what_is_in_a_source_is_the_same_unit_by_unit(source, executor, conflicts):
+    whole, units = (ordered(regraft.inspect(source, conflicts=conflicts, on=on).to_dict()) for on in (None, executor))
+    del whole["notes"], units["notes"]
+    assert units == whole
+    assert units["copies"] == units["conflicts"] == 1
+
+
+def test_copies_are_found_across_shards_and_a_shard_that_is_damaged_is_told(source, tmp_path, capsys):
+    for number in range(2):
+        regraft_tar(source, tmp_path / f"{number}.tar")
+    (tmp_path / "bad.tar").write_bytes(b"no tar" * 1000)
+    assert main(["inspect", str(tmp_path), "--on", "local"]) == 0
+    text = capsys.readouterr().out
+    assert "36 used, 0 ignored, 0 broken" in text
+    assert "18 pictures in more than one file" in text
+    assert "1 unit could not be read." in text
+
+
+def test_an_inspection_by_units_has_a_page_and_its_lists_end(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("regraft.data.inspect_units.LISTED", 1)
+    inspection = regraft.inspect(source, on="local")
+    assert inspection.to_dict()["broken"] == 2
+    assert len(inspection.to_dict()["files"]["broken"]) == 1
+    inspection.save(tmp_path / "page.html")
+    assert "Near-duplicates are not looked for" in (tmp_path / "page.html").read_text()
+
+
+def test_a_conflict_that_is_an_error_and_words_that_units_are_not_read_by(source, capsys):
+    assert main(["inspect", str(source), "--on", "local", "--conflicts", "error"]) == 3
+    assert "1 picture in" in capsys.readouterr().err
+    assert main(["inspect", str(source), "--on", "local", "--label-from", "{label}_#.png"]) == 2
+    assert main(["inspect", str(source), "--on", "local", "--deep"]) == 2

@@ -104,9 +104,10 @@ def listed_lines(items: Sequence[str], limit: int = 20) -> str:
     return "".join(f"\n  {line}" for line in [*items[:limit], *more])
 
 
-def rest_line(items: Sized, limit: int) -> list[str]:
+def rest_line(items: int | Sized, limit: int) -> list[str]:
     """Return a line that says how many items follow the first `limit`, and how to see them; no line if none do."""
-    return [f"  and {len(items) - limit:,} more; --json lists all"] if len(items) > limit else []
+    number = items if isinstance(items, int) else len(items)
+    return [f"  and {number - limit:,} more; --json lists all"] if number > limit else []
 
 
 def equated(paths: Sequence[str], width: int) -> str:

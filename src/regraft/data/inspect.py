@@ -27,6 +27,7 @@ from regraft.data.index import PARTS, Index, Row
 
 _LISTED = 10  # files a list shows
 _BARS = 50
+LISTS = ("ignored", "broken", "remarks", "copies", "near_duplicates", "conflicts")  # of files
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,10 +70,7 @@ class Inspection(Result):
         near_duplicates: whether they are listed too.
         """
         values = self.to_dict()
-        if not near_duplicates:
-            values["files"]["near_duplicates"] = []
-        blocks = _blocks(values, max(width, 40))
-        return "\n".join(line for block in blocks for line in block) + "\n"
+        return text(values if near_duplicates else {**values, "near_duplicates": 0}, width)
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -97,6 +95,7 @@ class Inspection(Result):
             "formats": dict(Counter(row.format for row in used).most_common()),
             "sizes": _sizes(used.rows),
             "remarks": dict(Counter(remark for row in used for remark in row.remarks).most_common()),
+            "reasons": dict(Counter(row.reason for row in ignored if not _has_other_label(row)).most_common()),
             "files": {
                 "ignored": [{"path": row.path, "reason": row.reason} for row in ignored],
                 "broken": [{"path": row.path, "reason": row.reason} for row in broken],
@@ -116,14 +115,14 @@ def inspect(index: Index) -> Inspection:
     rows = list({row.id or row.path: row for row in index.used}.values())
     reasons = {}
     with threads.pool(min(4, cores())) as pool, progress("Decoding images", len(rows)) as advance:
-        for row, reason in zip(rows, pool.map(_reason, rows), strict=True):
+        for row, reason in zip(rows, pool.map(broken_reason, rows), strict=True):
             if reason:
                 reasons[row.id or row.path] = reason
             advance(1)
     return Inspection(index.mark_broken(reasons))
 
 
-def _reason(row: Row) -> str:
+def broken_reason(row: Row) -> str:
     """Return why the image is broken, or an empty text."""
     try:
         decode(row.location.read(), min_side=1)  # the smallest scale: a broken image is broken at every scale
@@ -144,7 +143,16 @@ def _sizes(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     }
 
 
+def _has_other_label(row: Row) -> bool:
+    return row.reason.startswith(usable.OTHER_LABEL)
+
+
 # Text
+
+
+def text(values: Mapping[str, Any], width: int) -> str:
+    """Return the counts and lists of an inspection as text, no line wider than `width` columns (40 at least)."""
+    return "\n".join(line for block in _blocks(values, max(width, 40)) for line in block) + "\n"
 
 
 def _blocks(counts: Mapping[str, Any], width: int) -> Iterator[list[str]]:
@@ -157,7 +165,7 @@ def _blocks(counts: Mapping[str, Any], width: int) -> Iterator[list[str]]:
         yield ["", "parts", *_bars(counts["parts"], width)]
     if counts["sizes"]:
         yield ["", *_measures(counts, width)]
-    yield from _lists(counts["files"], width)
+    yield from _lists(counts, width)
 
 
 def _bars(numbers: Mapping[str, int], width: int) -> list[str]:
@@ -179,27 +187,26 @@ def _measures(counts: Mapping[str, Any], width: int) -> Iterator[str]:
     yield shorten("formats  " + ", ".join(f"{number:,} {name}" for name, number in counts["formats"].items()), width)
 
 
-def _lists(files: Mapping[str, Any], width: int) -> Iterator[list[str]]:
-    conflicts, copies = files["conflicts"], files["copies"]
-    shown_below = {file["path"] for group in conflicts for file in group}
-    ignored = [file for file in files["ignored"] if file["path"] not in shown_below]
+def _lists(counts: Mapping[str, Any], width: int) -> Iterator[list[str]]:
+    files, reasons = counts["files"], counts["reasons"]
+    ignored, left_out = sum(reasons.values()), counts["ignored"] - sum(reasons.values())
     broken = [line for file in files["broken"][:_LISTED] for line in _with_reason(file, width)]
-    yield _list(files["broken"], count(files["broken"], "file") + " broken", broken)
-    yield _by_reason(ignored, count(ignored, "file") + " ignored", width)
-    yield _by_reason(files["remarks"], "converted, or left out, so that other programs may show other pixels", width)
-    lines = [line for group in conflicts[:_LISTED] for line in _conflict(group, width)]
-    left_out = len(files["ignored"]) - len(ignored)
+    yield _list(counts["broken"], count(counts["broken"], "file") + " broken", broken)
+    yield _by_reason(reasons, files["ignored"], count(ignored, "file") + " ignored", width)
+    title = "converted, or left out, so that other programs may show other pixels"
+    yield _by_reason(counts["remarks"], files["remarks"], title, width)
+    lines = [line for group in files["conflicts"][:_LISTED] for line in _conflict(group, width)]
     title = " under more than one label" + (f"; their {left_out:,} files are ignored" if left_out else "")
-    yield _list(conflicts, count(conflicts, "picture") + title, lines)
-    lines = ["  " + equated(group, width - 2) for group in copies[:_LISTED]]
-    yield _list(copies, count(copies, "picture") + " in more than one file", lines)
-    near = files["near_duplicates"]
-    lines = ["  " + equated(group, width - 2) for group in near[:_LISTED]]
-    yield _list(near, count(near, "picture") + " saved again, resized, mirrored or cropped; one side of a split", lines)
+    yield _list(counts["conflicts"], count(counts["conflicts"], "picture") + title, lines)
+    lines = ["  " + equated(group, width - 2) for group in files["copies"][:_LISTED]]
+    yield _list(counts["copies"], count(counts["copies"], "picture") + " in more than one file", lines)
+    number, title = counts["near_duplicates"], " saved again, resized, mirrored or cropped; one side of a split"
+    lines = ["  " + equated(group, width - 2) for group in files["near_duplicates"][:_LISTED]]
+    yield _list(number, count(number, "picture") + title, lines)
 
 
-def _list(things: Sequence[Any], title: str, lines: Sequence[str]) -> list[str]:
-    return ["", title, *lines, *rest_line(things, _LISTED)] if things else []
+def _list(number: int, title: str, lines: Sequence[str]) -> list[str]:
+    return ["", title, *lines, *rest_line(number, _LISTED)] if number else []
 
 
 def _with_reason(file: Mapping[str, str], width: int) -> list[str]:
@@ -207,15 +214,14 @@ def _with_reason(file: Mapping[str, str], width: int) -> list[str]:
     return ["  " + shorten(file["path"], width - 2), *("      " + line for line in reason)]
 
 
-def _by_reason(files: Sequence[Mapping[str, str]], title: str, width: int) -> list[str]:
+def _by_reason(reasons: Mapping[str, int], files: Sequence[Mapping[str, str]], title: str, width: int) -> list[str]:
     """Return each reason once, with the number of its files and the first of them."""
-    counts = Counter(file["reason"] for file in files)
     firsts = {file["reason"]: file["path"] for file in reversed(files)}
     lines = []
-    for reason, number in counts.most_common(_LISTED):
+    for reason, number in list(reasons.items())[:_LISTED]:
         lines.append("  " + shorten(f"{number:,} x {reason}", width - 2))
-        lines.append("      such as " + shorten(firsts[reason], width - 14))
-    return ["", title, *lines, *rest_line(counts, _LISTED)] if files else []
+        lines += ["      such as " + shorten(firsts[reason], width - 14)] if reason in firsts else []
+    return ["", title, *lines, *rest_line(reasons, _LISTED)] if reasons else []
 
 
 def _conflict(group: Sequence[Mapping[str, str]], width: int) -> list[str]:

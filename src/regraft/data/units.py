@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from regraft.core import plugins, remote
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, StoreError
 from regraft.core.remote import StoragePath
 from regraft.core.text import printable
 from regraft.data import shards
 from regraft.data.index import Row
 from regraft.data.shards import File, Unit
+from regraft.data.sources.pictures import BytesLocation
+
+T = TypeVar("T")
+
+ATTEMPTS = 2  # at a unit that can't be read
+LISTED = 512  # rows of a unit that are in memory at once
+HELD = 128 << 20  # bytes that came with them, besides one image
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _KINDS = {".tar": "tar", ".parquet": "parquet"}
@@ -60,6 +67,38 @@ def plan(source: str | Path, unit_rows: int) -> Plan:
 def rows(unit: Unit, folder: StoragePath) -> Iterator[Row]:
     """Yield the rows of a unit, in order; raise OSError or DataError if it can't be read to its end."""
     yield from plugins.load(shards, unit.kind).rows(unit, folder)
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows in lists of as many as may be in memory at once, with the bytes that came with them."""
+    rows = iter(rows)
+    while batch := list(_next(rows)):
+        yield batch
+
+
+def _next(rows: Iterator[Row]) -> Iterator[Row]:
+    held = 0
+    for row in islice(rows, LISTED):
+        yield row
+        held += len(row.location.data) if isinstance(row.location, BytesLocation) else 0
+        if held >= HELD:
+            return
+
+
+def attempted(read: Callable[[], T]) -> T | str:
+    """Return what reading a unit gives, or why it can't be read, which is tried more than once.
+
+    Raises StoreError where a disk or an object store goes on to refuse.
+    """
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        try:
+            return read()
+        except (DataError, FileNotFoundError, StoreError) as error:
+            if isinstance(error, StoreError) and attempt + 1 == ATTEMPTS:
+                raise
+            reason = str(error)
+    return reason
 
 
 def _kind(path: str) -> str:

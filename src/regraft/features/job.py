@@ -14,7 +14,7 @@ from typing import Protocol
 import safetensors.numpy
 
 from regraft.core import remote
-from regraft.core.errors import DataError, RefusedFile, StoreError
+from regraft.core.errors import DataError, RefusedFile
 from regraft.data import units as listing
 from regraft.data.index import Row
 from regraft.data.shards import Unit
@@ -25,7 +25,6 @@ from regraft.inference.runner import Runner
 from regraft.network import build
 from regraft.network.trunk import Choice, Trunk
 
-ATTEMPTS = 2  # at a unit that can't be read
 TENSORS = "network.safetensors"
 
 Compute = Callable[[Iterable[Row]], Iterator[Rows]]
@@ -63,15 +62,7 @@ class Job:
 
     def __call__(self, unit: Unit) -> Record | str:
         """Return the record of a unit, once it is committed, or why it can't be read."""
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._commit(unit)
-            except (DataError, FileNotFoundError, StoreError) as error:
-                if isinstance(error, StoreError) and attempt + 1 == ATTEMPTS:
-                    raise
-                reason = str(error)
-        return reason
+        return listing.attempted(lambda: self._commit(unit))
 
     def _commit(self, unit: Unit) -> Record:
         parts = self._compute(listing.rows(unit, self._source))

@@ -43,11 +43,13 @@ class StoreLimitOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorOptions(Options):
-    """What computes, where the output is a folder of units."""
+    """What computes, unit by unit."""
 
     GROUP = "Many machines"
 
-    on: str = option("local", "what computes a folder of results: local, ray or spark")
+    on: str | None = option(
+        None, "what computes, unit by unit: local, ray or spark; none: this machine, where a folder is written"
+    )
     address: str | None = option(
         None, "the cluster's address, such as ray://head:10001 or spark://head:7077; none: one on this machine"
     )
@@ -55,9 +57,14 @@ class ExecutorOptions(Options):
 
     def check(self) -> None:
         """Raise UsageError for an executor that there is not, or a number out of range."""
-        require_choice("on", self.on, plugins.names(executors))
+        require_choice("on", self.executor, plugins.names(executors))
         require(1 <= self.unit_rows <= MAX_UNIT, "unit_rows", self.unit_rows, f"1 to {MAX_UNIT:,}")
-        require(self.address is None or self.on != "local", "address", self.address, "none with --on local")
+        require(self.address is None or self.executor != "local", "address", self.address, "none with --on local")
+
+    @property
+    def executor(self) -> str:
+        """The name of what computes."""
+        return self.on or "local"
 
 
 @dataclass(frozen=True, kw_only=True)

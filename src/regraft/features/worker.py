@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,11 +25,11 @@ import numpy as np
 from regraft.core import threads
 from regraft.core.errors import RefusedFile
 from regraft.core.machine import cores
+from regraft.data import units as listing
 from regraft.data.decode import BrokenImage, decoded, group_by_scale
 from regraft.data.index import Row
 from regraft.data.read import read_file
 from regraft.data.resize import import_torch_for
-from regraft.data.sources.pictures import BytesLocation
 from regraft.features.augmentation import View, draw_views
 from regraft.inference.runner import Runner, TrunkRunner
 from regraft.network.preprocess import Preprocess
@@ -38,7 +37,6 @@ from regraft.network.trunk import Trunk
 
 T = TypeVar("T")
 
-LISTED = 512  # rows of a unit that are in memory at once, with their bytes where they come of an archive
 CHUNK = 16  # inputs that a worker takes on at least; fewer cost more switching, more cost memory where photos are large
 HELD = 128 << 20  # bytes of files that are read and not done, besides one; the pixels have `data/budget`
 SPARE = 1  # worker beside one for each core: it decodes while another waits for the interpreter or its engine
@@ -138,8 +136,7 @@ class Worker:
 
     def rows(self, rows: Iterable[Row]) -> Iterator[tuple[list[Row], np.ndarray]]:
         """Yield all rows in order, some at a time: looked at, and the features of those that are used, (n_used, …)."""
-        rows = iter(rows)
-        while listed := list(_listed(rows)):
+        for listed in listing.batches(rows):
             looked = self._looked(listed)
             self._seen += len(looked)
             import_torch_for(self._seen, views=False)
@@ -155,16 +152,6 @@ class Worker:
         """Return the rows with what their bytes say."""
         with threads.pool(self.cores or cores(), "look") as pool:
             return list(pool.map(lambda row: read_file(row, is_named=False), rows))
-
-
-def _listed(rows: Iterator[Row]) -> Iterator[Row]:
-    """Yield the next rows: as many as may be in memory at once, with the bytes that came with them."""
-    held = 0
-    for row in itertools.islice(rows, LISTED):
-        yield row
-        held += len(row.location.data) if isinstance(row.location, BytesLocation) else 0
-        if held >= HELD:
-            return
 
 
 # The workers

@@ -25,9 +25,10 @@ def names(text: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(Options):
-    """The options of `regraft inspect`; all but the first are for --deep."""
+    """The options of `regraft inspect`; all but the first two are for --deep."""
 
     source: SourceOptions = step(SourceOptions)
+    executor: ExecutorOptions = step(ExecutorOptions)
     network: NetworkOptions = step(NetworkOptions)
     engine: EngineOptions = step(EngineOptions)
     store: StoreOptions = step(StoreOptions)

@@ -21,6 +21,7 @@ from regraft.data import read as reading
 from regraft.data import units as listing
 from regraft.data import usable
 from regraft.data.index import Row
+from regraft.data.read import SourceOptions
 from regraft.data.shards import Unit
 from regraft.data.units import Plan
 from regraft.data.usable import SHOWN_FILES
@@ -87,16 +88,19 @@ def extract_units(source: str | Path, output: str | Path, runner: Runner, option
     """
     from regraft.features.job import ComputeFeatures, feature_contents
 
-    source_options = options.source
-    for name in ("label_from", "path_column", "label_column", "part_column"):
-        expected = "none with a folder as output: train takes --label-from of it"
-        require(getattr(source_options, name) is None, name, getattr(source_options, name), expected)
+    check_source_options(options.source, "none with a folder as output: train takes --label-from of it")
     if options.features.trains_tail:
         raise UsageError("--tail is not for a folder of features: whole maps are kept by the store alone.")
     store = options.features.store.store
     plan = listing.plan(source, options.executor.unit_rows)
     _settle(runner, plan, store)
     return _run(plan, output, feature_contents(runner.trunk), ComputeFeatures(), store, options)
+
+
+def check_source_options(options: SourceOptions, expected: str) -> None:
+    """Raise UsageError for what units are not read by."""
+    for name in ("label_from", "path_column", "label_column", "part_column"):
+        require(getattr(options, name) is None, name, getattr(options, name), expected)
 
 
 def predict_units(
@@ -123,7 +127,7 @@ def _run(
     from regraft.features.job import Job
     from regraft.features.units import Folder
 
-    executor = plugins.load(executors, options.executor.on)
+    executor = plugins.load(executors, options.executor.executor)
     folder = Folder(remote.storage_path(output))
     folder.begin(contents, str(plan.folder), plan.digest, len(plan.units))
     digest, column, shape = contents.digest, contents.column, contents.shape

@@ -19,28 +19,37 @@ CONFLICTS = 12  # shown as pictures; all are listed
 
 def render(inspection: Inspection, command: str = "") -> str:
     """Return the page as the text of one HTML file, to be written as UTF-8."""
-    values = inspection.to_dict()
+    first = [Section("Images of each class", _class_bars(inspection.index)), _samples(inspection.index.used)]
+    photos = [_conflict(group) for group in inspection.conflicts[:CONFLICTS]]
+    return page(inspection.to_dict(), command, first, photos)
+
+
+def page(values: Mapping[str, Any], command: str, first: Sequence[Section], photos: Sequence[Photo] = ()) -> str:
+    """Return the page of counts and lists.
+
+    first:  the sections that stand first.
+    photos: of conflicts.
+    """
     lead = f"{values['used']:,} used, {values['ignored']:,} ignored, {values['broken']:,} broken"
     return pages.plain(
         values["source"] or "images",
         f"{lead}; {count(values['classes'], 'class', 'classes')}.",
         [
-            Section("Images of each class", _class_bars(inspection.index)),
-            _samples(inspection.index.used),
+            *first,
             Section("Sizes in pixels", rows=[["", "smallest", "median", "largest"], *_sizes(values["sizes"])]),
             Section("Formats", rows=[["", "images"], *([name, f"{n:,}"] for name, n in values["formats"].items())]),
-            *_files(inspection, values["files"]),
+            *_files(values, photos),
         ],
         pages.made(command, values["source"]),
     )
 
 
-def _files(inspection: Inspection, files: Mapping[str, Any]) -> list[Section]:
+def _files(values: Mapping[str, Any], shown: Sequence[Photo]) -> list[Section]:
     """Return the lists of files that need a look."""
+    files = values["files"]
     conflicts = [[row["path"], row["label"]] for group in files["conflicts"] for row in group]
     copies = [[paths[0], " = ".join(paths[1:])] for paths in files["copies"]]
     versions = [[paths[0], " = ".join(paths[1:])] for paths in files["near_duplicates"]]
-    shown = [_conflict(group) for group in inspection.conflicts[:CONFLICTS]]
     return [
         _list("Broken files", ["file", "reason"], _reasons(files["broken"])),
         _list("The same picture under several labels", ["file", "label"], conflicts, shown),

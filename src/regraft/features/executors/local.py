@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regraft.data.shards import Unit
-    from regraft.features.job import Job
-    from regraft.features.units import Record
 
 
 @contextlib.contextmanager
@@ -18,6 +16,6 @@ def opened(address: str | None) -> Iterator[None]:  # noqa: ARG001 - there is no
     yield
 
 
-def run(work: Job, units: Sequence[Unit]) -> Iterator[Record | str]:
-    """Yield the record of each unit, or why it could not be read."""
+def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
+    """Yield the outcome of each unit, or why it could not be read."""
     yield from map(work, units)

@@ -14,8 +14,6 @@ from regraft.core.progress import log, preparing
 
 if TYPE_CHECKING:
     from regraft.data.shards import Unit
-    from regraft.features.job import Job
-    from regraft.features.units import Record
 
 RESTARTS = 3  # of an actor whose process dies; its unit is computed again
 ATTEMPTS = 3  # at a unit whose actor dies
@@ -58,8 +56,8 @@ def _check_reachable(address: str | None) -> None:
             raise UsageError(f"Nothing answers at {address}: {first_line(error)}.") from error
 
 
-def run(work: Job, units: Sequence[Unit]) -> Iterator[Record | str]:
-    """Yield the record of each unit, or why it could not be read, as they are done."""
+def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
+    """Yield the outcome of each unit, or why it could not be read, as they are done."""
     import ray
     from ray.util import ActorPool
 
@@ -77,10 +75,10 @@ def run(work: Job, units: Sequence[Unit]) -> Iterator[Record | str]:
 class _Actor:
     """A process of the cluster's, which opens the network once."""
 
-    def __init__(self, work: Job) -> None:
+    def __init__(self, work: Any) -> None:
         self.work = work
 
-    def compute(self, unit: Unit) -> Record | str | RegraftError:
+    def compute(self, unit: Unit) -> Any:
         """Return what becomes of a unit; an error that concerns all units is returned, as Ray would wrap it."""
         try:
             return self.work(unit)

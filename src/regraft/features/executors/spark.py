@@ -15,8 +15,6 @@ from regraft.core.progress import preparing
 
 if TYPE_CHECKING:
     from regraft.data.shards import Unit
-    from regraft.features.job import Job
-    from regraft.features.units import Record
 
 
 @contextlib.contextmanager
@@ -49,21 +47,23 @@ def opened(address: str | None) -> Iterator[None]:
             session.stop()
 
 
-def run(work: Job, units: Sequence[Unit]) -> Iterator[Record | str]:
-    """Yield the record of each unit, or why it could not be read, when all are done."""
+def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
+    """Yield the outcome of each unit, or why it could not be read, when all are done."""
+    from pyspark import StorageLevel
     from pyspark.sql import SparkSession
 
     session: Any = SparkSession.getActiveSession()
     alone = dataclasses.replace(work, cores=1)
-    for outcome in (
-        session.sparkContext.parallelize(units, len(units)).map(functools.partial(_compute, alone)).collect()
-    ):
+    tasks = session.sparkContext.parallelize(units, len(units)).map(functools.partial(_compute, alone))
+    outcomes = tasks.persist(StorageLevel.DISK_ONLY)
+    outcomes.count()  # computes all at once; they come here one after the other
+    for outcome in outcomes.toLocalIterator():
         if isinstance(outcome, RegraftError):
             raise outcome
         yield outcome
 
 
-def _compute(work: Job, unit: Unit) -> Record | str | RegraftError:
+def _compute(work: Any, unit: Unit) -> Any:
     """Return what becomes of a unit; an error that concerns all units is returned, as Spark would wrap it."""
     try:
         return _in_this_process(work)(unit)
@@ -72,6 +72,6 @@ def _compute(work: Job, unit: Unit) -> Record | str | RegraftError:
 
 
 @functools.lru_cache(maxsize=1)
-def _in_this_process(work: Job) -> Job:
+def _in_this_process(work: Any) -> Any:
     """Return the job whose network this process has opened; each task brings a new one."""
     return work
