@@ -24,6 +24,8 @@ KINDS = {
     "linear": {},
     "mlp": {"head": "mlp", "epochs": 3, "head_options": {"hidden": (8, 5)}},
     "sigmoid": {"loss": "sigmoid"},
+    "prototype": {"head": "prototype"},
+    "knn": {"head": "knn"},
     "tail": {"cut": "blocks.0", "tail": True, "tail_epochs": 1, "phases": "tail"},
 }
 
@@ -118,8 +120,11 @@ print(json.dumps(sorted({"torch", "timm", "torchvision", "sklearn", "scipy", "ma
 """
 
 
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("prototype", "knn")]
+
+
 @pytest.mark.skipif(not openvino.precisions(), reason="OpenVINO is not installed")
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", *SLOW])
 def test_a_converted_network_predicts_without_pytorch_what_it_does_with_it(models, photos, tmp_path, kind):
     model = models(kind)
     model.save(tmp_path / "model")

@@ -1,7 +1,7 @@
 """What a fitted model is calibrated on: rows that it was not trained on, and that are not reported on.
 
-A linear head on frozen features is fitted again without each fifth of the training
-rows, with the regularisation that was chosen, and its logits for that fifth are
+A head that is solved is fitted again without each fifth of the training
+rows, with what was chosen, and its logits for that fifth are
 taken: they are many, and the validation part chooses less. Where the validation
 part is large, or the head or the tail is trained in epochs, its rows are taken,
 as they have chosen nothing but the epoch. By the same rows the model knows how far
@@ -17,9 +17,11 @@ import numpy as np
 
 from regraft.core import plugins
 from regraft.core.errors import DataError
+from regraft.core.options import fields, make
 from regraft.core.rng import generator
 from regraft.model import calibration, evidence
 from regraft.training import heads
+from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
     from regraft.model.evidence import Evidence
@@ -49,22 +51,40 @@ def _logits(made: Model, train: Examples, held: Examples | None, loss: Loss) -> 
     """Return rows that were not trained on, with their logits (n, outputs); None if there are none."""
     solved = made.tail is None and not plugins.load(heads, made.head_name).NEEDS_HELD_OUT
     if solved and not loss.multilabel and (held is None or len(held) < ENOUGH):
-        out_of_fold = _out_of_fold(train, float(made.chosen["regularisation"]), len(made.classes), loss)
+        out_of_fold = _out_of_fold(train, made, loss)
         if out_of_fold is not None:
             return train, out_of_fold
     return (held, made.logits(held.inputs)) if held else None
 
 
-def _out_of_fold(train: Examples, regularisation: float, n_classes: int, loss: Loss) -> np.ndarray | None:
-    """Return the logits of each training row by a regression without it; None if a class has a single group."""
+def _out_of_fold(train: Examples, made: Model, loss: Loss) -> np.ndarray | None:
+    """Return the logits of each training row by a head without it; None if a class has a single group."""
     from regraft.training import cross_validation
 
     try:
         folds = cross_validation.deal_folds(train)
     except DataError:
         return None
+    if "regularisation" not in made.chosen:
+        return _by_head(train, made, folds[0])
+    regularisation, n_classes = float(made.chosen["regularisation"]), len(made.classes)  # all folds side by side
     logits: np.ndarray = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)[0]
     return logits[:, 1:] - logits[:, :1] if loss.outputs(n_classes) == 1 else logits
+
+
+def _by_head(train: Examples, made: Model, fold_of: np.ndarray) -> np.ndarray:
+    """Return the logits of each training row by the model's head, fitted without the fold of the row."""
+    from regraft.training.cross_validation import take
+
+    head, n_classes = plugins.load(heads, made.head_name), len(made.classes)
+    options = make(FitOptions, {name: made.options[name] for name in fields(FitOptions)})
+    settings, _ = head.decided(made.chosen, options.head_settings, options)
+    logits = np.empty((len(train), made.loss.outputs(n_classes)), np.float32)
+    for fold in range(int(fold_of.max()) + 1):
+        others, own = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        weights = head.fit(take(train, others), None, n_classes, settings, options).weights
+        logits[own] = head.logits(weights, np.asarray(train.inputs[own]), settings)
+    return logits
 
 
 def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int) -> Evidence:

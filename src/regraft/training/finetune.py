@@ -128,11 +128,16 @@ def plan(options: FitOptions, *, pretrained: bool, trained: bool) -> tuple[str, 
                 no head can be built on their features.
     trained:    whether there is a trained model to continue from, whose head needs no phase of its own.
 
-    Raises UsageError where an untrained head would spoil a pretrained tail.
+    Raises UsageError where an untrained head would spoil a pretrained tail, or the head can't be trained with one.
     """
     names = tuple(options.phases.split(","))
     if "tail" not in names:
         return names
+    if not plugins.load(heads, options.head).TRAINABLE:
+        raise UsageError(
+            f"--head is {options.head!r}, which keeps training images and can't be trained with a tail. Use another "
+            "--head, or leave --tail out."
+        )
     if trained or not pretrained:
         return ("tail",)
     if "head" not in names and not options.untrained_head:

@@ -32,7 +32,7 @@ class FitOptions(Options):
 
     GROUP = "Head and loss"
 
-    head: str = option("linear", "what is trained on the features: linear or mlp", "Main options")
+    head: str = option("linear", f"what is trained on the features: {', '.join(plugins.names(heads))}", "Main options")
     head_options: dict[str, Any] | None = option(None, "the head's own, such as --head-options.hidden 256 for mlp")
     loss: Literal["auto", "softmax", "sigmoid"] = option(
         "auto",

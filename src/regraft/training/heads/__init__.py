@@ -4,6 +4,7 @@ A head's file has
 
     Options           its own choices, a frozen dataclass that checks itself
     NEEDS_HELD_OUT    whether `fit` needs validation rows, which it is not trained on, to choose by
+    TRAINABLE         whether a gradient can train it, so that it can stand on a tail that is trained
     build(shape, n_outputs, options)
                       the untrained torch module: inputs (n, *shape) → logits (n, n_outputs), as many as `Loss.outputs`
     logits(weights, inputs, options)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regraft.core.options import option, require
 from regraft.core.progress import log
 from regraft.core.rng import derive
-from regraft.training.history import Fitted, History, Measured
+from regraft.training.history import Fitted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,7 @@ FOLDS = 5
 WORSE = 2  # values in a row without a lower log loss end the search
 SEARCH_TOLERANCE, TOLERANCE = 1e-5, 1e-7  # expected gain of a further step, in nats: in the search, and at the end
 
+TRAINABLE = True
 NEEDS_HELD_OUT = False  # without a validation part it chooses by cross-validation of the training rows
 
 
@@ -109,6 +110,7 @@ def fit(
 
     from regraft.training import losses
     from regraft.training.examples import check
+    from regraft.training.solved import history_of
 
     check(train, validation, n_classes)
     loss = losses.of(fit_options, train.labels)
@@ -118,27 +120,13 @@ def fit(
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     weights = {"1.weight": weight.astype(np.float32), "1.bias": bias.astype(np.float32)}
     seconds = time.perf_counter() - began
-    rows = [Measured(0, "train", *_measure(train, weights, options, loss), None, seconds, images=len(train))]
-    if validation:
-        rows.append(
-            Measured(0, "validation", *_measure(validation, weights, options, loss), None, 0.0, images=len(validation))
-        )
-    return Fitted(weights, partial(build, train.shape, len(bias), options), History(rows), chosen)
+    history = history_of(partial(logits, weights, options=options), train, validation, loss, seconds)
+    return Fitted(weights, partial(build, train.shape, len(bias), options), history, chosen)
 
 
 def decided(chosen: Mapping[str, Any], options: Options, fit_options: FitOptions) -> tuple[Options, FitOptions]:
     """Return both options with the regularisation that was chosen."""
     return dataclasses.replace(options, regularisation=chosen["regularisation"]), fit_options
-
-
-def _measure(
-    examples: Examples, weights: Mapping[str, np.ndarray], options: Options, loss: Loss
-) -> tuple[float, float]:
-    """Return the loss and the accuracy of the examples as they are, without their views."""
-    import numpy as np
-
-    batches = [logits(weights, inputs, options) for inputs, _ in examples.batches()]
-    return loss.measure(np.concatenate(batches), examples.labels)
 
 
 def _solved(

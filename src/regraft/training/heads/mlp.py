@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STATISTICS = ("0.mean", "0.scale")  # the standardisation's, of the training rows
 WIDEST = 1 << 16  # hidden layer
+TRAINABLE = True
 NEEDS_HELD_OUT = True  # the best epoch can't be chosen by the rows that are trained on
 
 
