@@ -132,6 +132,7 @@ def test_the_public_names_are_these():
         "export",
         "extract",
         "fit",
+        "groups",
         "inspect",
         "load",
         "lr_find",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.fit import fit
     from regraft.pipeline.inspect import inspect
     from regraft.pipeline.lr_find import Sweep, lr_find
+    from regraft.pipeline.near_duplicates import groups
     from regraft.pipeline.predict import load, predict
     from regraft.pipeline.read import read, split
     from regraft.pipeline.report import Report
@@ -68,6 +69,7 @@ _MODULES = {
     "export": "pipeline.export",
     "extract": "pipeline.extract",
     "fit": "pipeline.fit",
+    "groups": "pipeline.near_duplicates",
     "inspect": "pipeline.inspect",
     "load": "pipeline.predict",
     "lr_find": "pipeline.lr_find",
@@ -104,6 +106,7 @@ __all__ = [
     "export",
     "extract",
     "fit",
+    "groups",
     "inspect",
     "load",
     "lr_find",

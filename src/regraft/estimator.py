@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import estimator_options, fields, make, store_options
+from regraft.core.progress import log
 from regraft.data import read as reading
 from regraft.data.python_labels import is_missing, one_for_each_image, text_of
 from regraft.pipeline import evaluate, train
@@ -83,11 +84,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
         """Return the accuracy on paths `X` with labels `y`, or on a whole source that holds its labels."""
-        if y is not None:
-            return float(super().score(X, y, sample_weight))
         check_is_fitted(self)
+        if y is not None:
+            self._warn_of_known(X)
+            return float(super().score(X, y, sample_weight))
         choices = {name: getattr(self, name) for name in fields(EvaluateOptions) if name != "part"}
         return evaluate.evaluate(self.model_, X, part="all", **choices).accuracy
+
+    def _warn_of_known(self, paths: Any) -> None:
+        """Say if images to be scored, or other versions of them, were trained on; splitters do not know of them."""
+        if learned := evaluate.trained_on(self.model_, _paths(paths), store=self.store):
+            log.warning(
+                "%d of the %d images to be scored, or other versions of them, were trained on, so that the score is "
+                "too high. Keep them together: groups=regraft.groups(paths) with scikit-learn's StratifiedGroupKFold.",
+                *learned,
+            )
 
     def save(self, folder: str | Path) -> None:
         """Write the model folder."""

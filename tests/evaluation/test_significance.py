@@ -272,3 +272,13 @@ def test_one_test_alone_stays_as_it_is_and_no_p_value_exceeds_one():
     assert holm_bonferroni([pair(0.03)]) == [pair(0.03)]
     assert [one.p_value for one in holm_bonferroni([pair(0.6), pair(0.7)])] == [1.0, 1.0]
     assert holm_bonferroni([]) == []
+
+
+def test_versions_of_a_picture_count_once_in_a_comparison():
+    a, b = predictions(40, 9, 2, 5)
+    once = mcnemar(a, b)
+    four = mcnemar(np.repeat(a, 4), np.repeat(b, 4), np.repeat(np.arange(len(a)), 4))
+    assert four.p_value == once.p_value
+    assert (four.difference, four.low, four.high) == pytest.approx((once.difference, once.low, once.high))
+    assert four.basis == "the same 224 images, of 56 pictures"
+    assert mcnemar(np.repeat(a, 4), np.repeat(b, 4)).p_value < once.p_value

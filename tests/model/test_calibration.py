@@ -44,3 +44,10 @@ def test_without_the_temperature_probabilities_are_those_of_the_logits_as_they_a
     logits, _ = drawn(1, n=50)
     calibrated = loss.probabilities(logits / 2.5)
     np.testing.assert_allclose(calibration.uncalibrated(calibrated, 2.5, loss), loss.probabilities(logits), atol=1e-9)
+
+
+def test_versions_of_a_picture_outweigh_the_prior_no_more_than_it_does():
+    logits, labels = drawn(3.0, n=60)
+    once = calibration.fit_temperature(logits, labels, Loss())
+    four = calibration.fit_temperature(np.repeat(logits, 4, axis=0), np.repeat(labels, 4), Loss(), pictures=60)
+    assert four == pytest.approx(once, rel=1e-3)

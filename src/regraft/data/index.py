@@ -39,6 +39,13 @@ class Location(Protocol):
         ...
 
 
+def key_of(id: str, rules: int) -> str:
+    """Return what names an image's features: its id, and if later rules decode it, a sha256 of it and their version."""
+    if rules == DECODE_RULES:
+        return id
+    return hashlib.sha256(f"{id} decoded by the rules of version {rules}".encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One file of a source."""
@@ -63,10 +70,8 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What names the image's features: its id, and if later rules decode it, a sha256 of it and their version."""
-        if self.rules == DECODE_RULES:
-            return self.id
-        return hashlib.sha256(f"{self.id} decoded by the rules of version {self.rules}".encode()).hexdigest()
+        """What names the image's features, see `key_of`."""
+        return key_of(self.id, self.rules)
 
     @property
     def picture(self) -> str:

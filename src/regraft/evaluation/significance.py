@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.options import require
+from regraft.training.examples import effective_number as effective_number
 
 LEVEL = 0.95
 ROUNDING = 1e-12  # differences of scores that vary by less than this are all equal
@@ -82,16 +83,6 @@ def wilson(correct: float, n: float, level: float = LEVEL) -> tuple[float, float
     return (centre - half if correct else 0.0), (centre + half if correct < n else 1.0)
 
 
-def effective_number(pictures: NDArray[np.integer]) -> float:
-    """Return how many independent images the images (n,) are worth, where equal numbers are versions of one picture.
-
-    Versions of one picture are classified alike, so they say no more than it does: n² / Σ m², of m versions each.
-    Source: the design effect of Kish 1965, Survey Sampling, with a correlation of 1 within a picture.
-    """
-    _, versions = np.unique(pictures, return_counts=True)
-    return float(len(pictures) ** 2 / (versions.astype(np.float64) ** 2).sum())
-
-
 def interval(correct: NDArray[np.bool_], pictures: NDArray[np.integer] | None = None) -> tuple[float, float]:
     """Return the 95 % interval of the share of images that are correct (n,): Wilson's, of the effective number.
 
@@ -116,10 +107,16 @@ def difference_interval(correct_a: int, n_a: int, correct_b: int, n_b: int) -> t
     return a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
 
 
-def mcnemar(correct_a: NDArray[np.bool_] | Sequence[bool], correct_b: NDArray[np.bool_] | Sequence[bool]) -> Paired:
+def mcnemar(
+    correct_a: NDArray[np.bool_] | Sequence[bool],
+    correct_b: NDArray[np.bool_] | Sequence[bool],
+    pictures: NDArray[np.integer] | None = None,
+) -> Paired:
     """Return how B compares with A, from which of the same images each classified correctly.
 
     correct_a, correct_b: (n_images,) bool, in the same order.
+    pictures:             (n_images,), equal for versions of one picture, which count once: for the model that is right
+                          about more of them. None: no image is a version of another.
     Raises DataError if there are no images, or the shapes differ.
     Source: the p-value is McNemar's exact one (1947, doi:10.1007/BF02295996), the interval Newcombe's method 10
     (1998, Statistics in Medicine 17:2635).
@@ -129,14 +126,18 @@ def mcnemar(correct_a: NDArray[np.bool_] | Sequence[bool], correct_b: NDArray[np
         raise DataError(
             f"Predictions of shapes {a.shape} and {b.shape} can't be compared; expected one of each for every image."
         )
-    both, only_b, only_a = (int(np.count_nonzero(rows)) for rows in (a & b, b & ~a, a & ~b))
-    low, high = _newcombe(both, only_b, only_a, len(a) - both - only_b - only_a)
+    codes = np.arange(len(a)) if pictures is None else np.unique(pictures, return_inverse=True)[1]
+    votes = np.bincount(codes, b.astype(float) - a)  # of each picture
+    worth = effective_number(codes) / len(a)  # of an image
+    both, only_b, only_a, neither = (worth * np.count_nonzero(rows) for rows in (a & b, b & ~a, a & ~b, ~a & ~b))
+    low, high = _newcombe(both, only_b, only_a, neither)
+    of = f", of {len(votes):,} pictures" if len(votes) < len(a) else ""
     return Paired(
-        difference=(only_b - only_a) / len(a),
+        difference=float(b.mean() - a.mean()),
         low=low,
         high=high,
-        p_value=_sign_test(only_b, only_a),
-        basis=f"the same {len(a):,} images",
+        p_value=_sign_test(int((votes > 0).sum()), int((votes < 0).sum())),
+        basis=f"the same {len(a):,} images{of}",
     )
 
 
@@ -203,7 +204,7 @@ def _t_test(differences: NDArray[np.float64], test_to_train: float) -> Paired:
     )
 
 
-def _newcombe(both: int, only_b: int, only_a: int, neither: int) -> tuple[float, float]:
+def _newcombe(both: float, only_b: float, only_a: float, neither: float) -> tuple[float, float]:
     """Return the interval of the difference of two paired proportions, from the four counts of the 2 by 2 table."""
     n = both + only_b + only_a + neither
     correct_b, correct_a = both + only_b, both + only_a
@@ -218,7 +219,7 @@ def _newcombe(both: int, only_b: int, only_a: int, neither: int) -> tuple[float,
     return difference - reach(b - b_low, a_high - a), difference + reach(b_high - b, a - a_low)
 
 
-def _phi(both: int, only_b: int, only_a: int, neither: int) -> float:
+def _phi(both: float, only_b: float, only_a: float, neither: float) -> float:
     """Return the correlation of the two, in [-1, 1], with Newcombe's continuity correction."""
     margins = (both + only_b) * (only_a + neither) * (both + only_a) * (only_b + neither)
     if not margins:

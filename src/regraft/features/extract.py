@@ -165,6 +165,11 @@ class Features(Result):
         return self.runner.trunk
 
     @property
+    def store(self) -> Path:
+        """The folder of the store that they are read from."""
+        return self._shelves[0].folder.parent
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(n, …), as NumPy has it."""
         return (len(self), *self.runner.output_shape)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.core.text import count
-from regraft.data.index import Index, Row
+from regraft.data.decode import RULES
+from regraft.data.formats import DECODE_RULES
+from regraft.data.index import Index, Row, key_of
 from regraft.features import similar, worker
 from regraft.features.alignment import SIZE
 from regraft.features.store.shelf import MissingRows, Shelf, bytes_needed
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Fingerprints = NDArray[np.uint8]
+
+T = TypeVar("T")
 
 ABOUT: dict[str, Any] = {"what": "fingerprints", "version": 1}
 STORED: Stored = "bfloat16"  # holds whole numbers up to 256 as they are
@@ -51,6 +55,37 @@ def compare(index: Index, store: Store) -> Index:
         for row in index
     )
     return dataclasses.replace(index, rows=tuple(compared), compared=True)
+
+
+def versions_of(index: Index, known: Iterable[str], store: Store) -> tuple[dict[str, str], int]:
+    """Return which used images are other versions of known ones, id → known id, and how many of these are not compared.
+
+    known: ids of images that need not be here any more; those are compared whose fingerprints the store has.
+    """
+    known = set(known)
+    new = {row.id: row for row in index.used if row.id not in known and min(row.size) > TINY}
+    rows = list(new.values())
+    fingerprints, present = _fingerprints(rows, store)
+    if not present.any():
+        return {}, 0
+    ids, of_known = _kept(sorted(known), store)
+    shown = similar.shown_by(fingerprints[present], of_known).tolist()
+    comparable = [row.id for row, there in zip(rows, present.tolist(), strict=True) if there]
+    return {id: ids[number] for id, number in zip(comparable, shown, strict=True) if number >= 0}, len(known) - len(ids)
+
+
+def _kept(ids: Sequence[str], store: Store) -> tuple[list[str], Fingerprints]:
+    """Return which of these images the store has sound fingerprints of, and these, (n, SIZE)."""
+    shelf = store.fingerprints(ABOUT, STORED)
+    keys = {key_of(id, rules): id for rules in (DECODE_RULES, RULES) for id in ids}
+    try:
+        absent = {*shelf.missing([*keys]), *shelf.errors([*keys])}
+        stored = [key for key in keys if key not in absent]
+        parts = [shelf.read(part, (SIZE,)).astype(np.uint8) for part in _parts(stored)]
+    except (StoreError, MissingRows) as error:
+        log.debug("No fingerprints are known: %s", error)
+        return [], np.empty((0, SIZE), np.uint8)
+    return [keys[key] for key in stored], np.concatenate([np.empty((0, SIZE), np.uint8), *parts])
 
 
 def _representatives(fingerprints: Fingerprints, keys: Sequence[str], store: Store) -> list[int]:
@@ -127,5 +162,5 @@ def _keep(shelf: Shelf, keys: Sequence[str], values: Fingerprints, errors: dict[
     return True
 
 
-def _parts(numbers: Sequence[int]) -> Iterator[list[int]]:
-    return (list(numbers[start : start + PART]) for start in range(0, len(numbers), PART))
+def _parts(items: Sequence[T]) -> Iterator[list[T]]:
+    return (list(items[start : start + PART]) for start in range(0, len(items), PART))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from regraft.features.alignment import Numbers
 
     Fingerprints = NDArray[np.uint8]  # (n, SIZE)
-    Pairs = NDArray[np.int64]  # (n, 2), the smaller row first
+    Pairs = NDArray[np.int64]  # (n, 2)
+    Coarse = tuple[Numbers, Numbers]  # (n, width) each
 
 LEAST_SIDE = 64  # pixels that a JPEG keeps when it is decoded for its fingerprint
 NEAREST = 8  # candidates of each image, …
@@ -60,13 +61,27 @@ def representatives(fingerprints: Fingerprints) -> NDArray[np.int64]:
     return chosen
 
 
+def shown_by(fingerprints: Fingerprints, known: Fingerprints) -> NDArray[np.int64]:
+    """Return for each image, (n,), the row of a `known` one, (m, SIZE), that shows the same picture; -1 for none."""
+    coarse, of_known = (_coarse(each, np.arange(len(each))) for each in (fingerprints, known))
+    pairs = _nearest_pairs(coarse, of_known, itself=False)
+    shown = np.full(len(fingerprints), -1)
+    for one, other in reversed(_verified(pairs, fingerprints, known).tolist()):
+        shown[one] = other  # the nearest comes last
+    return shown
+
+
 def _same_pairs(fingerprints: Fingerprints, rows: NDArray[np.int64]) -> Pairs:
     """Return the candidates among these rows that show one picture."""
-    pairs = rows[_candidates(fingerprints, rows)]
+    return _verified(rows[_candidates(fingerprints, rows)], fingerprints, fingerprints)
+
+
+def _verified(pairs: Pairs, first: Fingerprints, second: Fingerprints) -> Pairs:
+    """Return those of the pairs of rows, of the first and of the second, that show one picture."""
     parts = [pairs[start : start + PAIRS] for start in range(0, len(pairs), PAIRS)]
 
     def same(part: Pairs) -> Pairs:
-        return part[same_picture(*(fingerprints[rows] for rows in part.T))]
+        return part[same_picture(first[part[:, 0]], second[part[:, 1]])]
 
     with threads.pool(cores()) as pool, progress("Comparing pictures", len(parts)) as advance:
         kept = [part for part in pool.map(same, parts) if advance(1) is None]
@@ -88,33 +103,46 @@ def _new(pairs: Pairs, known: Pairs) -> Pairs:
 
 def _candidates(fingerprints: Fingerprints, rows: NDArray[np.int64]) -> Pairs:
     """Return pairs of positions in `rows`, each once, of which one is among the nearest of the other."""
-    sums, differences = _coarse(fingerprints, rows)
+    coarse = _coarse(fingerprints, rows)
+    return np.unique(np.sort(_nearest_pairs(coarse, coarse, itself=True), axis=1), axis=0)
+
+
+def _nearest_pairs(coarse: Coarse, others: Coarse, *, itself: bool) -> Pairs:
+    """Return pairs of rows and of the nearest among the others, the nearest first.
+
+    itself: whether the others are the same rows, of which none is its own neighbour.
+    """
+    sums, differences = coarse
 
     def nearest(start: int) -> Pairs:
         block = slice(start, start + BLOCK)
         # the cosine of the two, or of one and the other mirrored, whichever is larger
-        cosines = sums[block] @ sums.T + np.abs(differences[block] @ differences.T)
-        return _nearest(cosines, start)
+        cosines = sums[block] @ others[0].T + np.abs(differences[block] @ others[1].T)
+        rows = np.arange(len(cosines))
+        if itself:
+            cosines[rows, start + rows] = -1
+        pairs = _nearest(cosines)
+        pairs[:, 0] += start
+        return pairs
 
     with threads.pool(cores()) as pool:
-        pairs = list(pool.map(nearest, range(0, len(rows), BLOCK)))
-    return np.unique(np.concatenate([np.empty((0, 2), np.int64), *pairs]), axis=0)
+        pairs = list(pool.map(nearest, range(0, len(sums), BLOCK)))
+    return np.concatenate([np.empty((0, 2), np.int64), *pairs])
 
 
-def _nearest(cosines: Numbers, start: int) -> Pairs:
-    """Return pairs of rows from `start` on with their nearest columns; `cosines` is used up."""
+def _nearest(cosines: Numbers) -> Pairs:
+    """Return pairs of rows with their nearest columns, the nearest first; `cosines` is used up."""
     rows = np.arange(len(cosines))
-    cosines[rows, start + rows] = -1
     pairs = [np.empty((0, 2), np.int64)]
-    for _ in range(NEAREST):
+    for _ in range(min(NEAREST, cosines.shape[1])):
         columns = cosines.argmax(axis=1)
         near = cosines[rows, columns] >= COSINE
-        pairs.append(np.stack([start + rows, columns], axis=1)[near])
+        pairs.append(np.stack([rows, columns], axis=1)[near])
         cosines[rows, columns] = -1
-    return np.sort(np.concatenate(pairs), axis=1)
+    return np.concatenate(pairs)
 
 
-def _coarse(fingerprints: Fingerprints, rows: NDArray[np.int64]) -> tuple[Numbers, Numbers]:
+def _coarse(fingerprints: Fingerprints, rows: NDArray[np.int64]) -> Coarse:
     """Return `halves` of coarse thumbnails as unit vectors, (n, width) each; of plain pictures zeros."""
     parts = []
     for start in range(0, len(rows), BLOCK):

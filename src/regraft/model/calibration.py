@@ -17,11 +17,12 @@ SPREAD = 0.2  # of the logarithm of temperatures before any row is seen, as a st
 MOST = math.log(20)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss, pictures: float | None = None) -> float:
     """Return the temperature above 0 with the lowest log loss; 1.0 if there is no row, or one that is not finite.
 
     logits: (n, outputs), of rows that were not trained on.
     labels: (n,), or (n, classes) where an image may have several.
+    pictures: how many independent rows they are worth; None: all are.
 
     Few rows that are all right would make every answer certain; so the logarithm has a normal prior around 0, of the
     width SPREAD, which some hundreds of rows outweigh.
@@ -29,12 +30,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> float
     """
     from scipy.optimize import minimize_scalar
 
+    worth = 1.0 if pictures is None else pictures / max(1, len(logits))
     if not len(logits) or not np.isfinite(logits).all():
         return 1.0
 
     def cost(logarithm: float) -> float:
         losses = loss.plain.of_rows(logits / math.exp(logarithm), labels)
-        return float(losses.sum() + logarithm**2 / (2 * SPREAD**2))
+        return float(worth * losses.sum() + logarithm**2 / (2 * SPREAD**2))
 
     return math.exp(minimize_scalar(cost, bounds=(-MOST, MOST), method="bounded", options={"xatol": 1e-4}).x)
 

@@ -42,7 +42,7 @@ def calibrated(made: Model, train: Examples, held: Examples | None, loss: Loss) 
     if known is None:
         return made
     rows, logits = known
-    temperature = calibration.fit_temperature(logits, rows.labels, loss)
+    temperature = calibration.fit_temperature(logits, rows.labels, loss, rows.independent)
     kept = None if loss.multilabel or not np.isfinite(logits).all() else _evidence(train, rows, logits, made.seed)
     return dataclasses.replace(made, temperature=temperature, evidence=kept)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def evaluate(model: Model, data: Any, *, strangers: Any = None, options: EvaluateOptions) -> Report:
     """Return the Report of a model on labelled images.
 
-    Images that the model knows keep the part that they had when it was trained.
+    Images that the model knows, and other versions of them, keep the part that they had when it was trained.
 
     model: from `load`, `fit`, or a Report.
     data:  an Index, or a source as for `read`.
@@ -34,19 +34,20 @@ def evaluate(model: Model, data: Any, *, strangers: Any = None, options: Evaluat
     """
     from regraft.features.extract import extract
     from regraft.features.store.store import Store
-    from regraft.pipeline import report
+    from regraft.pipeline import known, report
 
     index = tied(read_source(data, options.source), options.store)
+    of_model = known.known(model, index, options.store)
     unlike = None if strangers is None else novelty_of(model, strangers, options)
-    if options.part.part is None and (measured := report.cross_validated(model, index)):
+    if options.part.part is None and (measured := report.cross_validated(of_model, index)):
         return measured if unlike is None else report.with_strangers(measured, None, unlike)
-    part, chosen, notes = report.choose_part(model, index, options.part.part)
+    part, chosen, notes = known.choose_part(of_model, index, options.part.part)
     features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})
     usable.check(source, options.broken.max_broken)
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
-    measured = report.measure(model, features, part=part, notes=notes, source=source)
+    measured = report.measure(of_model, features, part=part, notes=notes, source=source)
     return measured if unlike is None else report.with_strangers(measured, model.novelty(features), unlike)
 
 
@@ -60,6 +61,16 @@ def novelty_of(model: Model, strangers: Any, options: EvaluateOptions) -> np.nda
     if not features.rows:
         raise DataError(f"None of the {len(index):,} strangers is a picture that can be read.")
     return model.novelty(features)
+
+
+def trained_on(model: Model, images: Any, *, store: Path | None = None) -> tuple[int, int] | None:
+    """Return how many of so many images, or other versions of them, a model was trained on; None if of none."""
+    from regraft.features.options import StoreOptions
+    from regraft.pipeline import known
+
+    index = read_inputs(images).used
+    number = known.known(model, index, StoreOptions(store=store)).trained_on(index)
+    return (number, len(index)) if number else None
 
 
 def probabilities(model: Model, index: Index, *, store: Path | None = None) -> np.ndarray:

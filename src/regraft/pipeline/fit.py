@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from regraft.core.progress import log
 from regraft.data import split as splitting
 from regraft.data.index import PARTS
 from regraft.data.split import SplitOptions
+from regraft.features.options import StoreOptions
+from regraft.pipeline.near_duplicates import tied
 from regraft.training import heads
+from regraft.training.history import History, Measured
 from regraft.training.options import FitOptions
 
 if TYPE_CHECKING:
@@ -58,11 +62,12 @@ class Run:
 def fit(features: Features, *, hooks: Hooks | None = None, options: FitOptions) -> Model:
     """Return the Model of a head trained on the features' training part (on all rows if they have no parts).
 
-    features: from `extract`.
+    features: from `extract`; near-duplicates are tied before anything is held out, if `split` has not looked for them.
     hooks:    `regraft.Hooks` of one's own, called between the epochs.
     Raises DataError if there are fewer than two classes, Diverged if the loss becomes NaN or infinite.
     """
-    return fit_model(features, options, Run(hooks=hooks))
+    index = tied(features.index, StoreOptions(store=features.store))
+    return fit_model(features.with_index(index), options, Run(hooks=hooks))
 
 
 def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Model:
@@ -127,10 +132,12 @@ def _model(
 
     recorded = plain(run.command or options)
     start = run.start.head_weights if run.start else None
-    chosen = {**fitted.chosen, **_outcome(fitted)}
+    held = examples(choosing, features.index.classes) if choosing else None
+    chosen = {**fitted.chosen, **_outcome(fitted, held or rows)}
     if choosing is not None and choosing.rows[0].part != "validation":
         chosen["judged_on"] = "a tenth of the training part"
     loss = losses.of(options, rows.labels)
+    history = _of_pictures(fitted.history, rows, held)
     made = model.Model(
         trunks=features.runner.trunks,
         scales=features.runner.scales,
@@ -142,12 +149,24 @@ def _model(
         classes=features.index.classes,
         options=recorded,
         chosen=chosen,
-        history=fitted.history.after(run.start.history) if run.start else fitted.history,
+        history=history.after(run.start.history) if run.start else history,
         images=provenance.record_images(features.index),
         run=run.checkpoint.run if run.checkpoint else provenance.run_digest(features, recorded, start),
     )
-    made = calibrated(made, rows, examples(choosing, made.classes) if choosing else None, loss)
+    made = calibrated(made, rows, held, loss)
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
+
+
+def _of_pictures(history: History, train: Examples, held: Examples | None) -> History:
+    """Return the history as that of independent images: copies and near-duplicates of a picture say no more."""
+    worths = {"train": train.independent, "validation": (held or train).independent}
+
+    def counted(row: Measured) -> Measured:
+        worth = min(worths[row.part], row.images)
+        error = row.loss_error * math.sqrt(row.images / worth) if worth else row.loss_error
+        return dataclasses.replace(row, images=round(worth), loss_error=error)
+
+    return History([*map(counted, history.rows)], history.watch, history.earlier)
 
 
 def _head_weights(fitted: Fitted, tail: Tail | None) -> Mapping[str, np.ndarray]:
@@ -165,14 +184,15 @@ def _with_thresholds(made: Model, choosing: Features) -> Model:
     return dataclasses.replace(made, thresholds=tuple(thresholds.tolist()))
 
 
-def _outcome(fitted: Fitted) -> dict[str, str]:
+def _outcome(fitted: Fitted, monitored: Examples) -> dict[str, str]:
     """Return in words whether the last phase helped, by the same images before and after it."""
     from regraft.evaluation.significance import mcnemar
 
     if len(fitted.correct) < 2:
         return {}
     before, after = list(fitted.correct)[-2:]
-    sentence = mcnemar(fitted.correct[before], fitted.correct[after]).text(_NAMES[after], _NAMES[before])
+    paired = mcnemar(fitted.correct[before], fitted.correct[after], monitored.pictures)
+    sentence = paired.text(_NAMES[after], _NAMES[before])
     return {"verdict": f"{sentence} They also chose its epoch, which favours it."}
 
 
@@ -256,9 +276,18 @@ def _check_classes(train: Features, classes: Sequence[str]) -> None:
 
 def examples(features: Features, classes: Sequence[str]) -> Examples:
     """Return features with the labels, groups and views that training needs."""
+    import numpy as np
+
     from regraft.training.examples import Examples
 
-    return Examples(features, features.labels(classes), features.groups(), views=features.views, fresh=features.fresh)
+    return Examples(
+        features,
+        features.labels(classes),
+        features.groups(),
+        views=features.views,
+        fresh=features.fresh,
+        pictures=np.array(features.index.used.picture_codes()),
+    )
 
 
 def plain(options: Any) -> dict[str, Any]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
+from regraft.core.options import takes_options
 from regraft.core.progress import log
 from regraft.core.text import count
 from regraft.data.index import Index
-from regraft.data.split import SplitOptions
+from regraft.data.read import read_inputs
+from regraft.data.split import SplitOptions, group_numbers
 from regraft.features.options import StoreOptions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def tied(index: Index, store: StoreOptions, split: SplitOptions = SplitOptions()) -> Index:
@@ -31,3 +37,17 @@ def tied(index: Index, store: StoreOptions, split: SplitOptions = SplitOptions()
             count(versions, "near-duplicate"),
         )
     return compared
+
+
+@takes_options(StoreOptions)
+def groups(images: Any, *, options: StoreOptions) -> np.ndarray:
+    """Return a number for each image, (n,) int64, equal for versions of one picture.
+
+    They are the `groups` of scikit-learn's splitters, such as StratifiedGroupKFold.
+
+    images: as for `predict`.
+    Raises StoreError if the store, which keeps the fingerprints, refuses.
+    """
+    import numpy as np
+
+    return np.array(group_numbers(tied(read_inputs(images), options).rows), np.int64)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ import numpy as np
 from regraft.core import options
 from regraft.core.errors import DataError, RefusedFile, RegraftError, first_line
 from regraft.core.results import Result
-from regraft.core.text import percent
-from regraft.data.index import Index, Row
+from regraft.core.text import count
+from regraft.data.index import Index
 from regraft.evaluation import diagnosis, multiclass, multilabel, strangers
 from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
@@ -29,7 +29,7 @@ from regraft.features.extract import Features
 from regraft.model import calibration
 from regraft.model.model import Model, Predictions
 from regraft.model.predict import FALSE_ALARMS
-from regraft.pipeline.fit import LEARNED_AGAIN
+from regraft.pipeline.known import ANOTHER, CROSS_VALIDATION, Known
 from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from regraft.report.evaluation_page import Evaluated
 
 SHOWN_ANSWERS = 24
-CROSS_VALIDATION = "cross-validation"  # stands for a part: each image evaluated by a model trained without it
 
 
 @contextlib.contextmanager
@@ -65,6 +64,7 @@ class Report(Result):
     notes:         what a reader must know before believing the numbers.
     source:        the whole index, with the broken and the ignored rows.
     strangers:     how images of none of the classes were told from those of the classes, if that was measured.
+    trained_on:    how many of the rows, or other versions of them, were trained on: then nothing is measured.
     """
 
     model: Model
@@ -75,6 +75,7 @@ class Report(Result):
     notes: tuple[str, ...]
     source: Index
     strangers: Strangers | None = None
+    trained_on: int = 0
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -94,7 +95,8 @@ class Report(Result):
 
     def measures(self) -> dict[str, Any]:
         """Return the measures as JSON-able data."""
-        return {"part": self.part, "notes": list(self.notes), **self.evaluation.to_dict()}
+        trained_on = {"trained_on": self.trained_on} if self.trained_on else {}
+        return {"part": self.part, **trained_on, "notes": list(self.notes), **self.evaluation.to_dict()}
 
     def text(self) -> str:
         """Return the measures as lines for a terminal."""
@@ -102,9 +104,10 @@ class Report(Result):
         left_out = [f"Left out of the source: {broken} broken, {ignored} ignored"] if broken or ignored else []
         notes = [f"Note: {note}" for note in self.notes]
         unlike = [f"\n{self.strangers.text()}"] if self.strangers else []
-        return "\n".join(
-            [*_course(self.model), *notes, *left_out, f"Part: {self.part}", self.evaluation.text(), *unlike]
-        )
+        part = f"Part: {self.part}"
+        if self.trained_on:
+            part += f", of which {self.trained_on:,} were trained on: no measure of new photographs"
+        return "\n".join([*_course(self.model), *notes, *left_out, part, self.evaluation.text(), *unlike])
 
     def grid(self, count: int = SHOWN_ANSWERS) -> Figure:
         """Return a sample of the images, drawn at random, with label and percentage, the wrong ones marked."""
@@ -127,7 +130,7 @@ class Report(Result):
     def _evaluated(self) -> Evaluated:
         from regraft.report.evaluation_page import Evaluated
 
-        return Evaluated(self.index, self.probabilities, self.source)
+        return Evaluated(self.index, self.probabilities, self.source, self.trained_on)
 
 
 @_as_a_model_has_it()
@@ -156,10 +159,11 @@ def _made(model: Model, command: str, source: str) -> dict[str, str]:
     )
 
 
-def measure(model: Model, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
-    """Return the Report of a model on features of labelled images."""
-    notes = (*notes, *_notes(model, features.rows))
-    return report_of(model, features.index, model.probabilities(features), part=part, notes=notes, source=source)
+def measure(known: Known, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
+    """Return the Report of a model on features of labelled images, by what it knows of them."""
+    model, notes = known.model, (*notes, *known.notes(features.rows))
+    report = report_of(model, features.index, model.probabilities(features), part=part, notes=notes, source=source)
+    return dataclasses.replace(report, trained_on=known.trained_on(features.rows))
 
 
 def report_of(
@@ -239,70 +243,22 @@ def kept(model: Model, index: Index) -> Report | None:
     return report_of(model, chosen, probabilities, part=part, notes=measures["notes"], source=index)
 
 
-def cross_validated(model: Model, index: Index) -> Report | None:
+def cross_validated(known: Known, index: Index) -> Report | None:
     """Return the Report of what cross-validation measured, of a model whose training left no image out; else None.
 
     Its probabilities for the images that it was trained on are no measure.
     """
-    report = kept(model, index) if CROSS_VALIDATION in model.measures else None
-    new = 0 if report is None else len(index.used) - len(report.index)
-    note = f"{new} images are new to the model and not evaluated; --part all takes them in"
-    return dataclasses.replace(report, notes=(*report.notes, note)) if report and new else report
-
-
-def choose_part(model: Model, index: Index, part: str | None) -> tuple[str, Index, tuple[str, ...]]:
-    """Return the part to evaluate, its rows, and what must be said about the choice."""
-    index = _with_known_parts(model, index)
-    if part == "all" or (part is None and all(row.part is None for row in index.used)):
-        return "all", index.used, ()
-    for name in (part,) if part else ("test", "validation"):
-        if chosen := index.part(name):
-            return name, chosen, _notes_on_choice(name, index) if part is None else ()
-    if part is None and CROSS_VALIDATION in model.measures and all(row.part for row in index.used):
-        accuracy = percent(_accuracy(measured(model, CROSS_VALIDATION)))
-        return "all", index.used, (f"cross-validation, when the model was trained, gave an accuracy of {accuracy} %",)
-    counts = Counter(row.part or "new" for row in index.used)
-    listed = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    raise DataError(f"No image of {index.name} is in the part {part or 'test'!r}; there are {listed}. Try --part all.")
-
-
-def _with_known_parts(model: Model, index: Index) -> Index:
-    """Return the index with the parts that the model's run gave; a copy in another part than that is left out again."""
-    in_place = {row.id for row in index.used if row.part == model.part_of(row.id)}
-
-    def known(row: Row) -> Row:
-        part = model.part_of(row.id)
-        if row.status != "used" or part in (None, row.part):
-            return row
-        if row.part and row.id in in_place:
-            return row.marked("ignored", f"the same picture is in the {part} part")
-        return dataclasses.replace(row, part=part)
-
-    return index.with_rows(known(row) for row in index)
-
-
-def _notes_on_choice(name: str, index: Index) -> tuple[str, ...]:
-    """Return what the choice of a part by itself has passed over."""
-    new = sum(row.part is None for row in index.used)
-    left = (
-        [f"{new} images are new to the model, in no part, and not evaluated; --part all takes them in"] if new else []
-    )
-    return (*left, *(["there is no test part; the validation part is evaluated"] if name == "validation" else []))
-
-
-def _notes(model: Model, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return what makes the number better than it would be on new photographs."""
-    rows = list(rows)
-    seen = Counter(model.part_of(row.id) for row in rows)
-    notes = []
-    learned = seen["train"] + (seen["validation"] if LEARNED_AGAIN in model.chosen else 0)
-    if learned:
-        notes.append(
-            f"{learned} of these {seen.total()} images were trained on: new photographs will do worse than this"
-        )
-    if seen["validation"] and model.chosen.get("judged_on") == "validation":
-        notes.append(f"{seen['validation']} of these images helped to choose the model")
-    return tuple(notes)
+    report = kept(known.model, index) if CROSS_VALIDATION in known.model.measures else None
+    if report is None:
+        return None
+    versions = sum(row.id in known.versions for row in index.used)
+    new = len(index.used) - len(report.index) - versions
+    notes = list(report.notes)
+    if new:
+        notes.append(f"{new} images are new to the model and not evaluated; --part all takes them in")
+    if versions:
+        notes.append(f"{count(versions, 'image')}: a picture that was trained on, {ANOTHER}; not evaluated")
+    return dataclasses.replace(report, notes=tuple(notes))
 
 
 def _course(model: Model) -> list[str]:

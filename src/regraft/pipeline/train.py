@@ -198,10 +198,12 @@ def _is_int8(features: Features) -> bool:
 
 def _measured(model: Model, features: Features) -> Report:
     """Evaluate a model on those of the features in hand that were held out of its training."""
+    from regraft.pipeline import known
     from regraft.pipeline import report as reports
 
-    part, chosen, notes = reports.choose_part(model, features.index, None)
-    return reports.measure(model, features.with_index(chosen), part=part, notes=notes, source=features.index)
+    of_model = known.Known(model)
+    part, chosen, notes = known.choose_part(of_model, features.index, None)
+    return reports.measure(of_model, features.with_index(chosen), part=part, notes=notes, source=features.index)
 
 
 def _evaluate_int8(model: Model, features: Features, options: TrainOptions) -> Report:
@@ -226,7 +228,8 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
     """Evaluate on every image, each by a model that was trained as this one was, but without it."""
     import numpy as np
 
-    from regraft.pipeline.report import CROSS_VALIDATION, report_of
+    from regraft.pipeline.known import CROSS_VALIDATION
+    from regraft.pipeline.report import report_of
 
     probabilities = np.empty((len(features), len(model.classes)))
     folds = splitting.folds(features.index, options.split)

@@ -57,11 +57,13 @@ class Evaluated:
     index:         its rows, n of them.
     probabilities: (n, n_classes).
     source:        the whole index, with the broken and the ignored rows.
+    trained_on:    how many of the rows were trained on.
     """
 
     index: Index
     probabilities: np.ndarray
     source: Index
+    trained_on: int = 0
 
 
 class Answer(NamedTuple):
@@ -113,6 +115,7 @@ class Page:
     title: str
     evaluation: Evaluation | MultilabelEvaluation
     part: str  # what was evaluated, e.g. "test part"
+    trained_on: int = 0  # images; where there are any, the accuracy is no headline
     notes: Sequence[str] = ()  # what a reader of the number must know, e.g. that the model was trained on these images
     recipe: Mapping[str, str] = field(default_factory=dict)  # how the model was made: name → value, in order
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # part → class → images
@@ -237,6 +240,7 @@ def _page(
     return Page(
         title=" · ".join(model.classes) if len(model.classes) <= 5 else f"{len(model.classes)} classes",
         evaluation=evaluation,
+        trained_on=evaluated.trained_on if evaluated else 0,
         part=f"{part} part" if part in PARTS else "whole source" if part == "all" else part,
         notes=notes,
         recipe=_recipe(model),

@@ -41,6 +41,16 @@ class Inputs(Protocol):
         ...
 
 
+def effective_number(pictures: np.ndarray) -> float:
+    """Return how many independent images the images (n,) are worth, where equal numbers are versions of one picture.
+
+    Versions of one picture are classified alike, so they say no more than it does: n² / Σ m², of m versions each.
+    Source: the design effect of Kish 1965, Survey Sampling, with a correlation of 1 within a picture.
+    """
+    _, versions = np.unique(pictures, return_counts=True)
+    return float(len(pictures) ** 2 / (versions.astype(np.float64) ** 2).sum())
+
+
 @dataclass(frozen=True)
 class Examples:
     """Inputs with their labels.
@@ -53,6 +63,7 @@ class Examples:
     fresh:  gives the rows augmented for an epoch, by its number, computed as they are read; training then uses these
             alone.
     finite: the inputs and views are arrays of float32 without NaN or infinity.
+    pictures: (n,) int64 or None; equal for rows that show one picture.
     """
 
     inputs: Inputs
@@ -61,6 +72,7 @@ class Examples:
     views: tuple[Inputs, ...] = ()
     fresh: Callable[[int], Inputs] | None = None
     finite: bool = False
+    pictures: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         kind = np.float32 if np.ndim(self.labels) == 2 else np.int64
@@ -72,6 +84,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def independent(self) -> float:
+        """How many independent rows the rows are worth: versions of one picture count about once."""
+        return float(len(self)) if self.pictures is None else effective_number(self.pictures)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -101,22 +101,23 @@ class _Run:
     @property
     def best(self) -> Phase:
         """The phase whose model is kept."""
-        return nearest(self.done, self.options.watch, SIGNIFICANT)
+        return nearest(self.done, self.options.watch, SIGNIFICANT, (self.validation or self.train).independent)
 
 
-def nearest(phases: Sequence[Phase], watch: str, errors: float = 1.0) -> Phase:
+def nearest(phases: Sequence[Phase], watch: str, errors: float = 1.0, pictures: float | None = None) -> Phase:
     """Return the first of the phases that is within so many standard errors of the best by the watched measure.
 
     Or the first that is right about all rows: their losses then measure its confidence, not its quality. The phases are
     in the order of how far they go from the pretrained weights. The validation rows are few, and have chosen the epoch
     too, which favours the later phase. The rule is that of Breiman et al. 1984 for trees; with SIGNIFICANT
-    errors it is a paired test of whether the later phase is better, one-sided, at 5 %.
+    errors it is a paired test of whether the later phase is better, one-sided, at 5 %. The rows are worth so many
+    independent `pictures`; None: all are.
     """
     best = min((phase.costs(watch) for phase in phases), key=np.mean)
 
     def near(phase: Phase) -> bool:
         gaps = phase.costs(watch) - best
-        return bool(phase.correct.all() or gaps.mean() <= errors * gaps.std() / np.sqrt(len(gaps)))
+        return bool(phase.correct.all() or gaps.mean() <= errors * gaps.std() / np.sqrt(pictures or len(gaps)))
 
     return next(filter(near, phases))
 
@@ -309,7 +310,7 @@ def _best_between(run: _Run, before: Tensors) -> Phase:
         run.module.load_state_dict(_between(before, after, step))
         chosen = {"best_epoch": run.history.best_epoch, "share": step}
         phases.append(_evaluated(run, "tail", run.module, run.validation or run.train, chosen))
-    best = nearest(phases, run.options.watch)
+    best = nearest(phases, run.options.watch, pictures=(run.validation or run.train).independent)
     run.module.load_state_dict(_between(before, after, best.chosen["share"]))
     return best
 

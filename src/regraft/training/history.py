@@ -26,7 +26,7 @@ class Measured:
     learning_rate: float | None  # in the epoch's last step; None without epochs
     seconds: float  # what the epoch took for this part
     phase: str = "head"  # "head", on frozen features, or "tail": the network above the cut with its head
-    images: int = 0  # of the part; 0: unknown
+    images: int = 0  # of the part, in a model's history versions of one picture counted once; 0: unknown
     loss_error: float = 0.0  # standard error of the loss, by its spread over the images; 0: unknown
 
 
