@@ -45,6 +45,11 @@ class Neighbours(nn.Module):
     Nothing of it is trained: its parameters have no gradient.
     """
 
+    mean: torch.Tensor
+    rows: torch.Tensor
+    votes: torch.Tensor
+    prior: torch.Tensor
+    scale: torch.Tensor
     neighbours: torch.Tensor
 
     def __init__(self, width: int, n_outputs: int) -> None:
@@ -60,7 +65,7 @@ class Neighbours(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.ones(shape), requires_grad=False))
         self.register_buffer("neighbours", torch.tensor(1))
         self.count = 1  # the same as a number
-        self.register_load_state_dict_pre_hook(self._take_rows)
+        self.register_load_state_dict_pre_hook(self._take_rows)  # type: ignore[no-untyped-call]  # PyTorch has no types
 
     @staticmethod
     def _take_rows(module: Neighbours, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
@@ -76,4 +81,5 @@ class Neighbours(nn.Module):
         nearest = cosines.topk(self.count, dim=1).values
         closeness = (self.scale * (cosines - nearest[:, :1])).exp() * (cosines >= nearest[:, -1:])
         pro, against = (closeness @ self.votes + self.prior).log().chunk(2, dim=1)
-        return pro - against
+        logits: torch.Tensor = pro - against
+        return logits

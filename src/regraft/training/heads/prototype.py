@@ -138,7 +138,8 @@ def _left_out(
     from regraft.training.directions import groups
 
     views = rows.reshape(-1, len(train), rows.shape[1])  # the images as they are, then each view
-    group_of, cosines = groups(train), views[0] @ prototypes.T
+    group_of = groups(train)
+    cosines: np.ndarray = views[0] @ prototypes.T
     for number, total in enumerate(sums):
         own = np.flatnonzero(members[:, number])
         _, group = np.unique(group_of[own], return_inverse=True)
