@@ -19,6 +19,7 @@ from tests.conftest import PLAIN
 import regraft
 from regraft.core.errors import RefusedFile, UnknownName, UsageError
 from regraft.core.options import make
+from regraft.model import calibration
 from regraft.model import folder as folders
 from regraft.model.model import Predictions, load
 from regraft.network.trunk import Choice
@@ -250,6 +251,39 @@ def test_predictions_that_are_not_the_models_are_refused(trained, tmp_path, faul
         safetensors.numpy.save_file(tensors | change[fault], path)
         resign(tmp_path / "model")
     with pytest.raises(RefusedFile, match="predictions"):
+        load(tmp_path / "model", CHOICE)
+
+
+def test_what_the_probabilities_were_calibrated_by_comes_back_with_the_model(trained, tmp_path):
+    model = predicted(trained[0])
+    by = calibration.of_images(5, 1.25, np.linspace(0, 1, 30))
+    kept = dataclasses.replace(model.predictions, calibrations=by)
+    dataclasses.replace(model, predictions=kept, true_probabilities=np.linspace(0, 1, 30)).save(tmp_path / "model")
+    again = load(tmp_path / "model", CHOICE)
+    for one, other in zip(again.predictions.calibrations, by, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again.true_probabilities, np.linspace(0, 1, 30))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "values"),
+    [
+        ("calibration", "true_probabilities", [0.5, 0.4]),
+        ("calibration", "true_probabilities", [0.5, np.nan]),
+        ("calibration", "true_probabilities", [[0.5]]),
+        ("predictions", "temperatures", [0.0] * 5),
+        ("predictions", "least", [[0.5]] * 5),
+    ],
+)
+def test_what_is_calibrated_by_something_else_is_refused(trained, tmp_path, name, tensor, values):
+    by = calibration.of_images(5, 1.25, None)
+    model = predicted(trained[0])
+    kept = dataclasses.replace(model.predictions, calibrations=by)
+    dataclasses.replace(model, predictions=kept, true_probabilities=np.array([0.5])).save(tmp_path / "model")
+    path = tmp_path / "model" / f"{name}.safetensors"
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path) | {tensor: np.array(values)}, path)
+    resign(tmp_path / "model")
+    with pytest.raises(RefusedFile, match=name):
         load(tmp_path / "model", CHOICE)
 
 

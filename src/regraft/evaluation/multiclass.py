@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
-from regraft.evaluation import metrics
+from regraft.evaluation import metrics, prediction_sets
 from regraft.evaluation.metrics import Answered, CountedScores, Means
+from regraft.evaluation.prediction_sets import SetScores
 from regraft.evaluation.significance import interval
 from regraft.evaluation.words import (
     DASH,
@@ -77,6 +78,7 @@ class Evaluation:
     uncalibrated_error: float | None = None  # the same without the model's temperature
     uncalibrated_log_loss: float | None = None
     coverage: list[Answered] | None = None  # by the least confidence that is answered, see CONFIDENCES
+    prediction_sets: list[SetScores] | None = None  # by the coverage that they are to have
     pictures: int | None = None  # how many the images show, where copies and near-duplicates count once
 
     @property
@@ -120,6 +122,8 @@ class Evaluation:
             blocks.append(_confusion_lines(self))
         if self.coverage:
             blocks.append(_coverage_lines(self.coverage))
+        if self.prediction_sets:
+            blocks.append(table(prediction_sets.rows(self.prediction_sets)))
         return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -129,6 +133,7 @@ def evaluate(
     classes: Sequence[str],
     uncalibrated: NDArray[Any] | None = None,
     pictures: NDArray[np.integer] | None = None,
+    sets: Mapping[float, NDArray[np.bool_]] | None = None,
 ) -> Evaluation:
     """Return how good a model's predictions are; the prediction for an image is its most probable class.
 
@@ -137,6 +142,7 @@ def evaluate(
     classes:       names, all different; a class need not have an image here.
     uncalibrated:  the probabilities without the model's temperature, if it has one.
     pictures:      (n_images,) int, equal for versions of one picture, which count once in intervals; None: all differ.
+    sets:          prediction sets, (n_images, n_classes) bool, by the coverage that they are to have.
     Raises DataError if shapes, labels or probabilities are invalid.
     """
     rows, codes = _checked(probabilities, labels, classes)
@@ -165,6 +171,9 @@ def evaluate(
         uncalibrated_error=None if uncalibrated is None else metrics.calibration_error(uncalibrated, codes),
         uncalibrated_log_loss=None if uncalibrated is None else metrics.log_loss(uncalibrated, codes),
         coverage=metrics.coverage(rows, codes, CONFIDENCES),
+        prediction_sets=[prediction_sets.measure(coverage, held, codes, pictures) for coverage, held in sets.items()]
+        if sets
+        else None,
         pictures=len(np.unique(pictures)),
     )
 

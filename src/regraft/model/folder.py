@@ -6,6 +6,7 @@
     images.csv               the images of the run by content: id, label, part
     predictions.safetensors  what the model was measured by, if it was: ids and probabilities
     evidence.safetensors     what tells a picture of none of the classes, see `evidence`
+    calibration.safetensors  what images that were not trained on were given for their true label, see `calibration`
     SHA256SUMS               checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
 
 It is never a pickle and runs no code that it carries. A folder that is
@@ -29,6 +30,7 @@ import safetensors.numpy
 from regraft.core import files
 from regraft.core.errors import RefusedFile, UsageError
 from regraft.data.index import PARTS
+from regraft.model.calibration import COVERAGES, Calibrations
 from regraft.network.tensors import TensorFile
 
 FORMAT = "regraft model"
@@ -36,7 +38,8 @@ FORMAT = "regraft model"
 FORMAT_VERSION = 5
 DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
 PREDICTIONS, EVIDENCE = "predictions.safetensors", "evidence.safetensors"
-OPTIONAL = (PREDICTIONS, EVIDENCE)
+CALIBRATION = "calibration.safetensors"
+OPTIONAL = (PREDICTIONS, EVIDENCE, CALIBRATION)
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
 SUMS = "SHA256SUMS"
 LARGEST_WEIGHT = 1e20
@@ -92,11 +95,17 @@ def encode_images(images: Images) -> bytes:
     return text.getvalue().encode()
 
 
-def encode_predictions(ids: Sequence[str], probabilities: np.ndarray) -> bytes:
-    """Return the ids, 32 bytes each, and the probabilities, (n, n_classes) float64, as safetensors."""
+def encode_predictions(
+    ids: Sequence[str], probabilities: np.ndarray, calibrations: Calibrations | None = None
+) -> bytes:
+    """Return the ids, 32 bytes each, the probabilities, (n, n_classes) float64, and by what they were calibrated."""
     digests = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(len(ids), 32)
+    arrays = {"probabilities": probabilities, **(calibrations._asdict() if calibrations else {})}
     content: bytes = safetensors.numpy.save(
-        {"ids": np.array(digests), "probabilities": np.ascontiguousarray(probabilities, np.float64)}
+        {
+            "ids": np.array(digests),
+            **{name: np.ascontiguousarray(array, np.float64) for name, array in arrays.items()},
+        }
     )
     return content
 
@@ -169,8 +178,11 @@ def read_head(folder: Path) -> dict[str, np.ndarray]:
     return weights
 
 
-def read_predictions(folder: Path, n_classes: int) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """Return ids and probabilities, (n, n_classes), if the folder has them; raise RefusedFile if they are off."""
+def read_predictions(folder: Path, n_classes: int) -> tuple[tuple[str, ...], np.ndarray, Calibrations | None] | None:
+    """Return ids, probabilities, (n, n_classes), and by what they were calibrated, if the folder has them.
+
+    Raises RefusedFile if they are off.
+    """
     if not (folder / PREDICTIONS).exists():
         return None
     tensors = dict(TensorFile(folder / PREDICTIONS))
@@ -179,4 +191,25 @@ def read_predictions(folder: Path, n_classes: int) -> tuple[tuple[str, ...], np.
         raise RefusedFile(f"{folder / PREDICTIONS} has not one row of {n_classes} probabilities for each image.")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():  # NaN is refused as well
         raise RefusedFile(f"{folder / PREDICTIONS} has a probability that is not from 0 to 1.")
-    return tuple(row.tobytes().hex() for row in ids), probabilities.astype(np.float64)
+    names = tuple(row.tobytes().hex() for row in ids)
+    return names, probabilities.astype(np.float64), _calibrations(tensors, folder, len(ids))
+
+
+def _calibrations(tensors: Mapping[str, np.ndarray], folder: Path, n: int) -> Calibrations | None:
+    if "temperatures" not in tensors:
+        return None
+    calibrations = Calibrations(*(np.asarray(tensors[name], np.float64) for name in Calibrations._fields))
+    shapes = calibrations.temperatures.shape == (n,) and calibrations.least.shape == (n, len(COVERAGES))
+    if not shapes or not ((calibrations.temperatures >= 1e-3) & (calibrations.temperatures <= 1e3)).all():
+        raise RefusedFile(f"{folder / PREDICTIONS} has not a temperature, from 0.001 to 1000, for each image.")
+    return calibrations
+
+
+def read_true_probabilities(folder: Path) -> np.ndarray | None:
+    """Return the rising probabilities of true labels, if the folder has them; raise RefusedFile if they are off."""
+    if not (folder / CALIBRATION).exists():
+        return None
+    rising = np.asarray(TensorFile(folder / CALIBRATION)["true_probabilities"])
+    if rising.shape != (rising.size,) or not ((rising >= 0) & (rising <= 1)).all() or (np.diff(rising) < 0).any():
+        raise RefusedFile(f"{folder / CALIBRATION} does not hold rising numbers from 0 to 1.")
+    return rising.astype(np.float64)

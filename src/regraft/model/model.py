@@ -8,10 +8,9 @@ arrays, and its products are NumPy's.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,12 @@ from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
 from regraft.inference.runner import CutNetwork, Runner
-from regraft.model import evidence, ranges
+from regraft.model import calibration, evidence, ranges, stored_network
 from regraft.model import folder as folders
 from regraft.model import predict as predicting
+from regraft.model.calibration import Calibrations
 from regraft.model.evidence import Evidence
 from regraft.model.predict import FALSE_ALARMS, Prediction
-from regraft.network import build
 from regraft.network.tensors import TensorFile, to_torch
 from regraft.network.trunk import Choice, Tail, Trunk, only
 from regraft.training import heads
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-TAIL = "tail."  # before the names of the tail's tensors in network.safetensors
-JOINED = "joined."  # and a number, before those of each further trunk's
 ROWS = 256  # whose logits are computed at once
 
 
@@ -54,10 +51,12 @@ class Predictions:
 
     ids:           (n,) sha256 of the images' bytes.
     probabilities: (n, n_classes) float64.
+    calibrations:  what these were calibrated by; None in models of before it was kept.
     """
 
     ids: tuple[str, ...]
     probabilities: np.ndarray
+    calibrations: Calibrations | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -72,6 +71,8 @@ class Model:
     tail:         the network above the cut, if it was trained.
     loss:         what the logits mean.
     temperature:  by which the logits are divided, see `calibration`; 1 in models before format 5.
+    true_probabilities: (n,) float64, rising: what images that were not trained on were given for their true label (see
+                  `calibration`); None as for `evidence`.
     evidence:     what tells a picture of none of the classes; None where an image may have several labels, where
                   nothing was held out, and in models before format 5.
     thresholds:   where an image may have several labels: the probability from which each is predicted.
@@ -90,6 +91,7 @@ class Model:
     tail: Tail | None = None
     loss: Loss = Loss()
     temperature: float = 1.0
+    true_probabilities: np.ndarray | None = None
     evidence: Evidence | None = None
     thresholds: tuple[float, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -146,7 +148,13 @@ class Model:
         return np.concatenate([np.empty((0, n_outputs), np.float32), *rows])
 
     def predict(
-        self, inputs: Any, *, top: int = 3, false_alarms: float = FALSE_ALARMS, store: str | Path | None = None
+        self,
+        inputs: Any,
+        *,
+        top: int = 3,
+        false_alarms: float = FALSE_ALARMS,
+        coverage: float | None = None,
+        store: str | Path | None = None,
     ) -> list[Prediction]:
         """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
 
@@ -155,11 +163,15 @@ class Model:
                 Index.
         top:    how many labels each names.
         false_alarms: the fraction of images of the classes that may be called unknown; 0: none is.
+        coverage: how often the true label is to be in `Prediction.prediction_set`, such as 0.95; None: without sets.
         store:  folder of the feature store, where the converted network is kept; None: the user's cache.
+        Raises DataError for a coverage that the model can't give.
         """
+        if coverage is not None:
+            self.least_probability(coverage)
         limit = self.evidence.threshold(false_alarms) if self.evidence else math.inf
         answers = predicting.stream_answers(read_inputs(inputs), self.runner, self._answers, _path(store))
-        return [self._prediction(row, answer, top, limit) for row, answer in answers]
+        return [self._prediction(row, answer, top, limit, coverage) for row, answer in answers]
 
     def _answers(self, features: np.ndarray) -> list[tuple[np.ndarray, float | None]]:
         """Return for each of the features (n, …) probabilities (n_classes,) and novelty."""
@@ -174,6 +186,20 @@ class Model:
         starts = range(0, len(features), ROWS)
         answers = [self._answers(np.asarray(features[start : start + ROWS])) for start in starts]
         return np.array([novelty for batch in answers for _, novelty in batch], np.float64)
+
+    def least_probability(self, coverage: float) -> float:
+        """Return the probability from which a label is in a prediction set of this coverage, such as 0.95.
+
+        Raises DataError if the model can't give it.
+        """
+        if self.loss.multilabel:
+            raise DataError("Its images have several labels each; a coverage is for models of one label an image.")
+        if self.true_probabilities is None:
+            raise DataError(
+                "The model keeps nothing that a coverage could be taken from: it was trained by an earlier version of "
+                "regraft, or nothing was left out of its training. Train it again."
+            )
+        return calibration.least_probability(self.true_probabilities, coverage)
 
     def predict_proba(self, inputs: Any, *, store: str | Path | None = None) -> np.ndarray:
         """Return (n, n_classes) float64 probabilities of images, a row each, in the order of `classes`.
@@ -190,15 +216,24 @@ class Model:
         return np.array(rows).reshape(-1, len(self.classes))
 
     def _prediction(
-        self, row: Row, answer: tuple[np.ndarray, float | None] | None, top: int, limit: float
+        self,
+        row: Row,
+        answer: tuple[np.ndarray, float | None] | None,
+        top: int,
+        limit: float,
+        coverage: float | None,
     ) -> Prediction:
         if answer is None:
             return Prediction(path=row.path, status=row.status, error=row.reason)
         probabilities, novelty = answer
-        order = np.argsort(-probabilities, kind="stable")[:top]
-        ranked = tuple((self.classes[code], float(probabilities[code])) for code in order)
+        order = np.argsort(-probabilities, kind="stable")
+        ranked = tuple((self.classes[code], float(probabilities[code])) for code in order[:top])
         labels = self.predicted_labels(probabilities[None])[0] if self.loss.multilabel else None
-        return Prediction(path=row.path, status="ok", ranked=ranked, labels=labels, novelty=novelty, limit=limit)
+        known = Prediction(path=row.path, status="ok", ranked=ranked, labels=labels, novelty=novelty, limit=limit)
+        if coverage is None:
+            return known
+        held = calibration.prediction_sets(probabilities[None], self.least_probability(coverage))[0, order]
+        return replace(known, prediction_set=tuple(self.classes[code] for code in order[held]), coverage=coverage)
 
     def predicted_labels(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
         """Return for each row of probabilities (n, n_classes), of images with several labels, those predicted."""
@@ -252,35 +287,24 @@ class Model:
         """
         contents = {
             folders.DESCRIPTION: folders.encode_description(self._description()),
-            folders.NETWORK: safetensors.numpy.save(self._network_tensors()),
+            folders.NETWORK: safetensors.numpy.save(stored_network.tensors(self.trunks, self.tail)),
             folders.HEAD: safetensors.numpy.save(dict(self.head_weights)),
             folders.IMAGES: folders.encode_images(self.images),
         }
         if self.predictions:
-            predictions = folders.encode_predictions(self.predictions.ids, self.predictions.probabilities)
-            contents[folders.PREDICTIONS] = predictions
+            contents[folders.PREDICTIONS] = folders.encode_predictions(
+                self.predictions.ids, self.predictions.probabilities, self.predictions.calibrations
+            )
         if self.evidence:
             contents[folders.EVIDENCE] = safetensors.numpy.save(self.evidence.tensors())
+        if self.true_probabilities is not None:
+            contents[folders.CALIBRATION] = safetensors.numpy.save({"true_probabilities": self.true_probabilities})
         folders.write(Path(folder), contents)
 
-    def _network_tensors(self) -> dict[str, np.ndarray]:
-        tail = self.tail.network.tensors() if self.tail else {}
-        further = {
-            f"{JOINED}{number}.{name}": tensor
-            for number, trunk in enumerate(self.trunks[1:])
-            for name, tensor in trunk.tensors().items()
-        }
-        return {**self.trunks[0].tensors(), **further, **{TAIL + name: tensor for name, tensor in tail.items()}}
-
     def _description(self) -> dict[str, Any]:
-        network = {**self.trunks[0].describe(), "end": None, "tail": self.tail is not None}
-        if self.tail:
-            network |= {"pool": self.tail.pool, "end": self.tail.end}
-            network |= {"tail_output_shape": list(self.tail.output_shape)}
         return {
             "classes": list(self.classes),
-            "trunk": network,
-            "joined": [trunk.describe() for trunk in self.trunks[1:]],
+            **stored_network.describe(self.trunks, self.tail),
             "scales": list(self.scales),
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
@@ -323,8 +347,8 @@ def load(folder: str | Path, choice: Choice, own: nn.Module | None = None) -> Mo
 
 def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: nn.Module | None) -> Model:
     ranges.check(folder / folders.DESCRIPTION, description)
-    trunks, tail = _network(folder / folders.NETWORK, description, choice, own)
-    classes, loss = tuple(description["classes"]), _loss(description.get("loss", {}))
+    trunks, tail = stored_network.restore(folder / folders.NETWORK, description, choice, own)
+    classes, loss = tuple(description["classes"]), ranges.loss(description.get("loss", {}))
     ranges.check_classes(classes, least=1 if loss.multilabel else 2)
     predictions = folders.read_predictions(folder, len(classes))
     model = Model(
@@ -337,6 +361,7 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
         classes=classes,
         loss=loss,
         temperature=float(description.get("temperature", 1.0)),
+        true_probabilities=folders.read_true_probabilities(folder),
         evidence=_evidence(folder / folders.EVIDENCE),
         thresholds=ranges.thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
@@ -350,24 +375,6 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
     )
     _check_head(model)
     return model
-
-
-def _network(
-    path: Path, described: Mapping[str, Any], choice: Choice, own: nn.Module | None
-) -> tuple[tuple[Trunk, ...], Tail | None]:
-    """Return the trunks, and the tail if one was trained."""
-    description, further = described["trunk"], described.get("joined", [])
-    has_tail, above = bool(description["tail"]), TensorFile(path, TAIL)
-    read = functools.partial(TensorFile, path, without=(TAIL, JOINED) if further else TAIL)
-    trunk = build.restore(description, read, choice, for_tail=has_tail, own=own)
-    if has_tail:
-        end, pool = description.get("end"), description["pool"]  # the first models had no end
-        shape = description.get("tail_output_shape")
-        return (trunk,), build.restore_tail(trunk, end, pool, shape, functools.partial(TensorFile, path, TAIL))
-    if above:
-        raise RefusedFile(f"{path} holds a tail of {len(above)} tensors, and the model's description has none.")
-    reads = (functools.partial(TensorFile, path, f"{JOINED}{number}.") for number in range(len(further)))
-    return (trunk, *(build.restore(*each, choice) for each in zip(further, reads, strict=True))), None
 
 
 def _evidence(path: Path) -> Evidence | None:
@@ -388,10 +395,3 @@ def _check_head(model: Model) -> None:
         raise RefusedFile(f"The head's weights do not fit its options and the features: {first_line(error)}") from error
     if shape != (1, n_outputs):
         raise RefusedFile(f"The head gives {shape[-1]} outputs; the classes need {n_outputs}.")
-
-
-def _loss(description: Mapping[str, Any]) -> Loss:
-    name, multilabel = description.get("name", "softmax"), description.get("several", False)
-    if name not in ("softmax", "sigmoid") or not isinstance(multilabel, bool):
-        raise RefusedFile(f"The loss is {name!r}; expected softmax or sigmoid.")
-    return Loss(name, multilabel)

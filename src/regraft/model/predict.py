@@ -12,7 +12,7 @@ import numpy as np
 
 from regraft.core import files, outputs
 from regraft.core.results import Result
-from regraft.core.text import csv_text
+from regraft.core.text import csv_text, listed
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
@@ -20,6 +20,7 @@ from regraft.features.store.store import Store
 from regraft.inference.runner import Runner
 
 FALSE_ALARMS = 0.05  # of the images of the classes may be called unknown
+SHOWN_LABELS = 10  # of a prediction set, on a line
 Answer = TypeVar("Answer")
 
 
@@ -30,6 +31,8 @@ class Prediction(Result):
     status: "ok", "broken" or "ignored"; `error` says why it is not "ok".
     novelty: how unlike the training images it is; None where the model can't tell.
     limit:  the novelty above which it is unknown.
+    prediction_set: the labels, the most probable first, among which the true one is as often as was asked for by
+            `coverage`; None if that was not asked for.
     labels: where an image may have several, those that are predicted; else None.
     ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
     """
@@ -41,6 +44,8 @@ class Prediction(Result):
     labels: tuple[str, ...] | None = None
     novelty: float | None = None
     limit: float = math.inf
+    prediction_set: tuple[str, ...] | None = None
+    coverage: float | None = None
 
     @property
     def unknown(self) -> bool:
@@ -69,6 +74,8 @@ class Prediction(Result):
         predicted = [] if self.labels is None else [f"[{self.label}]"]
         if self.unknown:
             predicted = [f"unknown (novelty {self.novelty:.1f}, above {self.limit:.1f})"]
+        if self.prediction_set:
+            predicted += [f"{{{listed(self.prediction_set, SHOWN_LABELS, LABEL_SEPARATOR)}}}"]
         return "  ".join([self.path, *predicted, *(f"{label} {100 * share:.1f} %" for label, share in self.ranked)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,6 +90,8 @@ class Prediction(Result):
         }
         if self.novelty is not None:
             plain |= {"unknown": self.unknown, "novelty": float(f"{self.novelty:.6g}")}
+        if self.prediction_set is not None:
+            plain |= {"prediction_set": list(self.prediction_set), "coverage": self.coverage}
         return plain if self.labels is None else {**plain, "labels": list(self.labels)}
 
 
@@ -113,20 +122,23 @@ def write_csv(predictions: Sequence[Prediction], path: Path, *, formulas: bool =
 
     formulas: see `core/text.csv_text`.
 
-    Where an image may have several labels, those that are predicted stand before, in the column `labels`. Where the
-    model can tell the unknown, the columns `unknown`, yes or no, and `novelty` come last.
+    Where an image may have several labels, those that are predicted stand before, in the column `labels`. Where they
+    were asked for, the labels of `prediction_set` follow. Where the model can tell the unknown, the columns `unknown`,
+    yes or no, and `novelty` come last.
     """
     outputs.check(path, [".csv"], overwrite=True)  # predictions replace predictions
     top = max((len(item.ranked) for item in predictions), default=1)
     ranks = ["" if rank == 1 else f"_{rank}" for rank in range(1, top + 1)]
     multilabel = any(item.labels is not None for item in predictions)
     columns = ["path", "status", "error", *(["labels"] if multilabel else [])]
+    sets = ["prediction_set"] if any(item.prediction_set is not None for item in predictions) else []
     last = ["unknown", "novelty"] if any(item.novelty is not None for item in predictions) else []
-    lines = [[*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent")), *last]]
+    lines = [[*columns, *(f"{name}{rank}" for rank in ranks for name in ("label", "percent")), *sets, *last]]
     for item in predictions:
         ranked = [value for label, share in item.ranked for value in (label, f"{100 * share:.6g}")]
         predicted = [item.label] if multilabel else []
         ranked += [""] * (2 * top - len(ranked))
+        ranked += [LABEL_SEPARATOR.join(item.prediction_set or ())] if sets else []
         lines.append([item.path, item.status, item.error, *predicted, *ranked, *(_unknown(item) if last else [])])
     files.write_file(path, csv_text(lines, formulas=formulas).encode())
 

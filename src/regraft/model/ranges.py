@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from regraft.core.errors import RefusedFile
 from regraft.core.text import shorten
 from regraft.network.preprocess import LARGEST
+from regraft.training.losses import Loss
 
 
 class Range(NamedTuple):
@@ -113,6 +114,14 @@ def thresholds(values: Any, count: int) -> tuple[float, ...] | None:
             f"The thresholds are {shorten(repr(values), 200)}; expected one from 0 to 1 for each of {count} labels."
         )
     return None if values is None else tuple(map(float, values))
+
+
+def loss(description: Mapping[str, Any]) -> Loss:
+    """Return the loss that a description names; raise RefusedFile if it names another one."""
+    name, multilabel = description.get("name", "softmax"), description.get("several", False)
+    if name not in ("softmax", "sigmoid") or not isinstance(multilabel, bool):
+        raise RefusedFile(f"The loss is {name!r}; expected softmax or sigmoid.")
+    return Loss(name, multilabel)
 
 
 def check_classes(classes: tuple[Any, ...], least: int) -> None:

@@ -1,11 +1,19 @@
 """What a fitted model is calibrated on: rows that it was not trained on, and that are not reported on.
 
-A head that is solved is fitted again without each fifth of the training
-rows, with what was chosen, and its logits for that fifth are
-taken: they are many, and the validation part chooses less. Where the validation
-part is large, or the head or the tail is trained in epochs, its rows are taken,
-as they have chosen nothing but the epoch. By the same rows the model knows how far
-images of its classes are from those that it keeps (see `model/evidence`).
+A head on frozen features is fitted again without each fifth of the training rows,
+with the regularisation or for the epochs that were chosen, and its logits for that
+fifth are taken: they are many, and the validation part chooses less. Where the
+validation part is large, or a tail was trained, or one head further, its rows are
+taken. They have chosen the epoch, so that the logits look better on them than they
+are: where they are few, they never make the answers more confident. By the same rows the model knows how far
+images of its classes are from those that it keeps (see `model/evidence`), and what
+its true labels are given (`model/calibration`).
+
+The model that is kept has learned from more images than the fits that gave these
+logits (from all training rows, and where it is trained again from those that chose
+as well). So no theorem holds for it: it is a little better than they were, and its
+prediction sets hold the true label rather more often than is asked. The report
+measures how often, on the part that has chosen nothing.
 """
 
 from __future__ import annotations
@@ -16,74 +24,84 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.core import plugins
-from regraft.core.errors import DataError
-from regraft.core.options import fields, make
+from regraft.core.errors import DataError, Diverged
+from regraft.core.progress import log
 from regraft.core.rng import generator
 from regraft.model import calibration, evidence
-from regraft.training import heads
-from regraft.training.options import FitOptions
+from regraft.training import heads, losses
 
 if TYPE_CHECKING:
     from regraft.model.evidence import Evidence
     from regraft.model.model import Model
     from regraft.training.examples import Examples
     from regraft.training.losses import Loss
+    from regraft.training.options import FitOptions
 
 ENOUGH = 500  # rows of a validation part, for folds of the training part to be spared
 
 
-def calibrated(made: Model, train: Examples, held: Examples | None, loss: Loss) -> Model:
+def calibrated(
+    made: Model, train: Examples, held: Examples | None, options: FitOptions, *, from_scratch: bool = True
+) -> Model:
     """Return the model with the temperature and the evidence of rows that it was not trained on; as it is without any.
 
     train, held: what was trained on, and what chose; `held` is None where that was done by folds of `train`.
-    loss:        that of the training, with its weights and smoothing.
+    from_scratch:        whether the training began without a trained head.
     """
-    known = _logits(made, train, held, loss)
+    loss = losses.of(options, train.labels)
+    known = _logits(made, train, held, options, loss, from_scratch)
     if known is None:
         return made
     rows, logits = known
     temperature = calibration.fit_temperature(logits, rows.labels, loss, rows.independent)
+    if rows is held and len(held) < ENOUGH and not loss.smoothing:
+        temperature = max(1.0, temperature)
     kept = None if loss.multilabel or not np.isfinite(logits).all() else _evidence(train, rows, logits, made.seed)
-    return dataclasses.replace(made, temperature=temperature, evidence=kept)
+    if kept is None:
+        return dataclasses.replace(made, temperature=temperature)
+    true = calibration.of_true_labels(made.loss.probabilities(logits / temperature), rows.labels, rows.pictures)
+    chosen = {**made.chosen, "calibrated_on": f"{len(rows):,} images that it was not trained on"}
+    return dataclasses.replace(made, temperature=temperature, evidence=kept, true_probabilities=true, chosen=chosen)
 
 
-def _logits(made: Model, train: Examples, held: Examples | None, loss: Loss) -> tuple[Examples, np.ndarray] | None:
+def _logits(
+    made: Model, train: Examples, held: Examples | None, options: FitOptions, loss: Loss, from_scratch: bool
+) -> tuple[Examples, np.ndarray] | None:
     """Return rows that were not trained on, with their logits (n, outputs); None if there are none."""
-    solved = made.tail is None and not plugins.load(heads, made.head_name).NEEDS_HELD_OUT
-    if solved and not loss.multilabel and (held is None or len(held) < ENOUGH):
-        out_of_fold = _out_of_fold(train, made, loss)
-        if out_of_fold is not None:
-            return train, out_of_fold
+    of_head = made.tail is None and from_scratch and not loss.multilabel
+    if of_head and (held is None or len(held) < ENOUGH):
+        try:
+            return train, (_regressions if "regularisation" in made.chosen else _by_head)(made, train, options, loss)
+        except (DataError, Diverged) as error:  # a class has a single group, or a fold goes astray
+            log.debug("Calibrated on the held-out rows: %s", error)
     return (held, made.logits(held.inputs)) if held else None
 
 
-def _out_of_fold(train: Examples, made: Model, loss: Loss) -> np.ndarray | None:
-    """Return the logits of each training row by a head without it; None if a class has a single group."""
+def _regressions(made: Model, train: Examples, options: FitOptions, loss: Loss) -> np.ndarray:  # noqa: ARG001 (as below)
+    """Return the logits of each training row by a regression without it; all folds are solved side by side."""
     from regraft.training import cross_validation
 
-    try:
-        folds = cross_validation.deal_folds(train)
-    except DataError:
-        return None
-    if "regularisation" not in made.chosen:
-        return _by_head(train, made, folds[0])
-    regularisation, n_classes = float(made.chosen["regularisation"]), len(made.classes)  # all folds side by side
+    folds, n_classes = cross_validation.deal_folds(train), len(made.classes)
+    regularisation = float(made.chosen["regularisation"])
     logits: np.ndarray = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)[0]
     return logits[:, 1:] - logits[:, :1] if loss.outputs(n_classes) == 1 else logits
 
 
-def _by_head(train: Examples, made: Model, fold_of: np.ndarray) -> np.ndarray:
-    """Return the logits of each training row by the model's head, fitted without the fold of the row."""
-    from regraft.training.cross_validation import take
+def _by_head(made: Model, train: Examples, options: FitOptions, loss: Loss) -> np.ndarray:
+    """Return the logits of each training row by the model's head, fitted without it for what was chosen."""
+    from regraft.training import cross_validation
 
+    train = train.in_memory()
+    if train.fresh or not train.finite:
+        raise DataError("The features, or views that are computed for each epoch, are too many for so many trainings.")
     head, n_classes = plugins.load(heads, made.head_name), len(made.classes)
-    options = make(FitOptions, {name: made.options[name] for name in fields(FitOptions)})
-    settings, _ = head.decided(made.chosen, options.head_settings, options)
-    logits = np.empty((len(train), made.loss.outputs(n_classes)), np.float32)
-    for fold in range(int(fold_of.max()) + 1):
-        others, own = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        weights = head.fit(take(train, others), None, n_classes, settings, options).weights
-        logits[own] = head.logits(weights, np.asarray(train.inputs[own]), settings)
+    decided = head.decided(made.chosen, options.head_settings, options)
+    (fold_of,) = cross_validation.deal_folds(train)
+    logits = np.empty((len(train), loss.outputs(n_classes)), np.float32)
+    for fold in np.unique(fold_of):
+        others = cross_validation.take(train, np.flatnonzero(fold_of != fold))
+        weights = head.fit(others, None, n_classes, *decided).weights
+        logits[fold_of == fold] = head.logits(weights, train.inputs[fold_of == fold], decided[0])
     return logits
 
 

@@ -153,7 +153,7 @@ def _model(
         images=provenance.record_images(features.index),
         run=run.checkpoint.run if run.checkpoint else provenance.run_digest(features, recorded, start),
     )
-    made = calibrated(made, rows, held, loss)
+    made = calibrated(made, rows, held, options, from_scratch=run.start is None)
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
 

@@ -132,11 +132,18 @@ class TopOptions(Options):
     false_alarms: float = option(
         0.05, "the fraction of images of the classes that may be called unknown; 0: none is", "Main options"
     )
+    coverage: float | None = option(
+        None,
+        "give the set of labels that holds the true one at least so often, such as 0.95; none: no sets",
+        "Main options",
+    )
 
     def check(self) -> None:
         """Raise UsageError for less than one label, or a fraction out of range."""
         require(self.top >= 1, "top", self.top, "1 or more")
         require(0 <= self.false_alarms < 1, "false_alarms", self.false_alarms, "a number from 0 to below 1")
+        valid = self.coverage is None or 0 < self.coverage < 1
+        require(valid, "coverage", self.coverage, "a number above 0 and below 1, such as 0.95")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,5 +38,7 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
     model:  from `load`, `fit`, or a Report.
     inputs: as for `Model.predict`.
     """
-    index = reading.read_inputs(inputs, options.source)
-    return model.predict(index, top=options.top.top, false_alarms=options.top.false_alarms, store=options.store.store)
+    index, shown = reading.read_inputs(inputs, options.source), options.top
+    return model.predict(
+        index, top=shown.top, false_alarms=shown.false_alarms, coverage=shown.coverage, store=options.store.store
+    )

@@ -27,6 +27,7 @@ from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.evaluation.strangers import Strangers
 from regraft.features.extract import Features
 from regraft.model import calibration
+from regraft.model.calibration import Calibrations
 from regraft.model.model import Model, Predictions
 from regraft.model.predict import FALSE_ALARMS
 from regraft.pipeline.known import ANOTHER, CROSS_VALIDATION, Known
@@ -63,6 +64,7 @@ class Report(Result):
     probabilities: (n, n_classes), a row for each of them.
     notes:         what a reader must know before believing the numbers.
     source:        the whole index, with the broken and the ignored rows.
+    calibrations:  by what the probabilities were calibrated; None where it was not kept.
     strangers:     how images of none of the classes were told from those of the classes, if that was measured.
     trained_on:    how many of the rows, or other versions of them, were trained on: then nothing is measured.
     """
@@ -74,6 +76,7 @@ class Report(Result):
     evaluation: Evaluation | MultilabelEvaluation
     notes: tuple[str, ...]
     source: Index
+    calibrations: Calibrations | None = None
     strangers: Strangers | None = None
     trained_on: int = 0
 
@@ -167,10 +170,23 @@ def measure(known: Known, features: Features, *, part: str, notes: Sequence[str]
 
 
 def report_of(
-    model: Model, index: Index, probabilities: np.ndarray, *, part: str, notes: Sequence[str], source: Index
+    model: Model,
+    index: Index,
+    probabilities: np.ndarray,
+    *,
+    part: str,
+    notes: Sequence[str],
+    source: Index,
+    calibrations: Calibrations | None = None,
 ) -> Report:
-    """Return the Report of probabilities, (n, n_classes), that were given to the used rows of an index."""
+    """Return the Report of probabilities, (n, n_classes), that were given to the used rows of an index.
+
+    calibrations: by what they were calibrated, where that was not the model; of a cross-validation None if it was not
+                  kept.
+    """
     used = index.used
+    if part != CROSS_VALIDATION and calibrations is None:
+        calibrations = calibration.of_images(len(used), model.temperature, model.true_probabilities)
     flags, codes = used.label_flags, used.label_codes
     truth = np.array(flags(model.classes), np.float32) if model.loss.multilabel else np.array(codes(model.classes))
     return Report(
@@ -178,7 +194,8 @@ def report_of(
         part=part,
         index=used,
         probabilities=probabilities,
-        evaluation=_evaluated(model, probabilities, truth, part, np.array(used.picture_codes())),
+        evaluation=_evaluated(model, probabilities, truth, calibrations, np.array(used.picture_codes())),
+        calibrations=calibrations,
         notes=tuple(notes),
         source=source,
     )
@@ -198,14 +215,23 @@ def with_strangers(report: Report, known: np.ndarray | None, unlike: np.ndarray)
 
 
 def _evaluated(
-    model: Model, probabilities: np.ndarray, truth: np.ndarray, part: str, pictures: np.ndarray
+    model: Model,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    calibrations: Calibrations | None,
+    pictures: np.ndarray,
 ) -> Evaluation | MultilabelEvaluation:
     if model.loss.multilabel:
         return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN), pictures)
-    before = None
-    if part != CROSS_VALIDATION:
-        before = calibration.uncalibrated(probabilities, model.temperature, model.loss)
-    return multiclass.evaluate(probabilities, truth, model.classes, before, pictures)
+    if calibrations is None:
+        return multiclass.evaluate(probabilities, truth, model.classes, pictures=pictures)
+    before = calibration.uncalibrated(probabilities, calibrations.temperatures[:, None], model.loss)
+    sets = {
+        coverage: calibration.prediction_sets(probabilities, least)
+        for coverage, least in zip(calibration.COVERAGES, calibrations.least.T, strict=True)
+        if not np.isnan(least).any()
+    }
+    return multiclass.evaluate(probabilities, truth, model.classes, before, pictures, sets)
 
 
 def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:
@@ -221,7 +247,7 @@ def measured(model: Model, part: str) -> Evaluation | MultilabelEvaluation:
 def keep(report: Report) -> Model:
     """Return the report's model with what the report measured, and the probabilities that it was measured by."""
     ids = tuple(row.id for row in report.index)
-    predictions = Predictions(ids, report.probabilities)
+    predictions = Predictions(ids, report.probabilities, report.calibrations)
     return dataclasses.replace(report.model, measures={report.part: report.measures()}, predictions=predictions)
 
 
@@ -238,9 +264,16 @@ def kept(model: Model, index: Index) -> Report | None:
     rows = [row for row in index.used if row.id in numbers and (part == CROSS_VALIDATION or row.part == part)]
     if not rows:
         return None
-    probabilities = model.predictions.probabilities[[numbers[row.id] for row in rows]]
-    chosen = index.with_rows(rows)
-    return report_of(model, chosen, probabilities, part=part, notes=measures["notes"], source=index)
+    known, positions = model.predictions, [numbers[row.id] for row in rows]
+    return report_of(
+        model,
+        index.with_rows(rows),
+        known.probabilities[positions],
+        part=part,
+        notes=measures["notes"],
+        source=index,
+        calibrations=known.calibrations and Calibrations(*(values[positions] for values in known.calibrations)),
+    )
 
 
 def cross_validated(known: Known, index: Index) -> Report | None:

@@ -228,10 +228,12 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
     """Evaluate on every image, each by a model that was trained as this one was, but without it."""
     import numpy as np
 
+    from regraft.model import calibration
     from regraft.pipeline.known import CROSS_VALIDATION
     from regraft.pipeline.report import report_of
 
     probabilities = np.empty((len(features), len(model.classes)))
+    calibrations = calibration.of_images(len(features), 1, None)
     folds = splitting.folds(features.index, options.split)
     for number, fold in enumerate(folds, start=1):
         log.info("Fold %d of %d", number, len(folds))
@@ -239,13 +241,24 @@ def _cross_validated(model: Model, features: Features, options: TrainOptions) ->
         held_out = np.array([row.part == "test" for row in part.rows])
         fitted = fit_model(part, options.fit, Run(command=options))
         probabilities[held_out] = fitted.probabilities(part.part("test"))
+        of_fold = calibration.of_images(held_out.sum(), fitted.temperature, fitted.true_probabilities)
+        for values, folds_values in zip(calibrations, of_fold, strict=True):
+            values[held_out] = folds_values
     notes = [
         f"measured by {len(folds)}-fold cross-validation: each image was classified by a model trained without it; "
         "the model that is kept was trained on all of them"
     ]
     if _is_int8(features):
         notes.append("measured on int8 features, though the model predicts in a better precision by default")
-    return report_of(model, features.index, probabilities, part=CROSS_VALIDATION, notes=notes, source=features.index)
+    return report_of(
+        model,
+        features.index,
+        probabilities,
+        part=CROSS_VALIDATION,
+        notes=notes,
+        source=features.index,
+        calibrations=calibrations,
+    )
 
 
 def _checkpoint(output: Path) -> Path:

@@ -22,7 +22,7 @@ from regraft.core.text import percent
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.labels import LABEL_SEPARATOR, as_labels
-from regraft.evaluation import diagnosis
+from regraft.evaluation import diagnosis, prediction_sets
 from regraft.evaluation.multiclass import Evaluation, confident_mistakes
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.evaluation.words import DASH
@@ -189,6 +189,7 @@ def _of_classes(evaluation: Evaluation, pictures: Mapping[tuple[int, int], Seque
         "confused": tables.confused(evaluation),
         "measures": tables.measures(evaluation),
         "coverage": tables.coverage(evaluation),
+        "prediction_sets": prediction_sets.rows(evaluation.prediction_sets or ()),
         "matrix": _matrix(evaluation, pictures) if readable else [],
         "cells": pictures,
         "upright": len(names) > UPRIGHT_CLASSES or max(map(len, names)) > UPRIGHT_LENGTH,
