@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 from regraft.training import logistic_regression
-from regraft.training.logistic_regression import Regressions
+from regraft.training.logistic_regression import Regressions, Rows
 
 
 def problem(seed, classes=3, n=120, width=8, folds=3):
@@ -28,7 +28,7 @@ def reference(inputs, labels, strength):
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_along_a_path_each_fold_is_solved_and_its_loss_measured_as_by_scikit_learn(classes):
     inputs, labels, folds = problem(0, classes)
-    regressions = Regressions(inputs, labels, classes, folds)
+    regressions = Regressions(Rows(inputs, labels, folds), classes)
     for strength in (1e4, 1e2, 1.0):
         assert regressions.solve(strength, 1e-8)
         models = [reference(inputs[folds != fold], labels[folds != fold], strength) for fold in range(3)]
@@ -36,7 +36,7 @@ def test_along_a_path_each_fold_is_solved_and_its_loss_measured_as_by_scikit_lea
             log_loss(labels[folds == fold], model.predict_proba(inputs[folds == fold, :-1]))
             for fold, model in enumerate(models)
         ]
-        np.testing.assert_allclose(regressions.losses(np.full(120, True)), expected, rtol=1e-3)
+        np.testing.assert_allclose(regressions.losses(), expected, rtol=1e-3)
 
 
 def test_the_objective_is_the_lowest_that_another_minimiser_finds():
@@ -48,7 +48,7 @@ def test_the_objective_is_the_lowest_that_another_minimiser_finds():
             weights[:, :-1].ravel() * 5 / 240
         )
 
-    regressions = Regressions(inputs, labels, 3, np.full(120, -1))
+    regressions = Regressions(Rows(inputs, labels, np.full(120, -1)), 3)
     assert regressions.solve(5.0, 1e-9)
     lowest = minimize(objective, np.zeros(27), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}).fun
     assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)
@@ -57,7 +57,7 @@ def test_the_objective_is_the_lowest_that_another_minimiser_finds():
 def test_the_bias_is_free_of_the_penalty():
     inputs, _, _ = problem(2)
     labels = (np.arange(120) < 90).astype(int)
-    regressions = Regressions(inputs, labels, 2, np.full(120, -1))
+    regressions = Regressions(Rows(inputs, labels, np.full(120, -1)), 2)
     assert regressions.solve(1e9, 1e-10)
     first, second = regressions.weights[0, :, -1]
     assert np.abs(regressions.weights[0, :, :-1]).max() < 1e-4
@@ -67,11 +67,11 @@ def test_the_bias_is_free_of_the_penalty():
 def test_rows_that_none_leaves_out_are_trained_on_by_all():
     inputs, labels, _ = problem(3)
     left_out = np.repeat([-1, 0, 1], 40)
-    regressions = Regressions(inputs, labels, 3, left_out)
+    regressions = Regressions(Rows(inputs, labels, left_out), 3)
     regressions.solve(1.0, 1e-8)
     for number in range(2):
         rows = left_out != number
-        alone = Regressions(inputs[rows], labels[rows], 3, np.full(80, -1))
+        alone = Regressions(Rows(inputs[rows], labels[rows], np.full(80, -1)), 3)
         alone.solve(1.0, 1e-8)
         np.testing.assert_allclose(regressions.weights[number], alone.weights[0], atol=5e-3)
 
@@ -79,13 +79,14 @@ def test_rows_that_none_leaves_out_are_trained_on_by_all():
 def test_the_loss_is_that_of_the_measured_rows_alone():
     inputs, labels, folds = problem(4)
     measured = np.arange(120) % 2 == 0
-    regressions = Regressions(inputs, labels, 3, folds)
+    regressions = Regressions(Rows(inputs, labels, folds, measured=measured), 3)
     regressions.solve(1.0, 1e-8)
+    losses = regressions.losses()
     for number in range(3):
         rows = measured & (folds == number)
         logits = inputs[rows] @ regressions.weights[number].T
         expected = -log_softmax(logits, axis=1)[np.arange(rows.sum()), labels[rows]].mean()
-        assert regressions.losses(measured)[number] == pytest.approx(expected, abs=1e-5)
+        assert losses[number] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -96,7 +97,7 @@ def test_the_solution_is_the_same_on_any_number_of_cores(monkeypatch, number):
     solutions = []
     for cores in (1, number):
         monkeypatch.setattr(logistic_regression, "cores", lambda cores=cores: cores)
-        regressions = Regressions(inputs, labels, 3, folds)
+        regressions = Regressions(Rows(inputs, labels, folds), 3)
         regressions.solve(1.0, 1e-6)
         solutions.append(regressions.weights)
     assert np.array_equal(*solutions)
@@ -104,19 +105,19 @@ def test_the_solution_is_the_same_on_any_number_of_cores(monkeypatch, number):
 
 def test_divided_among_cores_or_not_the_solution_is_the_same_within_rounding(monkeypatch):
     inputs, labels, folds = problem(6)
-    whole = Regressions(inputs, labels, 3, folds)
+    whole = Regressions(Rows(inputs, labels, folds), 3)
     whole.solve(1.0, 1e-8)
     monkeypatch.setattr(logistic_regression, "SMALL", 0)
     monkeypatch.setattr(logistic_regression, "BLOCK", 7)
-    shared = Regressions(inputs, labels, 3, folds)
+    shared = Regressions(Rows(inputs, labels, folds), 3)
     shared.solve(1.0, 1e-8)
-    np.testing.assert_allclose(shared.losses(np.full(120, True)), whole.losses(np.full(120, True)), atol=1e-4)
+    np.testing.assert_allclose(shared.losses(), whole.losses(), atol=1e-4)
 
 
 def test_separable_classes_with_almost_no_penalty_are_solved():
     labels = np.arange(40) % 2
     inputs = np.c_[np.random.default_rng(0).normal(size=(40, 3)) + 50 * labels[:, None], np.ones(40)].astype(np.float32)
-    regressions = Regressions(inputs, labels, 2, np.full(40, -1))
+    regressions = Regressions(Rows(inputs, labels, np.full(40, -1)), 2)
     assert regressions.solve(1e-6, 1e-7)
     assert np.array_equal((inputs @ regressions.weights[0].T).argmax(1), labels)
 
@@ -124,7 +125,7 @@ def test_separable_classes_with_almost_no_penalty_are_solved():
 def test_a_solution_that_was_not_reached_is_returned_as_such(monkeypatch):
     monkeypatch.setattr(logistic_regression, "MAX_ITERATIONS", 2)
     inputs, labels, folds = problem(7)
-    assert not Regressions(inputs, labels, 3, folds).solve(1e-2, 1e-9)
+    assert not Regressions(Rows(inputs, labels, folds), 3).solve(1e-2, 1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -132,9 +133,9 @@ def test_weighted_rows_are_solved_as_by_scikit_learn(classes):
     inputs, labels, folds = problem(8, classes)
     labels = np.where(np.arange(120) % 4 > 0, 0, labels)  # most are of the first class
     weights = compute_sample_weight("balanced", labels)
-    regressions = Regressions(inputs, labels, classes, folds, row_weights=weights)
+    regressions = Regressions(Rows(inputs, labels, folds, row_weights=weights), classes)
     assert regressions.solve(10.0, 1e-9)
-    for fold, loss in enumerate(regressions.losses(np.full(120, True))):
+    for fold, loss in enumerate(regressions.losses()):
         fit, rest = folds != fold, folds == fold
         model = LogisticRegression(C=(2 if classes == 2 else 1) / 10, tol=1e-10, max_iter=10_000)
         model.fit(inputs[fit, :-1].astype(np.float64), labels[fit], sample_weight=weights[fit])
@@ -151,7 +152,7 @@ def test_smoothed_labels_are_solved_as_by_another_minimiser():
         entropy = -(targets * log_softmax(inputs @ weights.T, axis=1)).sum(axis=1).mean()
         return entropy + np.square(weights[:, :-1]).sum() * 5 / 240
 
-    regressions = Regressions(inputs, labels, 3, np.full(120, -1), smoothing=0.2)
+    regressions = Regressions(Rows(inputs, labels, np.full(120, -1), smoothing=0.2), 3)
     assert regressions.solve(5.0, 1e-9)
     lowest = minimize(objective, np.zeros(27), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}).fun
     assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)
@@ -167,10 +168,10 @@ def multilabel_rows(seed):
 
 def test_several_labels_are_each_the_regression_of_scikit_learn():
     inputs, labels, folds = multilabel_rows(10)
-    regressions = Regressions(inputs, labels, 4, folds)
+    regressions = Regressions(Rows(inputs, labels, folds), 4)
     for strength in (100.0, 10.0):
         assert regressions.solve(strength, 1e-9)
-        for fold, loss in enumerate(regressions.losses(np.full(120, True))):
+        for fold, loss in enumerate(regressions.losses()):
             fit, rest = folds != fold, folds == fold
             expected = []
             for label in range(4):
@@ -189,7 +190,7 @@ def test_smoothed_several_labels_are_solved_as_by_another_minimiser():
         entropy = -(targets * np.log(expit(logits)) + (1 - targets) * np.log(expit(-logits))).sum(axis=1).mean()
         return entropy + np.square(weights.reshape(4, 9)[:, :-1]).sum() * 5 / 240
 
-    regressions = Regressions(inputs, labels, 4, np.full(120, -1), smoothing=0.2)
+    regressions = Regressions(Rows(inputs, labels, np.full(120, -1), smoothing=0.2), 4)
     assert regressions.solve(5.0, 1e-9)
     lowest = minimize(objective, np.zeros(36), method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}).fun
     assert objective(regressions.weights[0].astype(np.float64)) == pytest.approx(lowest, abs=1e-6)

@@ -12,19 +12,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from regraft.core.errors import StoreError
 from regraft.core.progress import log
 from regraft.core.results import Result
+from regraft.core.rng import derive
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
 from regraft.features.fill import fill, fitting_views, passes, reasons_of, settled_shelves
 from regraft.features.store.shelf import MissingRows, Shelf
 from regraft.features.store.store import Store, room
+from regraft.features.unit_shelf import UnitShelf
 from regraft.features.worker import Task, broken, compute, key
 from regraft.features.write import write
 from regraft.inference.runner import Runner
@@ -103,7 +105,7 @@ class Features(Result):
         self,
         index: Index,
         runner: Runner,
-        shelves: Sequence[Shelf],
+        shelves: Sequence[Shelf | UnitShelf],
         *,
         tail: Tail | None = None,
         views: Sequence[View] = (),
@@ -254,6 +256,14 @@ class Features(Result):
         """Return a number for each row, (n,) int64, equal for copies and for rows of one group, also in a chain."""
         return np.array(group_numbers(self.rows), np.int64)
 
+    def keys(self, groups: np.ndarray) -> np.ndarray:
+        """Return a number for each row, (n,) uint64, equal within its group, that only its group's pictures decide."""
+        pictures = np.array([derive(0, "key", row.picture) for row in self.rows], np.uint64)
+        least = np.full(groups.max(initial=0) + 1, np.iinfo(np.uint64).max)
+        np.minimum.at(least, groups, pictures)
+        keys: np.ndarray = least[groups]
+        return keys
+
     def _changed(self, **changes: Any) -> Features:
         own = {
             "index": self.index,
@@ -283,7 +293,7 @@ class Features(Result):
             log.warning("%s Computing them now.", lost)
             missing = {key(row, self._view): row for row in rows}
             tasks = [Task(missing[name], (self._view,)) for name in lost.ids]
-            fill([shelf], tasks, self.runner.only([number]))
+            fill([cast(Shelf, shelf)], tasks, self.runner.only([number]))
             return shelf.read(keys, shape)
 
     def _compute(self, rows: Sequence[Row]) -> np.ndarray:

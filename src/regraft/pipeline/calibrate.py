@@ -5,7 +5,8 @@ with the regularisation or for the epochs that were chosen, and its logits for t
 fifth are taken: they are many, and the validation part chooses less. Where the
 validation part is large, or a tail was trained, or one head further, its rows are
 taken. They have chosen the epoch, so that the logits look better on them than they
-are: where they are few, they never make the answers more confident. By the same rows the model knows how far
+are: where they are few, they never make the answers more confident. Of rows that
+are more than the memory may hold some are drawn. By the same rows the model knows how far
 images of its classes are from those that it keeps (see `model/evidence`), and what
 its true labels are given (`model/calibration`).
 
@@ -19,7 +20,7 @@ measures how often, on the part that has chosen nothing.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from regraft.core.progress import log
 from regraft.core.rng import generator
 from regraft.model import calibration, evidence
 from regraft.training import heads, losses
+from regraft.training.streamed_rows import too_many
 
 if TYPE_CHECKING:
     from regraft.model.evidence import Evidence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from regraft.training.options import FitOptions
 
 ENOUGH = 500  # rows of a validation part, for folds of the training part to be spared
+DRAWN = 20_000  # of rows that are more than the memory may hold
 
 
 def calibrated(
@@ -52,11 +55,15 @@ def calibrated(
     known = _logits(made, train, held, options, loss, from_scratch)
     if known is None:
         return made
-    rows, logits = known
+    rows, logits, of_train = known
     temperature = calibration.fit_temperature(logits, rows.labels, loss, rows.independent)
     if rows is held and len(held) < ENOUGH and not loss.smoothing:
         temperature = max(1.0, temperature)
-    kept = None if loss.multilabel or not np.isfinite(logits).all() else _evidence(train, rows, logits, made.seed)
+    kept = (
+        None
+        if loss.multilabel or not np.isfinite(logits).all()
+        else _evidence(train, rows, logits, made.seed, of_train=of_train)
+    )
     if kept is None:
         return dataclasses.replace(made, temperature=temperature)
     true = calibration.of_true_labels(made.loss.probabilities(logits / temperature), rows.labels, rows.pictures)
@@ -66,29 +73,48 @@ def calibrated(
 
 def _logits(
     made: Model, train: Examples, held: Examples | None, options: FitOptions, loss: Loss, from_scratch: bool
-) -> tuple[Examples, np.ndarray] | None:
-    """Return rows that were not trained on, with their logits (n, outputs); None if there are none."""
+) -> tuple[Examples, np.ndarray, bool] | None:
+    """Return rows that were not trained on, their logits (n, outputs), and whether they are of `train`; or None."""
     of_head = made.tail is None and from_scratch and not loss.multilabel
     if of_head and (held is None or len(held) < ENOUGH):
         try:
-            return train, (_regressions if "regularisation" in made.chosen else _by_head)(made, train, options, loss)
+            return *(_regressions if "regularisation" in made.chosen else _by_head)(made, train, options, loss), True
         except (DataError, Diverged) as error:  # a class has a single group, or a fold goes astray
             log.debug("Calibrated on the held-out rows: %s", error)
-    return (held, made.logits(held.inputs)) if held else None
+    if held is None:
+        return None
+    rows = _drawn(held, options)[0] if too_many([held], options.memory) else held
+    return rows, made.logits(rows.inputs), False
 
 
-def _regressions(made: Model, train: Examples, options: FitOptions, loss: Loss) -> np.ndarray:  # noqa: ARG001 (as below)
-    """Return the logits of each training row by a regression without it; all folds are solved side by side."""
+def _drawn(rows: Examples, options: FitOptions) -> tuple[Examples, np.ndarray]:
+    """Return DRAWN of the rows, in memory, without views, and their numbers; all, if they are no more."""
+    from regraft.training.cross_validation import take
+
+    numbers = np.sort(generator(options.seed, "calibration").permutation(len(rows))[:DRAWN])
+    if len(numbers) == len(rows):
+        return rows, numbers
+    pictures = None if rows.pictures is None else rows.pictures[numbers]
+    return dataclasses.replace(take(dataclasses.replace(rows, views=()), numbers), pictures=pictures), numbers
+
+
+def _regressions(made: Model, train: Examples, options: FitOptions, loss: Loss) -> tuple[Examples, np.ndarray]:
+    """Return training rows with their logits by regressions without them; all folds are solved side by side."""
     from regraft.training import cross_validation
 
-    folds, n_classes = cross_validation.deal_folds(train), len(made.classes)
-    regularisation = float(made.chosen["regularisation"])
-    logits: np.ndarray = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)[0]
-    return logits[:, 1:] - logits[:, :1] if loss.outputs(n_classes) == 1 else logits
+    regularisation, n_classes = float(made.chosen["regularisation"]), len(made.classes)
+    if too_many([train], options.memory):
+        rows, numbers = _drawn(train, options)
+        more: dict[str, Any] = {"seed": options.seed, "memory": options.memory}
+        logits = cross_validation.streamed_logits(train, numbers, n_classes, regularisation, loss, **more)
+    else:
+        rows, folds = train, cross_validation.deal_folds(train)
+        (logits,) = cross_validation.out_of_fold_logits(train, n_classes, folds, regularisation, loss)
+    return rows, logits[:, 1:] - logits[:, :1] if loss.outputs(n_classes) == 1 else logits
 
 
-def _by_head(made: Model, train: Examples, options: FitOptions, loss: Loss) -> np.ndarray:
-    """Return the logits of each training row by the model's head, fitted without it for what was chosen."""
+def _by_head(made: Model, train: Examples, options: FitOptions, loss: Loss) -> tuple[Examples, np.ndarray]:
+    """Return the training rows with their logits by the model's head, fitted without it for what was chosen."""
     from regraft.training import cross_validation
 
     train = train.in_memory()
@@ -102,17 +128,17 @@ def _by_head(made: Model, train: Examples, options: FitOptions, loss: Loss) -> n
         others = cross_validation.take(train, np.flatnonzero(fold_of != fold))
         weights = head.fit(others, None, n_classes, *decided).weights
         logits[fold_of == fold] = head.logits(weights, train.inputs[fold_of == fold], decided[0])
-    return logits
+    return train, logits
 
 
-def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int) -> Evidence:
+def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int, *, of_train: bool) -> Evidence:
     """Return the evidence of rows and their logits; the neighbours of a row are never of its own group."""
     chosen = evidence.choose(train.labels, generator(seed, "references"))
     references = _directions(train, chosen)
-    if rows is not train:
+    if not of_train:
         return evidence.of_rows(references, evidence.distances(_directions(rows), references), logits)
-    groups = np.arange(len(train)) if train.groups is None else np.asarray(train.groups)
-    far = evidence.distances(_directions(rows), references, (groups, groups[chosen]))
+    groups, own = (np.arange(len(each)) if each.groups is None else np.asarray(each.groups) for each in (train, rows))
+    far = evidence.distances(_directions(rows), references, (own, groups[chosen]))
     return evidence.of_rows(references, far, logits)
 
 

@@ -1,9 +1,13 @@
-"""A folder of features as a source to train on: its rows become an index, its features go to the store, once."""
+"""A folder of features as a source to train on: its rows become an index, its features go to the store, once.
+
+More features than the memory may hold are left where they are, and read there in each pass.
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +24,8 @@ from regraft.data.sources.folder import FileLocation
 
 if TYPE_CHECKING:
     from regraft.features.store.shelf import Shelf
-    from regraft.features.units import Folder
+    from regraft.features.unit_shelf import UnitShelf
+    from regraft.features.units import Folder, Record
     from regraft.inference.runner import CutNetwork
     from regraft.network.trunk import Trunk
 
@@ -37,14 +42,18 @@ def find(source: Any) -> Folder | None:
     return folder if folder.manifest() else None
 
 
-def read(folder: Folder, store: Path | None, options: SourceOptions) -> tuple[CutNetwork, Index]:
-    """Return the network that computed a folder's features, and the index of its rows; put its features into the store.
+def read(
+    folder: Folder, store: Path | None, options: SourceOptions, memory: float
+) -> tuple[CutNetwork, Index, UnitShelf | None]:
+    """Return the network that computed a folder's features, the index of its rows, and what reads the features.
 
-    store: the folder of the feature store; None: the user's.
+    store:  the folder of the feature store, into which they are put; None: the user's.
+    memory: gigabytes; more features than this are not put there, but read where they are.
     Raises DataError if there are no units, or no labels; StoreError, RefusedFile.
     """
     from regraft.features.job import open_trunk
     from regraft.features.store.store import Store
+    from regraft.features.unit_shelf import UnitShelf
     from regraft.inference.runner import CutNetwork, Runner
 
     manifest, trunk = folder.manifest() or {}, open_trunk(folder)
@@ -54,15 +63,23 @@ def read(folder: Folder, store: Path | None, options: SourceOptions) -> tuple[Cu
     if not records:
         raise DataError(f"{folder.path} holds no features yet; give the command again that was to write them.")
     shelf = Store(store).shelf(trunk.digest, trunk.describe(), trunk.stored)
+    in_place = UnitShelf(folder.path, shelf.folder) if _bytes(records.values(), trunk) > memory * 1e9 else None
     rows: list[Row] = []
     with progress("units", len(records)) as advance:
-        for table in folder.tables():
+        for name, table in zip(sorted(records), folder.tables(), strict=True):
             unit_rows = _rows(table, str(manifest["source"]))
-            _fill(shelf, table, unit_rows, trunk)
+            if in_place:
+                in_place.add(name, ((at, row.key) for at, row in enumerate(unit_rows) if row.status == "used"))
+            else:
+                _fill(shelf, table, unit_rows, trunk)
             rows += unit_rows
             advance(1)
     index = Index(tuple(_labelled(rows, str(folder.path), options.label_from)), str(folder.path))
-    return CutNetwork(Runner(trunk)), reading.resolve_conflicts(index, options.conflicts)
+    return CutNetwork(Runner(trunk)), reading.resolve_conflicts(index, options.conflicts), in_place
+
+
+def _bytes(records: Iterable[Record], trunk: Trunk) -> int:
+    return 4 * math.prod(trunk.output_shape) * sum(record.counts["used"] for record in records)
 
 
 def _labelled(rows: list[Row], name: str, pattern: str | None) -> Iterator[Row]:

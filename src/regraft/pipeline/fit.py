@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from regraft.training.hooks import Hooks
 
 _PATHS = ("weights", "continue_")
-_OF_THE_MACHINE = ("store", "overwrite")  # options that decide nothing about a model
+_OF_THE_MACHINE = ("store", "overwrite", "memory")  # options that decide nothing about a model
 _NAMES = {"start": "the model before", "head": "the head alone", "tail": "the tail trained as well"}
 LEARNED_AGAIN = "learned_again_from"  # in what a model has chosen, if it was trained on the images that chose too
 HELD_OUT = "0.9/0.1"  # of the training part, where a head must know when to stop and no other part may say so
@@ -235,7 +235,7 @@ def about_tail(trunk: Trunk) -> dict[str, Any]:
 
 def _check_epochs(train: Examples, options: FitOptions, start: Model | None) -> None:
     """Refuse what only a head that is trained in epochs can do."""
-    if plugins.load(heads, options.head).NEEDS_HELD_OUT:
+    if needs_held_out(options):
         return
     if train.fresh:
         raise UsageError(
@@ -257,12 +257,17 @@ def fitting_parts(features: Features, options: FitOptions) -> tuple[Features, Fe
         train, validation, test = (features.part(name) for name in PARTS)
     if test and validation:
         return train, validation
-    if features.tail is None and not plugins.load(heads, options.head).NEEDS_HELD_OUT:
+    if features.tail is None and not needs_held_out(options):
         return train, None
     log.info("A tenth of the training part is held out to say when to stop.")
     index = train.index.with_rows(dataclasses.replace(row, part=None) for row in train.rows)
     held = train.with_index(splitting.split(index, options=SplitOptions(split=HELD_OUT, seed=options.seed)))
     return held.part("train"), held.part("test")
+
+
+def needs_held_out(options: FitOptions) -> bool:
+    """Whether the head is trained in epochs, of which held-out rows say the last."""
+    return bool(plugins.load(heads, options.head).NEEDS_HELD_OUT)
 
 
 def _check_classes(train: Features, classes: Sequence[str]) -> None:
@@ -280,13 +285,15 @@ def examples(features: Features, classes: Sequence[str]) -> Examples:
 
     from regraft.training.examples import Examples
 
+    groups = features.groups()
     return Examples(
         features,
         features.labels(classes),
-        features.groups(),
+        groups,
         views=features.views,
         fresh=features.fresh,
         pictures=np.array(features.index.used.picture_codes()),
+        keys=features.keys(groups),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training, feature_folder, presets
 from regraft.pipeline.extract import build_network, check_broken, compute
-from regraft.pipeline.fit import Run, fit_model, plain
+from regraft.pipeline.fit import Run, fit_model, needs_held_out, plain
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
@@ -101,10 +102,13 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     The network is built first: what is wrong with the words is said before any image is read.
     start: the model to continue from, whose network and parts are taken over.
     """
+    from regraft.features.extract import Features
+
     _check_phases(options, start)
-    folder = None if start else feature_folder.find(source)
+    folder, in_place = None if start else feature_folder.find(source), None
     if folder:
-        network, index = feature_folder.read(folder, options.features.store.store, options.source)
+        memory = math.inf if needs_held_out(options.fit) else options.fit.memory  # in epochs, rows are read at random
+        network, index, in_place = feature_folder.read(folder, options.features.store.store, options.source, memory)
     else:
         network = start.network if start else build_network(options.features)
         index = read_source(source, options.source, options.broken)
@@ -115,6 +119,8 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         keep = continue_training.parts(index, start) if start else None
         index = splitting.split(index, options=options.split, keep=keep)
         _check_held_out(index)
+    if in_place:
+        return check_broken(Features(index, network.runner, [in_place]), options.broken)
     augmentation = None if folder else options.augmentation
     features = compute(index, options.features, augmentation, network, options.broken)
     return check_broken(features, options.broken)

@@ -16,6 +16,7 @@ three times as much.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +27,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from regraft.core.errors import DataError, UsageError
 from regraft.core.rng import derive, generator
-from regraft.training import standardise
+from regraft.training import standardise, streamed_rows
 from regraft.training.examples import Examples, check
 from regraft.training.heads.linear import GRID, SEARCH_TOLERANCE, TOLERANCE, WORSE
-from regraft.training.logistic_regression import Regressions
+from regraft.training.logistic_regression import Regressions, Rows
 from regraft.training.losses import Loss
+from regraft.training.streamed_rows import Part, StreamedRows
 
 FOLDS = 5
 PLAIN = Loss()
@@ -82,6 +84,36 @@ def out_of_fold_logits(
     with threadpool_limits(1):
         repeats = [_predicted(inputs, labels, n_classes, fold_of, rows, regularisation, loss) for fold_of in folds]
     return np.stack(repeats)
+
+
+def streamed_logits(
+    examples: Examples,
+    rows: NDArray[np.integer],
+    n_classes: int,
+    regularisation: float,
+    loss: Loss,
+    *,
+    seed: int,
+    memory: float,
+) -> Numbers:
+    """Return the logits (len(rows), n_classes) of some rows by regressions without them, of which memory holds a part.
+
+    They are solved on all rows, whose folds are those by which the linear head chooses its regularisation.
+    memory: gigabytes of rows that are kept. Raises DataError if a class is in one fold only.
+    """
+    fold_of = streamed_rows.folds(examples, seed, FOLDS)
+    if fold_of.max() < 0:
+        raise DataError("A class has too few images to be in several folds.")
+    with threadpool_limits(1):
+        passes = StreamedRows([Part(dataclasses.replace(examples, views=()), fold_of)], loss, memory)
+        regressions = Regressions(passes, n_classes)
+        regressions.solve(regularisation * (2 if n_classes == 2 else 1), SEARCH_TOLERANCE)
+    inputs = (np.asarray(examples.inputs[rows], np.float32).reshape(len(rows), -1) - passes.mean) / passes.scale
+    logits = np.empty((len(rows), n_classes), np.float32)
+    for fold, weights in enumerate(regressions.weights):
+        own = fold_of[rows] == fold
+        logits[own] = inputs[own] @ weights[:, :-1].T + weights[:, -1]
+    return logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,27 +282,26 @@ def _predicted(
     """
     order = rows[np.argsort(fold_of[rows], kind="stable")]
     counts = None if loss.weights is None else loss.weights[labels[order]]
-    regressions = Regressions(
-        inputs[order], labels[order], n_classes, fold_of[order], row_weights=counts, smoothing=loss.smoothing
-    )
+    ordered = Rows(inputs[order], labels[order], fold_of[order], row_weights=counts, smoothing=loss.smoothing)
+    regressions = Regressions(ordered, n_classes)
     logits = np.empty((len(labels), n_classes), np.float32)
-    for fold, weights in enumerate(_solved(regressions, regularisation)):
+    for fold, weights in enumerate(_solved(regressions, ordered, regularisation)):
         held = fold_of == fold
         logits[held] = inputs[held] @ weights.T
     return logits
 
 
-def _solved(regressions: Regressions, regularisation: float | None) -> Numbers:
+def _solved(regressions: Regressions, rows: Rows, regularisation: float | None) -> Numbers:
     """Return the weights of each, for this regularisation, or for that of GRID that the other folds choose."""
     times = 2 if regressions.weights.shape[1] == 2 else 1  # as in the linear head
     if regularisation is not None:
         regressions.solve(regularisation * times, TOLERANCE)
         return regressions.weights
-    counts, every = np.bincount(regressions.left_out), np.ones(len(regressions.labels), bool)
+    counts = np.bincount(rows.left_out)
     best, lowest, worse = np.zeros_like(regressions.weights), np.full(len(counts), np.inf), 0
     for strength in GRID:
         regressions.solve(strength * times, SEARCH_TOLERANCE)
-        losses = regressions.losses(every) * counts
+        losses = regressions.losses() * counts
         others = losses.sum() - losses
         better = others < lowest
         best[better], lowest[better] = regressions.weights[better], others[better]

@@ -64,6 +64,7 @@ class Examples:
             alone.
     finite: the inputs and views are arrays of float32 without NaN or infinity.
     pictures: (n,) int64 or None; equal for rows that show one picture.
+    keys:   (n,) uint64 or None; equal within a group, and a row's wherever it stands: made of what it is.
     """
 
     inputs: Inputs
@@ -73,6 +74,7 @@ class Examples:
     fresh: Callable[[int], Inputs] | None = None
     finite: bool = False
     pictures: np.ndarray | None = None
+    keys: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         kind = np.float32 if np.ndim(self.labels) == 2 else np.int64

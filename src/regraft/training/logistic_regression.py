@@ -7,6 +7,7 @@ not solved yet: their weights are stacked in one matrix product. Where a row may
 have several labels, the classes are replaced by a logistic regression of each
 label: the sum of their cross-entropies is minimised.
 
+The rows are in memory (`Rows`), or read again in each pass (see `streamed_rows`).
 A large pass is divided among the cores, always at the same rows and summed in
 the same order, so that the result is the same on any number of cores. NumPy's
 own threads should be switched off meanwhile (`threadpool_limits`), as they would
@@ -15,8 +16,9 @@ compete for the cores. All of it is NumPy on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
@@ -30,38 +32,46 @@ BLOCK = 1024  # rows of one matrix product: they and their logits stay in the ca
 SMALL = 4e6  # multiplications up to which a pass runs on one core
 
 
-class Regressions:
-    """As many regressions as `left_out` names, at least one; `weights` are 0 before the first `solve`.
+class Passes(Protocol):
+    """Rows that are passed over: what regressions sum over them.
 
-    inputs:      (n, width) float32; the last feature of each row is 1: its weight, the bias, has no penalty.
-    labels:      (n,) int64, 0 to classes - 1; or (n, classes) float32 of 0 and 1, where a row may have several.
-    left_out:    (n,) int64, sorted: the regression that is not trained on the row; -1 for none.
-    row_weights: (n,) the weights of the rows, or None: all 1.
-    smoothing:   the fraction of each label that is spread evenly over all classes, or over yes and no.
-    weights:     (regressions, classes, width) float32.
+    counts: (regressions,) how many rows each is trained on.
+    width:  numbers in a row, the last of which is 1: its weight, the bias, has no penalty.
     """
 
-    def __init__(
-        self,
-        inputs: np.ndarray,
-        labels: np.ndarray,
-        classes: int,
-        left_out: np.ndarray,
-        *,
-        row_weights: np.ndarray | None = None,
-        smoothing: float = 0.0,
-    ) -> None:
-        self.inputs, self.labels, self.left_out = inputs, labels, left_out
-        self._row_weights = None if row_weights is None else row_weights.astype(np.float32)
-        self._smoothing = smoothing
-        number = max(1, int(left_out.max()) + 1)
-        self.weights = np.zeros((number, classes, inputs.shape[1]), np.float32)
-        self._counts = len(labels) - np.bincount(left_out[left_out >= 0], minlength=number)
-        self._penalty = np.zeros((number, 1, inputs.shape[1]), np.float32)
+    @property
+    def counts(self) -> np.ndarray:
+        """See above."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """See above."""
+        ...
+
+    def summed(self, which: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cross-entropy (len(which),) and its gradient, summed over the rows that each is trained on."""
+        ...
+
+    def left_out_losses(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the summed log loss (regressions,) of the measured rows that each leaves out, and their number."""
+        ...
+
+
+class Regressions:
+    """As many regressions as the rows' `counts`; `weights` are 0 before the first `solve`.
+
+    weights: (regressions, classes, width) float32.
+    """
+
+    def __init__(self, rows: Passes, classes: int) -> None:
+        self._rows, self._counts = rows, rows.counts
+        self.weights = np.zeros((len(self._counts), classes, rows.width), np.float32)
+        self._penalty = np.zeros((len(self._counts), 1, rows.width), np.float32)
         self._before = self.weights  # the solution of the last `solve` but one
-        self._loss = np.zeros(number)
+        self._loss = np.zeros(len(self._counts))
         self._gradient = np.zeros_like(self.weights)
-        self._taken = np.zeros(number, np.int64)  # number of steps; of the last ones, each at its number % MEMORY:
+        self._taken = np.zeros(len(self._counts), np.int64)  # steps; of the last ones, each at its number % MEMORY:
         self._steps = np.zeros((MEMORY, *self.weights.shape), np.float32)  # the changes of the weights
         self._bends = np.zeros_like(self._steps)  # and those of the gradient
 
@@ -84,18 +94,14 @@ class Regressions:
                 return True
         return False
 
-    def losses(self, measured: np.ndarray) -> np.ndarray:
-        """Return the mean log loss of each, (regressions,), in nats, on the rows that it leaves out and are `measured`.
+    def losses(self) -> np.ndarray:
+        """Return the mean log loss of each, (regressions,), in nats, on the measured rows that it leaves out.
 
-        measured: (n,) bool, one or more of those that each leaves out. Of several labels it is the mean over them, too.
+        It is 0 where it leaves out none. Of several labels it is the mean over them, too.
         """
-        sums, counts = np.zeros((2, len(self.weights)))
-        for rows, out in self._blocks():
-            if out >= 0:
-                entropy = self._errors(self._logits(rows, self.weights[out : out + 1]), rows)
-                sums[out] += entropy[0, measured[rows]].sum(dtype=np.float64)
-                counts[out] += measured[rows].sum()
-        return sums / counts / (1 if self.labels.ndim == 1 else self.labels.shape[1])
+        sums, counts = self._rows.left_out_losses(self.weights)
+        result: np.ndarray = sums / np.maximum(counts, 1)
+        return result
 
     def _change(self, strength: float) -> None:
         """Set the penalty; the estimate of the curvature becomes that of the new objective."""
@@ -160,11 +166,51 @@ class Regressions:
 
     def _objective(self, which: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the objective (len(which),) and its gradient for the regressions `which` at these weights."""
-        loss, gradient = self._summed(which, weights)
+        loss, gradient = self._rows.summed(which, weights)
         counts, held = self._counts[which], self._penalty[which] * weights
-        return loss / counts + _dot(held, weights) / 2, gradient / _each(counts) + held
+        return loss / counts + _dot(held, weights) / 2, (gradient / _each(counts) + held).astype(np.float32)
 
-    def _summed(self, which: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def counts(left_out: np.ndarray) -> np.ndarray:
+    """Return how many rows each regression is trained on, at least one regression, by which leaves out each row."""
+    number = max(1, int(left_out.max()) + 1)
+    result: np.ndarray = len(left_out) - np.bincount(left_out[left_out >= 0], minlength=number)
+    return result
+
+
+class Rows:
+    """Rows in memory.
+
+    inputs:      (n, width) float32; the last feature of each row is 1.
+    labels:      (n,) int64, 0 to classes - 1; or (n, classes) float32 of 0 and 1, where a row may have several.
+    left_out:    (n,) int64, sorted: the regression that is not trained on the row; -1 for none.
+    row_weights: (n,) the weights of the rows, or None: all 1.
+    measured:    (n,) bool, the rows on which a regression that leaves them out is measured; None: all.
+    smoothing:   the fraction of each label that is spread evenly over all classes, or over yes and no.
+    """
+
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        left_out: np.ndarray,
+        *,
+        row_weights: np.ndarray | None = None,
+        measured: np.ndarray | None = None,
+        smoothing: float = 0.0,
+    ) -> None:
+        self.inputs, self.labels, self.left_out = inputs, labels, left_out
+        self.width = inputs.shape[1]
+        self._row_weights = None if row_weights is None else row_weights.astype(np.float32)
+        self._measured = np.ones(len(labels), bool) if measured is None else measured
+        self._smoothing = smoothing
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many rows each regression is trained on."""
+        return counts(self.left_out)
+
+    def summed(self, which: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the cross-entropy and its gradient, summed over the rows that each is trained on."""
         blocks = list(self._blocks())
         if len(self.inputs) * weights.size <= SMALL:
@@ -182,6 +228,21 @@ class Regressions:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the same of these blocks of rows."""
         loss, gradient = np.zeros(len(which)), np.zeros_like(weights)
+        self._add(blocks, which, weights, loss, gradient)
+        return loss, gradient
+
+    def add(self, which: np.ndarray, weights: np.ndarray, loss: np.ndarray, gradient: np.ndarray) -> None:
+        """Add the same to sums that there are, on one core."""
+        self._add(self._blocks(), which, weights, loss, gradient)
+
+    def _add(
+        self,
+        blocks: Iterable[tuple[slice, int]],
+        which: np.ndarray,
+        weights: np.ndarray,
+        loss: np.ndarray,
+        gradient: np.ndarray,
+    ) -> None:
         for rows, out in blocks:
             training = np.flatnonzero(which != out)
             selected = slice(None) if len(training) == len(which) else training
@@ -189,7 +250,16 @@ class Regressions:
             loss[selected] += self._errors(logits, rows).sum(axis=1, dtype=np.float64)
             flat = logits.reshape(-1, logits.shape[2])
             gradient[selected] += (flat @ self.inputs[rows]).reshape(-1, *weights.shape[1:])
-        return loss, gradient
+
+    def left_out_losses(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the summed log loss of the measured rows that each leaves out, and their number."""
+        sums, counts = np.zeros((2, len(weights)))
+        for rows, out in self._blocks():
+            if out >= 0:
+                entropy = self._errors(self._logits(rows, weights[out : out + 1]), rows)
+                sums[out] += entropy[0, self._measured[rows]].sum(dtype=np.float64)
+                counts[out] += self._measured[rows].sum()
+        return sums / (1 if self.labels.ndim == 1 else self.labels.shape[1]), counts
 
     def _errors(self, logits: np.ndarray, rows: slice) -> np.ndarray:
         """Return the cross-entropy (regressions, rows) of these rows; logits become its gradient by them."""

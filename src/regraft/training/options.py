@@ -103,6 +103,11 @@ class FitOptions(Options):
     refit: Literal["on", "off"] = option(
         "on", "when held-out images have chosen what they choose, learn again from them too; off: leave them out"
     )
+    memory: float = option(
+        4.0,
+        "gigabytes of features that the linear head keeps; where they are more, it reads the rest again in each pass",
+        "Many machines",
+    )
     seed: int = seed_option()
 
     def check(self) -> None:
@@ -114,6 +119,7 @@ class FitOptions(Options):
         require(0 <= smoothing < 1, "label_smoothing", smoothing, "a share from 0 to below 1")
         require(size == "all" or size >= 1, "batch_size", size, "1 or more, or all")
         require(self.warm_up >= 0, "warm_up", self.warm_up, "0 or more steps")
+        require(0 <= self.memory < math.inf, "memory", self.memory, "0 or more, in GB")
         _require_rate("learning_rate", self.learning_rate)
         self._check_stopping()
         self._check_tail()

@@ -12,7 +12,9 @@ ways; EfficientNet-Lite0, Lite2 and InceptionV3), by up to a quarter.
 
 It is trained on the images as they are and on all their views, each of which
 has an equal fraction of the image's weight. While it is solved all these rows
-are in memory, once, at four bytes a number. Nothing here needs PyTorch until
+are in memory, once, at four bytes a number; where they are more than the options
+allow, the rest is read again in each pass (see `streamed_rows`): the same
+problem, with folds by the images' ids. Nothing here needs PyTorch until
 `Fitted.module` is asked for.
 """
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from regraft.training.checkpoint import Checkpoint
     from regraft.training.examples import Examples
     from regraft.training.hooks import Hooks
-    from regraft.training.logistic_regression import Regressions
+    from regraft.training.logistic_regression import Passes, Regressions
     from regraft.training.losses import Loss
     from regraft.training.options import FitOptions
 
@@ -115,7 +117,7 @@ def fit(
     check(train, validation, n_classes)
     loss = losses.of(fit_options, train.labels)
     began = time.perf_counter()
-    weight, bias, chosen = _solved(train, validation, n_classes, options, loss, fit_options.seed)
+    weight, bias, chosen = _solved(train, validation, n_classes, options, loss, fit_options)
     if loss.outputs(n_classes) == 1:
         weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
     weights = {"1.weight": weight.astype(np.float32), "1.bias": bias.astype(np.float32)}
@@ -130,61 +132,54 @@ def decided(chosen: Mapping[str, Any], options: Options, fit_options: FitOptions
 
 
 def _solved(
-    train: Examples, validation: Examples | None, n_classes: int, options: Options, loss: Loss, seed: int
+    train: Examples, validation: Examples | None, n_classes: int, options: Options, loss: Loss, fit_options: FitOptions
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return weight (n_classes, width) and bias for inputs that are not centred or scaled, and what was chosen."""
     import numpy as np
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    from regraft.training import standardise
     from regraft.training.logistic_regression import MAX_ITERATIONS, Regressions
+    from regraft.training.streamed_rows import too_many
 
     search = options.regularisation is None
     held = validation if search and validation else None
-    rows = _read(train, held, _folds(train, seed) if search and not held else np.full(len(train), -1))
-    mean, scale = standardise.centre_and_scale(rows.inputs[:, :-1], rows.n_train)
-    two = n_classes == 2 and not loss.multilabel  # each class has half the weights of their difference
-    times = len(train.all_inputs) * (2 if two else 1)
-
-    def regressions(which: slice, left_out: np.ndarray) -> Regressions:
-        labels = rows.labels[which]
-        counts = None if loss.weights is None else loss.weights[labels]
-        inputs = rows.inputs[which]
-        return Regressions(inputs, labels, n_classes, left_out, row_weights=counts, smoothing=loss.smoothing)
-
+    streams = too_many([train, held] if held else [train], fit_options.memory)
     with threadpool_limits(1):
-        chosen = _chosen(options, regressions(slice(None), rows.left_out), rows, held, times)
-        regression = regressions(slice(rows.n_train), np.full(rows.n_train, -1))
+        problem = (_streamed if streams else _in_memory)(train, held, loss, fit_options, folds=search and not held)
+        two = n_classes == 2 and not loss.multilabel  # each class has half the weights of their difference
+        times = len(train.all_inputs) * (2 if two else 1)
+        chosen = _chosen(options, problem, n_classes, held, times)
+        regression = Regressions(problem.trained, n_classes)
         if not regression.solve(chosen["regularisation"] * times, TOLERANCE):
             log.warning("The linear head is near its solution, not at it: stopped at %d iterations.", MAX_ITERATIONS)
-    weight, bias = regression.weights[0, :, :-1].astype(np.float64) / scale, regression.weights[0, :, -1]
-    return weight, bias - weight @ mean, chosen
+    weight, bias = regression.weights[0, :, :-1].astype(np.float64) / problem.scale, regression.weights[0, :, -1]
+    return weight, bias - weight @ problem.mean, chosen
 
 
-class _Rows(NamedTuple):
-    """All rows that are trained on or validated on, sorted by the regression that leaves them out.
+class _Problem(NamedTuple):
+    """What is solved: rows, centred and divided by one scale.
 
-    inputs:   (n, width + 1) float32, the last number 1.
-    labels:   (n,) int64, or (n, classes) float32.
-    left_out: (n,) int64, the fold of the row, -1 for none.
-    clean:    (n,) bool, the image as it is, not a view.
-    n_train:  how many belong to the training part; the others come last.
+    searched: the rows, each of which is left out by a regression that it chooses among; None if none may choose.
+    trained:  the same for one regression on the whole training part.
     """
 
-    inputs: np.ndarray
-    labels: np.ndarray
-    left_out: np.ndarray
-    clean: np.ndarray
-    n_train: int
+    searched: Passes | None
+    trained: Passes
+    mean: np.ndarray
+    scale: float
 
 
-def _read(train: Examples, held: Examples | None, folds: np.ndarray) -> _Rows:
-    """Read the training rows, their views and the validation part into memory, in their order."""
+def _in_memory(train: Examples, held: Examples | None, loss: Loss, fit_options: FitOptions, *, folds: bool) -> _Problem:
+    """Read the training rows, their views and the validation part into memory, sorted by what leaves them out."""
     import numpy as np
 
+    from regraft.training import standardise
+    from regraft.training.logistic_regression import Rows
+
+    fold_of = _folds(train, fit_options.seed) if folds else np.full(len(train), -1)
     parts = [dataclasses.replace(train, inputs=inputs, views=()) for inputs in train.all_inputs]
     n_train = len(train) * len(parts)
-    left_out, clean = np.tile(folds, len(parts)), np.arange(n_train) < len(train)
+    left_out, clean = np.tile(fold_of, len(parts)), np.arange(n_train) < len(train)
     if held:  # left out by the single regression
         parts.append(held)
         left_out, clean = np.append(left_out, np.zeros(len(held), np.int64)), np.append(clean, np.ones(len(held), bool))
@@ -194,19 +189,45 @@ def _read(train: Examples, held: Examples | None, folds: np.ndarray) -> _Rows:
     for values, _ in (batch for part in parts for batch in part.batches()):
         inputs[positions[start : start + len(values)], :-1] = values.reshape(len(values), -1)
         start += len(values)
-    labels = np.concatenate([part.labels for part in parts])
-    return _Rows(inputs, labels[order], left_out[order], clean[order], n_train)
+    labels = np.concatenate([part.labels for part in parts])[order]
+    mean, scale = standardise.centre_and_scale(inputs[:, :-1], n_train)
+
+    def rows(which: slice, left_out: np.ndarray) -> Rows:
+        weights = None if loss.weights is None else loss.weights[labels[which]]
+        more: dict[str, Any] = {"row_weights": weights, "smoothing": loss.smoothing, "measured": clean[order][which]}
+        return Rows(inputs[which], labels[which], left_out, **more)
+
+    searched = rows(slice(None), left_out[order]) if left_out.max() >= 0 else None
+    return _Problem(searched, rows(slice(n_train), np.full(n_train, -1)), mean, scale)
 
 
-def _chosen(
-    options: Options, regressions: Regressions, rows: _Rows, held: Examples | None, times: int
-) -> dict[str, Any]:
+def _streamed(train: Examples, held: Examples | None, loss: Loss, fit_options: FitOptions, *, folds: bool) -> _Problem:
+    """Read the same rows once, and keep what the memory allows; the others are read in each pass."""
+    import numpy as np
+
+    from regraft.training import streamed_rows
+    from regraft.training.streamed_rows import Part, StreamedRows
+
+    fold_of = streamed_rows.folds(train, fit_options.seed, FOLDS) if folds else np.full(len(train), -1)
+    views = [dataclasses.replace(train, inputs=inputs, views=()) for inputs in train.all_inputs]
+    parts = [Part(view, fold_of, measured=number == 0) for number, view in enumerate(views)]
+    if held:
+        parts.append(Part(held, np.zeros(len(held), np.int64), trained=False))
+    rows = StreamedRows(parts, loss, fit_options.memory)
+    searched = rows if held or fold_of.max() >= 0 else None
+    return _Problem(searched, rows.whole(), rows.mean, float(rows.scale))
+
+
+def _chosen(options: Options, problem: _Problem, n_classes: int, held: Examples | None, times: int) -> dict[str, Any]:
     """Return the regularisation, how it was chosen, and the log loss of each value that was tried."""
+    from regraft.training.logistic_regression import Regressions
+
     if options.regularisation is not None:
         return {"regularisation": float(options.regularisation), "how": "given"}
-    if rows.left_out[-1] < 0:
+    if problem.searched is None:
         return {"regularisation": DEFAULT, "how": "default: a class has too few training images to choose from"}
-    tried = dict(_path(regressions, rows.clean, times))
+    regressions = Regressions(problem.searched, n_classes)
+    tried = dict(_path(regressions, times))
     how = f"{len(regressions.weights)}-fold cross-validation of the training part"
     return {
         "regularisation": min(tried, key=lambda strength: tried[strength]),
@@ -216,12 +237,12 @@ def _chosen(
     }
 
 
-def _path(regressions: Regressions, clean: np.ndarray, times: int) -> Iterator[tuple[float, float]]:
+def _path(regressions: Regressions, times: int) -> Iterator[tuple[float, float]]:
     """Yield values of the regularisation and their mean log loss, down GRID until WORSE in a row are no better."""
     losses: list[float] = []
     for strength in GRID:
         regressions.solve(strength * times, SEARCH_TOLERANCE)
-        losses.append(float(regressions.losses(clean).mean()))
+        losses.append(float(regressions.losses().mean()))
         yield strength, losses[-1]
         if min(losses[-WORSE:]) > min(losses):
             return
