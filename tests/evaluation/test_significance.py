@@ -282,3 +282,50 @@ def test_versions_of_a_picture_count_once_in_a_comparison():
     assert (four.difference, four.low, four.high) == pytest.approx((once.difference, once.low, once.high))
     assert four.basis == "the same 224 images, of 56 pictures"
     assert mcnemar(np.repeat(a, 4), np.repeat(b, 4)).p_value < once.p_value
+
+
+def nearest_means(rng, k, per_class, width, spread, folds=5):
+    """Return how many of a cross-validation are correct, of how many, and the accuracy of what learned from all.
+
+    The classes are normal clouds, the classifier takes the nearest class mean; the truth is that of 1,000 new points.
+    """
+    means = spread * rng.normal(size=(k, width))
+    labels, fold = np.tile(np.arange(k), per_class), np.repeat(np.arange(per_class), k) % folds
+    rows = means[labels] + rng.normal(size=(len(labels), width))
+
+    def hits(keep, points, codes):
+        centres = np.stack([rows[keep & (labels == code)].mean(axis=0) for code in range(k)])
+        return (points @ centres.T - (centres**2).sum(axis=1) / 2).argmax(axis=1) == codes
+
+    correct = np.concatenate([hits(fold != own, rows[fold == own], labels[fold == own]) for own in range(folds)])
+    new = np.arange(1000) % k
+    points = means[new] + rng.standard_normal((len(new), width), np.float32)
+    return correct, hits(np.ones(len(labels), bool), points, new).mean()
+
+
+SETTINGS = [(2, 10, 50, 0.3), (3, 12, 50, 0.35), (5, 20, 100, 0.3), (10, 10, 100, 0.3)]  # classes, images, features
+
+
+def test_the_interval_of_a_cross_validation_holds_the_accuracy_of_what_learned_from_all_in_95_of_100():
+    rounds, held, plain = 150, 0, 0
+    for setting in SETTINGS:
+        rng = np.random.default_rng(2)
+        for _ in range(rounds):
+            correct, truth = nearest_means(rng, *setting)
+            low, high = interval(correct, learned_from=0.8)
+            held += low <= truth <= high
+            low, high = interval(correct)
+            plain += low <= truth <= high
+    total = rounds * len(SETTINGS)
+    low, high = wilson(held, total)
+    assert high > 0.93  # the interval of the simulation meets 93 to 97 of 100
+    assert low < 0.97
+    assert wilson(plain, total)[1] < 0.93  # so many it would be without
+
+
+def test_the_interval_of_a_cross_validation_is_wilsons_of_fewer_images_with_a_higher_end():
+    correct = np.arange(100) < 80
+    low, high = wilson(64, 80)
+    assert interval(correct, learned_from=0.8) == pytest.approx((low, 1 - math.sqrt(0.8) * (1 - high)))
+    assert interval(correct, learned_from=1.0) == interval(correct)
+    assert interval(np.ones(9, bool), learned_from=0.5)[1] == 1

@@ -80,6 +80,7 @@ class Evaluation:
     coverage: list[Answered] | None = None  # by the least confidence that is answered, see CONFIDENCES
     prediction_sets: list[SetScores] | None = None  # by the coverage that they are to have
     pictures: int | None = None  # how many the images show, where copies and near-duplicates count once
+    learned_from: float = 1.0  # the fraction of the images that each model of a cross-validation was trained on
 
     @property
     def correct(self) -> int:
@@ -134,6 +135,7 @@ def evaluate(
     uncalibrated: NDArray[Any] | None = None,
     pictures: NDArray[np.integer] | None = None,
     sets: Mapping[float, NDArray[np.bool_]] | None = None,
+    learned_from: float = 1.0,
 ) -> Evaluation:
     """Return how good a model's predictions are; the prediction for an image is its most probable class.
 
@@ -142,6 +144,8 @@ def evaluate(
     classes:       names, all different; a class need not have an image here.
     uncalibrated:  the probabilities without the model's temperature, if it has one.
     pictures:      (n_images,) int, equal for versions of one picture, which count once in intervals; None: all differ.
+    learned_from:  in a cross-validation, the fraction of the images that each model was trained on; see
+                   `significance.interval`.
     sets:          prediction sets, (n_images, n_classes) bool, by the coverage that they are to have.
     Raises DataError if shapes, labels or probabilities are invalid.
     """
@@ -149,12 +153,14 @@ def evaluate(
     pictures = np.arange(len(codes)) if pictures is None else pictures
     correct = rows.argmax(axis=1) == codes
     confusion = metrics.confusion_matrix(codes, rows.argmax(axis=1), len(classes))
-    intervals = [interval(correct[of], pictures[of]) for of in (codes == code for code in range(len(classes)))]
+    intervals = [
+        interval(correct[of], pictures[of], learned_from) for of in (codes == code for code in range(len(classes)))
+    ]
     per_class = _per_class(confusion, intervals, classes)
     return Evaluation(
         n=len(codes),
         accuracy=float(correct.mean()),
-        accuracy_interval=interval(correct, pictures),
+        accuracy_interval=interval(correct, pictures, learned_from),
         log_loss=metrics.log_loss(rows, codes),
         macro=metrics.means([*per_class.values()]),
         per_class=per_class,
@@ -175,6 +181,7 @@ def evaluate(
         if sets
         else None,
         pictures=len(np.unique(pictures)),
+        learned_from=learned_from,
     )
 
 

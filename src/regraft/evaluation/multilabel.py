@@ -59,6 +59,7 @@ class MultilabelEvaluation:
     micro:                  the same over all predictions at once.
     pictures:               how many the images show, where copies and near-duplicates count once; None in models of
                             before it was counted.
+    learned_from:           the fraction of the images that each model of a cross-validation was trained on.
     """
 
     n: int
@@ -69,6 +70,7 @@ class MultilabelEvaluation:
     micro: Scores
     per_label: dict[str, LabelScores]
     pictures: int | None = None
+    learned_from: float = 1.0
 
     @property
     def correct(self) -> int:
@@ -112,6 +114,7 @@ def evaluate(
     labels: Sequence[str],
     thresholds: NDArray[Any] | float = EVEN,
     pictures: NDArray[np.integer] | None = None,
+    learned_from: float = 1.0,
 ) -> MultilabelEvaluation:
     """Return how good a model's predictions are; a label is predicted where its probability reaches its threshold.
 
@@ -120,6 +123,8 @@ def evaluate(
     labels:        names, all different.
     thresholds:    one for each label, or one for all; see `choose_thresholds`.
     pictures:      (n_images,) int, equal for versions of one picture, which count once in intervals; None: all differ.
+    learned_from:  in a cross-validation, the fraction of the images that each model was trained on; see
+                   `significance.interval`.
     Raises DataError if shapes, truth or probabilities are invalid.
     """
     rows, has = _checked(probabilities, truth, len(labels))
@@ -130,18 +135,19 @@ def evaluate(
     pictures = np.arange(len(has)) if pictures is None else pictures
     exact = (predicted == has).all(axis=1)
     precisions = [metrics.average_precision(*column) for column in zip(rows.T, has.T, strict=True)]
-    intervals = [interval(hit[of], pictures[of]) for hit, of in zip(predicted.T, has.T, strict=True)]
+    intervals = [interval(hit[of], pictures[of], learned_from) for hit, of in zip(predicted.T, has.T, strict=True)]
     per_label = _per_label(has, predicted, thresholds, precisions, intervals, labels)
     known = [precision for precision in precisions if precision is not None]
     return MultilabelEvaluation(
         n=len(has),
         exact_match=float(exact.mean()),
-        exact_match_interval=interval(exact, pictures),
+        exact_match_interval=interval(exact, pictures, learned_from),
         mean_average_precision=float(np.mean(known)) if known else None,
         macro=metrics.means([*per_label.values()]),
         micro=metrics.scores(int(has.sum()), int(predicted.sum()), int((has & predicted).sum())),
         per_label=per_label,
         pictures=len(np.unique(pictures)),
+        learned_from=learned_from,
     )
 
 

@@ -178,11 +178,13 @@ def report_of(
     notes: Sequence[str],
     source: Index,
     calibrations: Calibrations | None = None,
+    learned_from: float = 1.0,
 ) -> Report:
     """Return the Report of probabilities, (n, n_classes), that were given to the used rows of an index.
 
     calibrations: by what they were calibrated, where that was not the model; of a cross-validation None if it was not
                   kept.
+    learned_from: the fraction of the images that each model of a cross-validation was trained on.
     """
     used = index.used
     if part != CROSS_VALIDATION and calibrations is None:
@@ -194,7 +196,7 @@ def report_of(
         part=part,
         index=used,
         probabilities=probabilities,
-        evaluation=_evaluated(model, probabilities, truth, calibrations, np.array(used.picture_codes())),
+        evaluation=_evaluated(model, probabilities, truth, calibrations, np.array(used.picture_codes()), learned_from),
         calibrations=calibrations,
         notes=tuple(notes),
         source=source,
@@ -220,18 +222,20 @@ def _evaluated(
     truth: np.ndarray,
     calibrations: Calibrations | None,
     pictures: np.ndarray,
+    learned_from: float,
 ) -> Evaluation | MultilabelEvaluation:
+    known: dict[str, Any] = {"pictures": pictures, "learned_from": learned_from}
     if model.loss.multilabel:
-        return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN), pictures)
+        return multilabel.evaluate(probabilities, truth, model.classes, np.array(model.thresholds or EVEN), **known)
     if calibrations is None:
-        return multiclass.evaluate(probabilities, truth, model.classes, pictures=pictures)
+        return multiclass.evaluate(probabilities, truth, model.classes, **known)
     before = calibration.uncalibrated(probabilities, calibrations.temperatures[:, None], model.loss)
     sets = {
         coverage: calibration.prediction_sets(probabilities, least)
         for coverage, least in zip(calibration.COVERAGES, calibrations.least.T, strict=True)
         if not np.isnan(least).any()
     }
-    return multiclass.evaluate(probabilities, truth, model.classes, before, pictures, sets)
+    return multiclass.evaluate(probabilities, truth, model.classes, before, sets=sets, **known)
 
 
 def _accuracy(evaluation: Evaluation | MultilabelEvaluation) -> float:
@@ -272,6 +276,7 @@ def kept(model: Model, index: Index) -> Report | None:
         part=part,
         notes=measures["notes"],
         source=index,
+        learned_from=measures.get("learned_from", 1.0),
         calibrations=known.calibrations and Calibrations(*(values[positions] for values in known.calibrations)),
     )
 
