@@ -27,9 +27,12 @@ COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Keep the store of the tests away from the user's; one for the session, as a user has one."""
+    """Keep the store of the tests away from the user's; one for all their processes, so that each converts little."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("REGRAFT_CACHE", str(folder / "cache"))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
 

@@ -27,6 +27,7 @@ NEIGHBOURS = 5
 USUAL = 0.95  # of the images of the classes lie within the usual distance
 WEIGHT = 10.0  # of what lies beyond it, in units of how distances spread
 ROWS = 1024  # whose distances are computed at once
+PART = 256  # references that are float32 at once: the memory of all would be the peak of a prediction's
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +124,13 @@ def distances(
 
     groups: of the rows (n,) and of the references (m,): neighbours of a row's own group do not count.
     """
-    known, count = references.astype(np.float32), min(NEIGHBOURS, len(references))
+    count, parts = min(NEIGHBOURS, len(references)), range(0, len(references), PART)
     result = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), ROWS):
         batch = slice(start, start + ROWS)
-        similar = rows[batch] @ known.T
+        similar = np.concatenate(
+            [rows[batch] @ references[part : part + PART].astype(np.float32).T for part in parts], axis=1
+        )
         if groups is not None:
             similar[groups[0][batch, None] == groups[1]] = -1
         result[batch] = 1 - np.partition(similar, -count, axis=1)[:, -count:].mean(axis=1)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from tests.conftest import PLAIN
 
 import regraft
 from regraft.core.errors import StoreError, UnknownName
-from regraft.features.store import trunks
 from regraft.features.store.store import Store
 from regraft.inference.engines import openvino
 from regraft.inference.runner import Runner
@@ -131,8 +131,8 @@ def test_a_changed_file_of_weights_is_read_again(store, weights):
 def test_another_version_of_what_builds_it_builds_it_again(store, built, monkeypatch, name):
     store.trunk(options(), CHOICE)
     built.clear()
-    version = trunks.metadata.version
-    monkeypatch.setattr(trunks.metadata, "version", lambda package: "99" if package == name else version(package))
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda package: "99" if package == name else version(package))
     store.trunk(options(), CHOICE)
     assert built != []
 

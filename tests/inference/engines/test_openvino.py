@@ -8,11 +8,12 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from regraft.core.errors import StoreError, UsageError
 from regraft.inference.engines import CONVERTED
 from regraft.inference.engines import openvino as plugin
-from regraft.network import catalog
 from regraft.network.frozen import Frozen
 from regraft.network.preprocess import Preprocess
 
@@ -22,7 +23,10 @@ SIZE = 64
 
 
 def module(seed=3):
-    return Frozen(catalog.build("test_resnet", seed=seed), Preprocess(size=SIZE), ())
+    """A small network: what is kept of a conversion is the subject, and it is made some twenty times."""
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return Frozen(nn.Sequential(*layers).eval(), Preprocess(size=SIZE), ())
 
 
 def images(count, seed=0):

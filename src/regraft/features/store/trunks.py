@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import safetensors.numpy
 from regraft.core.errors import RefusedFile, StoreError
 from regraft.core.files import PARTIAL, write_file
 from regraft.core.progress import log
-from regraft.core.version import __version__
+from regraft.core.version import versions
 from regraft.network import build as building
 from regraft.network import catalog, weights
 from regraft.network.lazy_module import Tensors
@@ -74,7 +73,7 @@ def _key(options: NetworkOptions, pool: str) -> str:
         "weights": str(Path(options.weights).absolute()) if weights.is_path(options.weights) else options.weights,
         "seed": options.seed if options.weights == "random" else None,
         "pool": pool,
-        "versions": [__version__, *(metadata.version(name) for name in ("torch", "timm"))],
+        "versions": [versions()[name] for name in ("regraft", "torch", "timm")],
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

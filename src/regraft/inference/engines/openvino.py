@@ -14,7 +14,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from regraft.core.files import replacing_folder, sha256_file
 from regraft.core.machine import cores
 from regraft.core.progress import log
 from regraft.inference.engines import CONVERTED, FINGERPRINT
+from regraft.inference.workaround_openvino_converter import import_without_converter
 from regraft.inference.workaround_openvino_deadlock import make_table_of_types
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def precisions() -> list[str]:
 
 def version() -> str:
     """Return OpenVINO's."""
-    return metadata.version("openvino")
+    number: str = import_openvino().__version__
+    return number.partition("-")[0]  # the rest names the build
 
 
 def build(load: LoadModule, size: int, precision: str, folder: Path, calibration: Sample) -> Engine:
@@ -63,6 +64,7 @@ def build(load: LoadModule, size: int, precision: str, folder: Path, calibration
         if precision == "int8":
             network = _quantise(network, calibration(CALIBRATION))
         _keep(network, folder / CONVERTED, must=precision == "int8")
+    network.reshape([BATCH, size, size, 3])  # it may have been converted without: that takes more memory
     return _OpenVino(network, precision)
 
 
@@ -87,9 +89,7 @@ class _OpenVino:
 def import_openvino() -> ModuleType:
     """Return OpenVINO, without the module by which it and NNCF report to their makers over the network."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino  # type: ignore[no-any-return, unused-ignore]
+    return import_without_converter()
 
 
 def _convert(module: nn.Module, size: int) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.core.errors import UsageError
 from regraft.core.machine import fast_bfloat16
+from regraft.core.version import versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def _has_driver() -> bool:
 
 def version() -> str:
     """Return PyTorch's."""
-    return metadata.version("torch")
+    return versions()["torch"]
 
 
 def build(
