@@ -32,9 +32,13 @@ LISTS = ("ignored", "broken", "remarks", "copies", "near_duplicates", "conflicts
 
 @dataclass(frozen=True, repr=False)
 class Inspection(Result):
-    """An index whose images were all decoded, and its counts and lists."""
+    """An index whose images were all decoded, and its counts and lists.
+
+    refusal: why nothing would be trained on it; empty if something would.
+    """
 
     index: Index
+    refusal: str = ""
 
     @property
     def copies(self) -> list[list[Row]]:
@@ -61,8 +65,8 @@ class Inspection(Result):
     @property
     def notes(self) -> list[str]:
         """What to know before training: classes without a usable image, and why nothing would be trained."""
-        refusal = usable.refusal(self.index, usable.BrokenOptions().max_broken).partition(":\n")[0]
-        return [*usable.notes(self.index), *([f"`regraft train` would refuse this: {refusal}."] if refusal else [])]
+        refusal = [f"`regraft train` would refuse this: {self.refusal}."] if self.refusal else []
+        return [*usable.notes(self.index), *refusal]
 
     def text(self, width: int = 80, *, near_duplicates: bool = True) -> str:
         """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened.

@@ -138,24 +138,32 @@ def split(index: Index, *, options: SplitOptions = SplitOptions(), keep: Mapping
 def folds(index: Index, options: SplitOptions) -> list[Index]:
     """Return the index once for each fold, its used rows in the parts train and test; empty if parts are to be used.
 
-    Every used row is in the test part of one fold, groups together, each class spread evenly. If a class has fewer
-    groups than folds were asked for, there are only so many folds. Parts from the source come before folds.
+    Every used row is in the test part of one fold, groups together, each class spread evenly, as many times as
+    `fold_count` says.
     Raises DataError if a class has a single group.
     """
-    rows = index.used.rows
-    few = options.split == "auto" and options.per_class is None and _are_few(index)
-    wanted = options.folds or (_FOLDS if few else 0)
-    if not wanted or any(row.part for row in rows):
+    count = fold_count(index, options)
+    if not count:
         return []
     from sklearn.model_selection import StratifiedGroupKFold  # here, as it takes over a second and is seldom needed
 
-    strata = _strata(index)
-    groups = _make_groups(strata, options.seed)
-    _check_sizes(groups, ("train", "test"))
-    count = min(wanted, *Counter(label for group in groups for label in group.labels).values())
-    labels, numbers = [row.label for row in strata], group_numbers(rows)
+    labels, numbers = [row.label for row in _strata(index)], group_numbers(index.used.rows)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=derive(options.seed, "folds") % 2**32)
     return [_fold(index, set(map(int, test))) for _, test in splitter.split(labels, labels, numbers)]
+
+
+def fold_count(index: Index, options: SplitOptions) -> int:
+    """Return how many folds there are: as asked for, or as many as the smallest class has groups; 0 if there are parts.
+
+    Parts from the source come before folds. Raises DataError if a class has a single group.
+    """
+    few = options.split == "auto" and options.per_class is None and _are_few(index)
+    wanted = options.folds or (_FOLDS if few else 0)
+    if not wanted or any(row.part for row in index.used.rows):
+        return 0
+    groups = _make_groups(_strata(index), options.seed)
+    _check_sizes(groups, ("train", "test"))
+    return min(wanted, *Counter(label for group in groups for label in group.labels).values())
 
 
 def _strata(index: Index) -> Sequence[Row]:
@@ -213,6 +221,9 @@ def _limited(index: Index, options: SplitOptions) -> Index:
 
 def group_numbers(rows: Sequence[Row]) -> list[int]:
     """Return a number for each row, equal for versions of one picture and rows of one group, also in a chain."""
+    if not any(row.group for row in rows):
+        codes: dict[str, int] = {}
+        return [codes.setdefault(row.picture, len(codes)) for row in rows]
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

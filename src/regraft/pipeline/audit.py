@@ -16,6 +16,7 @@ from regraft.features.options import FeatureOptions
 from regraft.pipeline.extract import build_network, compute
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import AuditOptions
+from regraft.pipeline.read import refusal
 
 if TYPE_CHECKING:
     from regraft.audit.findings import Audit
@@ -50,7 +51,7 @@ def examine(features: Features, seed: int = 0) -> Audit:
     nearby = neighbours.Neighbours(*neighbours.nearest(images.features[:]), images.features.groups())
     errors, notes = label_errors.find(images, nearby, seed)
     return Audit(
-        inspection=Inspection(features.index),
+        inspection=Inspection(features.index, refusal(features.index)),
         duplicates=tuple(near_duplicates.find(features.rows)),
         label_errors=tuple(errors),
         outliers=tuple(outliers.find(images, nearby)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from regraft.features import executors
 from regraft.pipeline import audit, units
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import AuditOptions
+from regraft.pipeline.read import refusal
 
 if TYPE_CHECKING:
     from regraft.audit.findings import Audit
@@ -39,7 +41,8 @@ def inspect(source: Any, *, deep: bool = False, options: AuditOptions) -> Inspec
         return audit.audit(source, options)
     from regraft.data import inspect as inspection
 
-    return inspection.inspect(tied(reading.read(source, options=options.source), options.store))
+    inspected = inspection.inspect(tied(reading.read(source, options=options.source), options.store))
+    return dataclasses.replace(inspected, refusal=refusal(inspected.index))
 
 
 def _inspect_units(source: str | Path, options: AuditOptions) -> UnitInspection:

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from regraft.core.errors import DataError, Diverged, RefusedFile, UsageError
+from regraft.core.errors import Diverged, RefusedFile, UsageError
 from regraft.core.options import change, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
 from regraft.data import split as splitting
-from regraft.data import usable
-from regraft.data.index import Index
 from regraft.inference.options import EngineOptions
 from regraft.pipeline import continue_training, feature_folder, presets
 from regraft.pipeline.extract import build_network, check_broken, compute
@@ -22,7 +20,7 @@ from regraft.pipeline.fit import Run, fit_model, needs_held_out, plain
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
-from regraft.pipeline.read import read_source
+from regraft.pipeline.read import divided, read_source
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -112,18 +110,15 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     else:
         network = start.network if start else build_network(options.features)
         index = read_source(source, options.source, options.broken)
-    _check_classes(index)
     presets.mention_fast(index, options)
     index = tied(index, options.features.store, options.split)
-    if start or not splitting.folds(index, options.split):
-        keep = continue_training.parts(index, start) if start else None
-        index = splitting.split(index, options=options.split, keep=keep)
-        _check_held_out(index)
+    index = divided(index, options.split, continue_training.parts(index, start) if start else None)
     if in_place:
         return check_broken(Features(index, network.runner, [in_place]), options.broken)
     augmentation = None if folder else options.augmentation
-    features = compute(index, options.features, augmentation, network, options.broken)
-    return check_broken(features, options.broken)
+    features = check_broken(compute(index, options.features, augmentation, network, options.broken), options.broken)
+    divided(features.index, options.split)  # what decoding took away may have been a class
+    return features
 
 
 def _check_phases(options: TrainOptions, start: Model | None) -> None:
@@ -135,27 +130,6 @@ def _check_phases(options: TrainOptions, start: Model | None) -> None:
         phases = plan(options.fit, pretrained=not random, trained=start is not None)
         if random and start is None and phases == ("tail",):
             log.info("The weights are random: tail and head are trained together, with no phase of the head alone.")
-
-
-def _check_classes(index: Index) -> None:
-    if len(index.classes) == 1 and not index.multilabel:
-        raise DataError(
-            f"{index.name} has one class only ({index.classes[0]}); a classifier needs two or more. Add a folder with "
-            f"pictures of what else it may see, such as other/ beside {index.classes[0]}/."
-        )
-
-
-def _check_held_out(index: Index) -> None:
-    if not (index.test or index.validation):
-        if lost := usable.lost_parts(index):
-            raise DataError(
-                f"The {' and the '.join(lost)} part of {index.name} has no usable image, so nothing could be measured:"
-                f"{usable.listed_reasons(index.where(lambda row: row.part in lost))}"
-            )
-        raise DataError(
-            f"{index.name} has a training part only, so nothing could be measured. Add a test or a validation part, "
-            "or take the class folders out of the part folder: then they are split."
-        )
 
 
 def _earlier(features: Features, output: Path, run: str) -> Model | None:

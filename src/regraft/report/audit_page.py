@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 CARDS = 60  # of a section; the CSV lists all
 PICTURES = 6  # of a card
+SUBJECT_SIDE, BESIDE_SIDE = 320, 200  # pixels of what is to be decided about, and of what it is compared with
 
 CONFLICTS = (
     "One picture has several labels, in equal or nearly equal files. Decide which label is right and remove "
@@ -46,9 +47,9 @@ OUTLIERS = (
 
 
 class Picture(NamedTuple):
-    """One picture of a card."""
+    """One picture of a card, with all of its files there that have equal bytes."""
 
-    row: Row
+    rows: Sequence[Row]
     thumbnail: bytes | None  # None if there is no picture to show
 
 
@@ -108,12 +109,17 @@ def _duplicates_card(duplicates: Duplicates) -> Card:
 def _label_error_card(error: LabelError) -> Card:
     label, suggested = (f"{percent(value, 0)} %" for value in (error.label_probability, error.probability))
     title = f"looks like {error.suggested}, {suggested}; as labelled, {label}"
-    return Card(title, _pictures(error.rows[:1]), _pictures(error.nearest), 0)
+    return Card(title, _pictures(error.rows[:1]), _pictures(error.nearest, BESIDE_SIDE), 0)
 
 
 def _outlier_card(outlier: Outlier) -> Card:
-    return Card(f"distance {outlier.distance:.2f}", _pictures(outlier.rows[:1]), _pictures(outlier.nearest), 0)
+    return Card(
+        f"distance {outlier.distance:.2f}", _pictures(outlier.rows[:1]), _pictures(outlier.nearest, BESIDE_SIDE), 0
+    )
 
 
-def _pictures(rows: Sequence[Row]) -> list[Picture]:
-    return [Picture(row, pages.thumbnail_of(row)) for row in rows]
+def _pictures(rows: Sequence[Row], side: int = SUBJECT_SIDE) -> list[Picture]:
+    files: dict[str, list[Row]] = {}
+    for row in rows:
+        files.setdefault(row.id or row.path, []).append(row)
+    return [Picture(equal, pages.thumbnail_of(equal[0], side)) for equal in files.values()]

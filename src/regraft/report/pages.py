@@ -110,19 +110,19 @@ def chart(draw: Callable[..., Figure | None]) -> Chart | None:
     return Chart(*pictures) if pictures else None
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """Return an RGB image as a small WebP, THUMBNAIL_SIDE on its longer side at most; the image stays as it is."""
+def thumbnail(image: Image.Image, side: int = THUMBNAIL_SIDE) -> bytes:
+    """Return an RGB image as a small WebP, so many pixels on its longer side at most; the image stays as it is."""
     small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    small.thumbnail((side, side))
     data = io.BytesIO()
     small.save(data, format="WEBP", quality=70)
     return data.getvalue()
 
 
-def thumbnail_of(row: Row) -> bytes | None:
+def thumbnail_of(row: Row, side: int = THUMBNAIL_SIDE) -> bytes | None:
     """Return a row's picture as a thumbnail; None if its file is missing or changed by now."""
     try:
-        return thumbnail(Image.fromarray(decode(row.location.read(), min_side=THUMBNAIL_SIDE)))
+        return thumbnail(Image.fromarray(decode(row.location.read(), min_side=side)), side)
     except (OSError, ValueError, BrokenImage):
         return None
 

@@ -1,8 +1,8 @@
 """Damaged files of a store by the thousand: each is read as it was, or refused in words.
 
 Bits, numbers and stretches of the database change, mostly in the headers of its pages. Seeds are fixed. LMDB has no
-checksums: of pages that contradict each other a few in a thousand end the process by an assertion of its own, which are
-counted here; a single bit never did.
+checksums: of files whose pages contradict each other about one in a thousand ends the process by an assertion of its
+own, where `regraft store` counts records; they are counted here, and a single bit never did.
 """
 
 from __future__ import annotations

@@ -52,6 +52,14 @@ def rows(count, width=WIDTH):
     return np.arange(count * width, dtype=np.float32).reshape(count, width)
 
 
+def sorted_by_value(content):
+    """Return a database whose two pages of facts say that a key has several values, where LMDB's assertion waited."""
+    changed = bytearray(content)
+    for page in (0, 4096):
+        changed[page + 44] |= 0x04  # MDB_DUPSORT, of the free pages
+    return bytes(changed)
+
+
 def views(count, number=1):
     """The keys of one augmented view of the first images."""
     return [id + f"{number:016x}" for id in ids(count)]
@@ -426,6 +434,7 @@ def test_a_flipped_bit_is_noticed_and_repaired_by_the_next_put(shelf):
         pytest.param(lambda content: content[:100], id="cut to its first bytes"),
         pytest.param(lambda content: np.random.default_rng(0).bytes(len(content)), id="garbage"),
         pytest.param(lambda content: bytes(len(content)), id="zeros"),
+        pytest.param(lambda content: sorted_by_value(content), id="flags of another kind of database"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name_and_left_as_it_is(shelf, change):

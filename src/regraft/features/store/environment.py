@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ FIRST_MAP = 64 << 20  # bytes
 MAPPED = 64 << 20  # bytes of a file that may have been used, about, before it is unmapped
 LEAST_ROOM = 64 << 10  # bytes; a lock file that finds no room at its first use kills the process (SIGBUS)
 SPARE = 17 << 12  # bytes after the last page: a damaged page may point up to 64 KiB beyond itself, see `_spare`
+LARGEST_PAGE = 64 << 10  # bytes
+PAGE_AT = slice(40, 44)  # of a file: the bytes of a page; the first two pages say what the file holds
+FLAGS_AT, DUPSORT = (44, 92), 4  # of such a page: the flags of the free pages and of the records
 NOT_A_DATABASE = (lmdb.InvalidError, lmdb.VersionMismatchError)
 DAMAGE = (*NOT_A_DATABASE, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PageFullError, lmdb.CursorFullError)
 UNCERTAIN = (*DAMAGE, lmdb.BadTxnError, lmdb.PanicError)  # it shows when the file is opened again
@@ -142,6 +146,7 @@ def _environment(folder: Path) -> lmdb.Environment:
     writable = os.access(folder, os.W_OK)
     if writable and not (folder / "lock.mdb").exists() and shutil.disk_usage(folder).free < LEAST_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _check_flags(folder)
     try:
         environment = _open_file(folder)
     except NOT_A_DATABASE as error:
@@ -181,6 +186,20 @@ def _check_length(folder: Path, environment: lmdb.Environment) -> None:
     if size < expected:
         environment.close()
         raise damaged(folder, f"data.mdb has {size:,} bytes of {expected:,}")
+
+
+def _check_flags(folder: Path) -> None:
+    """Refuse a data file that says a key may have several values: LMDB would end the process at its first use."""
+    try:
+        with (folder / "data.mdb").open("rb") as file:
+            facts = file.read(2 * LARGEST_PAGE)
+    except FileNotFoundError:
+        return
+    page = int.from_bytes(facts[PAGE_AT], sys.byteorder)
+    for start in (0, page):
+        for at in FLAGS_AT:
+            if int.from_bytes(facts[start + at : start + at + 2], sys.byteorder) & DUPSORT:
+                raise damaged(folder, "data.mdb has flags that regraft never sets")
 
 
 def _reason(error: lmdb.Error | OSError) -> str:
