@@ -190,3 +190,15 @@ def test_means_of_no_class_are_none():
     assert metrics.means([counted(0, 3, 0)]) == {
         "precision": None, "recall": None, "f1": None, "classes": 0, "precision_classes": 0,
     }  # fmt: skip
+
+
+def test_the_bins_of_reliability_give_the_calibration_error():
+    rng = np.random.default_rng(3)
+    rows = rng.dirichlet(np.ones(3), 500)
+    labels = np.array([rng.choice(3, p=row) for row in rows])
+    bins = metrics.reliability(rows, labels, np.arange(500))
+    assert sum(one["n"] for one in bins) == 500
+    error = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / 500
+    assert error == pytest.approx(metrics.calibration_error(rows, labels))
+    assert all(one["accuracy_interval"][0] <= one["accuracy"] <= one["accuracy_interval"][1] for one in bins)
+    assert bins == sorted(bins, key=lambda one: one["confidence"])

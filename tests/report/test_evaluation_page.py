@@ -14,6 +14,7 @@ from tests.report.browser import Reader
 
 from regraft.evaluation.multiclass import evaluate
 from regraft.evaluation.multilabel import evaluate as evaluate_multilabel
+from regraft.evaluation.ranking import curves
 from regraft.report.evaluation_page import Answer, LeftOut, Page, Phase, render_page
 from regraft.report.grids import Tile
 from regraft.report.pages import thumbnail
@@ -163,8 +164,8 @@ def test_a_page_with_everything_shows_everything():
         assert words in reader.text
     assert "c/50.txt" not in reader.text
     kinds = [picture.split(";")[0] for picture in reader.pictures()]
-    # curves, counts; one mistake, two answers, two inputs
-    assert sorted(kinds) == ["data:image/svg+xml"] * 2 + ["data:image/webp"] * 5
+    # curves, counts, confidence; one mistake, two answers, two inputs
+    assert sorted(kinds) == ["data:image/svg+xml"] * 3 + ["data:image/webp"] * 5
 
 
 def test_a_page_with_the_least_leaves_the_rest_out():
@@ -209,7 +210,7 @@ def test_every_further_measure_stands_with_its_value_and_meaning():
         at = reader.cells.index(name)
         assert reader.cells[at + 1] == value
         assert reader.cells[at + 2]
-    assert "ROC AUC" not in reader.cells
+    assert reader.cells.count("ROC AUC") == 1  # the title of each class against the rest
     assert "ROC AUC" in Reader(render_page(page(evaluation(2)))).cells
 
 
@@ -319,9 +320,9 @@ def test_a_name_is_text_wherever_it_stands(name):
     reader = Reader(html)
     assert reader.all("script") == []
     assert not any("onerror" in attributes for _, attributes in reader.tags)
-    # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class row, two pairs of
+    # besides the sentence at the top: title, h1, part, note, recipe 2, mistake 2, answer 2, class rows 2, two pairs of
     # classes, the matrix's row and column, phase 2, input, broken 2, ignored 2
-    assert "".join(reader.words).count(name) - measures.summary().count(name) == 22
+    assert "".join(reader.words).count(name) - measures.summary().count(name) == 23
 
 
 def test_a_file_name_that_is_not_valid_text_does_not_stop_the_report():
@@ -337,3 +338,24 @@ def test_the_same_page_gives_the_same_text():
 def test_the_page_cannot_be_changed_under_way():
     with pytest.raises(dataclasses.FrozenInstanceError):
         full_page().title = "other"
+
+
+def test_the_page_shows_confidence_against_accuracy_and_the_curves_of_each_class():
+    rng = np.random.default_rng(0)
+    truth = np.eye(3, dtype=bool)[rng.integers(0, 3, 50)]
+    rankings = {f"class {at}": curves(rng.random(50), truth[:, at]) for at in range(3)}
+    html = render_page(page(rankings=rankings))
+    text = Reader(html).text
+    assert "Each class against the rest" in text
+    assert "The chart shows all of them" in text
+    assert "Where probabilities mean what they say" in text
+    assert html.count("data:image/svg") >= 2
+    without = Reader(render_page(page())).text
+    assert "Average precision" in without
+    assert "The chart shows" not in without
+
+
+def test_of_images_with_several_labels_each_label_is_ranked():
+    truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    measures = evaluate_multilabel(np.array([[0.9, 0.2], [0.3, 0.6], [0.4, 0.9], [0.1, 0.3]]), truth, ["sea", "sky"])
+    assert "Each label against the rest" in Reader(render_page(page(measures))).text

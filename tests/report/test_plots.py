@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from regraft.evaluation.ranking import Curves
 from regraft.report import plots
 
 ODD_NAMES = ["猫", "$x^{$", "a & <b>", "bell\x07\x00\udcff", "x" * 300, "זברה"]
@@ -208,3 +209,29 @@ def test_drawing_never_imports_pyplot():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+def test_reliability_has_a_point_and_an_interval_for_each_bin(width):
+    bins = [
+        {"n": 4, "confidence": 0.55, "accuracy": 0.5, "accuracy_interval": (0.15, 0.85)},
+        {"n": 9, "confidence": 0.95, "accuracy": 1.0, "accuracy_interval": (0.7, 1.0)},
+    ]
+    figure = plots.reliability(bins, width)
+    assert drawn(figure.axes[0])["accuracy"] == [[0.55, 0.5], [0.95, 1.0]]
+    (lines,) = (each for each in figure.axes[0].collections if each.get_label() == "95 % interval")
+    assert [segment.tolist() for segment in lines.get_segments()] == [
+        [[0.55, 0.15], [0.55, 0.85]],
+        [[0.95, 0.7], [0.95, 1.0]],
+    ]
+    assert plots.reliability([]) is None
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+def test_each_class_has_a_line_in_both_panels_whatever_its_name(width):
+    both = Curves(np.array([[0, 0], [0.2, 0.9], [1, 1]]), np.array([[0.5, 1.0], [1.0, 0.6]]))
+    figure = plots.ranking_curves(dict.fromkeys(ODD_NAMES, both), width)
+    assert len(figure.axes[0].lines) == len(ODD_NAMES) + 1
+    assert len(figure.axes[1].lines) == len(ODD_NAMES)
+    assert "precision and recall" in texts(figure)
+    assert plots.ranking_curves({}) is None

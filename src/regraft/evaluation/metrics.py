@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from regraft.evaluation.significance import interval
+
 CALIBRATION_BINS = 15
 
 Probabilities = NDArray[np.float64]
@@ -111,6 +113,34 @@ def calibration_error(probabilities: NDArray[Any], labels: NDArray[Any] | Sequen
     confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == np.asarray(labels)
     bins = np.ceil(confidence * CALIBRATION_BINS).astype(int)  # a bin holds its upper end, as in the paper
     return float(np.abs(np.bincount(bins, weights=correct - confidence)).sum() / len(rows))
+
+
+class Bin(TypedDict):
+    """The images whose confidence is in one of the bins of `calibration_error`."""
+
+    n: int
+    confidence: float  # their mean
+    accuracy: float
+    accuracy_interval: tuple[float, float]  # 95 %
+
+
+def reliability(probabilities: Probabilities, labels: Labels, pictures: Labels) -> list[Bin]:
+    """Return the bins that have images, from the lowest confidence up: confidence beside accuracy.
+
+    pictures: (n,), equal for versions of one picture, which count once in intervals.
+    """
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.ceil(confidence * CALIBRATION_BINS).astype(int)
+    members = [bins == number for number in np.unique(bins)]
+    return [
+        {
+            "n": int(of.sum()),
+            "confidence": float(confidence[of].mean()),
+            "accuracy": float(correct[of].mean()),
+            "accuracy_interval": interval(correct[of], pictures[of]),
+        }
+        for of in members
+    ]
 
 
 class Answered(TypedDict):

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
-from regraft.evaluation import metrics, prediction_sets
-from regraft.evaluation.metrics import Answered, CountedScores, Means
+from regraft.evaluation import metrics, prediction_sets, ranking
+from regraft.evaluation.metrics import Answered, Bin, CountedScores, Means
 from regraft.evaluation.prediction_sets import SetScores
+from regraft.evaluation.ranking import RankingScores
 from regraft.evaluation.significance import interval
 from regraft.evaluation.words import (
     DASH,
@@ -78,6 +79,8 @@ class Evaluation:
     uncalibrated_error: float | None = None  # the same without the model's temperature
     uncalibrated_log_loss: float | None = None
     coverage: list[Answered] | None = None  # by the least confidence that is answered, see CONFIDENCES
+    reliability: list[Bin] | None = None  # confidence beside accuracy, see `metrics.reliability`
+    ranking: dict[str, RankingScores] | None = None  # of each class against the rest; None of very many classes
     prediction_sets: list[SetScores] | None = None  # by the coverage that they are to have
     pictures: int | None = None  # how many the images show, where copies and near-duplicates count once
     learned_from: float = 1.0  # the fraction of the images that each model of a cross-validation was trained on
@@ -177,6 +180,8 @@ def evaluate(
         uncalibrated_error=None if uncalibrated is None else metrics.calibration_error(uncalibrated, codes),
         uncalibrated_log_loss=None if uncalibrated is None else metrics.log_loss(uncalibrated, codes),
         coverage=metrics.coverage(rows, codes, CONFIDENCES),
+        reliability=metrics.reliability(rows, codes, pictures),
+        ranking=ranking.scores(rows, np.eye(len(classes), dtype=bool)[codes], classes, pictures),
         prediction_sets=[prediction_sets.measure(coverage, held, codes, pictures) for coverage, held in sets.items()]
         if sets
         else None,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
 from regraft.core.text import percent, shorten, table
-from regraft.evaluation import metrics
+from regraft.evaluation import metrics, ranking
 from regraft.evaluation.metrics import CountedScores, Means, Scores
+from regraft.evaluation.ranking import RankingScores
 from regraft.evaluation.significance import interval
 from regraft.evaluation.words import (
     DASH,
@@ -59,6 +60,7 @@ class MultilabelEvaluation:
     micro:                  the same over all predictions at once.
     pictures:               how many the images show, where copies and near-duplicates count once; None in models of
                             before it was counted.
+    ranking:                the areas under the curves of each label; None of very many labels.
     learned_from:           the fraction of the images that each model of a cross-validation was trained on.
     """
 
@@ -70,6 +72,7 @@ class MultilabelEvaluation:
     micro: Scores
     per_label: dict[str, LabelScores]
     pictures: int | None = None
+    ranking: dict[str, RankingScores] | None = None
     learned_from: float = 1.0
 
     @property
@@ -147,6 +150,7 @@ def evaluate(
         micro=metrics.scores(int(has.sum()), int(predicted.sum()), int((has & predicted).sum())),
         per_label=per_label,
         pictures=len(np.unique(pictures)),
+        ranking=ranking.scores(rows, has, labels, pictures),
         learned_from=learned_from,
     )
 

@@ -25,6 +25,7 @@ from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import diagnosis, prediction_sets
 from regraft.evaluation.multiclass import Evaluation, confident_mistakes
 from regraft.evaluation.multilabel import MultilabelEvaluation
+from regraft.evaluation.ranking import Curves, curves
 from regraft.evaluation.words import DASH
 from regraft.features import augmentation
 from regraft.model.model import Model
@@ -125,6 +126,7 @@ class Page:
     inputs: Sequence[Tile] = ()  # what the network sees of some training images
     answers: Sequence[Answer] = ()  # to a sample of the images, drawn at random
     cells: Mapping[tuple[int, int], Sequence[Answer]] = field(default_factory=dict)  # (true, predicted) → some of them
+    rankings: Mapping[str, Curves] = field(default_factory=dict)  # ROC and precision-recall of some classes
     made: Mapping[str, str] = field(default_factory=dict)  # how the page was made, from `pages.made`
     mistakes: Sequence[Answer] = ()  # the most confident first
     broken: Sequence[LeftOut] = ()
@@ -167,6 +169,8 @@ def render_page(contents: Page) -> str:
         evaluation=contents.evaluation,
         means=tables.means(contents.evaluation),
         scores=tables.scores(contents.evaluation),
+        ranking=tables.ranking(contents.evaluation),
+        rankings=chart(partial(plots.ranking_curves, contents.rankings)),
         inputs=[Photo(pages.thumbnail(Image.fromarray(tile.image)), tile.caption) for tile in contents.inputs],
         diagnosis=diagnosis.sentence(
             History.from_list(contents.history), diagnosis.chance(contents.counts) if classes else None
@@ -189,6 +193,7 @@ def _of_classes(evaluation: Evaluation, pictures: Mapping[tuple[int, int], Seque
         "confused": tables.confused(evaluation),
         "measures": tables.measures(evaluation),
         "coverage": tables.coverage(evaluation),
+        "reliability": chart(partial(plots.reliability, evaluation.reliability or ())),
         "prediction_sets": prediction_sets.rows(evaluation.prediction_sets or ()),
         "matrix": _matrix(evaluation, pictures) if readable else [],
         "cells": pictures,
@@ -253,6 +258,7 @@ def _page(
         answers=_answers(model, evaluated) if evaluated else (),
         mistakes=_mistakes(model, evaluated) if evaluated else (),
         cells=_cells(model, evaluated) if evaluated else {},
+        rankings=_rankings(model, evaluated, evaluation) if evaluated else {},
         made=made,
         broken=[LeftOut(row.path, row.reason) for row in left_out.broken],
         ignored=[LeftOut(row.path, row.reason) for row in left_out.ignored],
@@ -358,6 +364,15 @@ def _cells(model: Model, evaluated: Evaluated) -> dict[tuple[int, int], list[Ans
         room -= len(chosen)
         cells[cell] = [_answer(model, evaluated, number) for number in chosen]
     return cells
+
+
+def _rankings(model: Model, evaluated: Evaluated, evaluation: Evaluation | MultilabelEvaluation) -> dict[str, Curves]:
+    """Return the curves of the classes with the smallest areas under the ROC curve."""
+    areas = {name: one["roc_auc"] for name, one in (evaluation.ranking or {}).items() if one["roc_auc"] is not None}
+    flags = np.array(evaluated.index.label_flags(model.classes), bool)
+    chosen = [model.classes.index(name) for name in sorted(areas, key=lambda name: areas[name])[: plots.RANKED]]
+    known = {model.classes[at]: curves(evaluated.probabilities[:, at], flags[:, at]) for at in sorted(chosen)}
+    return {name: both for name, both in known.items() if both}
 
 
 def _answer(model: Model, evaluated: Evaluated, number: int) -> Answer:

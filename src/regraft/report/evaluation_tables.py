@@ -92,6 +92,26 @@ def _answered(n: int, n_correct: int, total: int) -> list[str]:
     return [f"{n:,}", percent(n / total), percent(n_correct / n), f"{percent(low)}{DASH}{percent(high)}"]
 
 
+def ranking(evaluation: Evaluation | MultilabelEvaluation) -> list[list[str]]:
+    """Return the areas under the curves of each class or label."""
+    title = "Class" if isinstance(evaluation, Evaluation) else "Label"
+    rows = [
+        [
+            name,
+            *_area(areas["roc_auc"], areas["roc_auc_interval"]),
+            *_area(areas["average_precision"], areas["average_precision_interval"]),
+        ]
+        for name, areas in (evaluation.ranking or {}).items()
+    ]
+    return [[title, "ROC AUC", "95 %", "Average precision", "95 % of it"], *rows]
+
+
+def _area(area: float | None, interval: tuple[float, float] | None) -> list[str]:
+    if area is None or interval is None:
+        return [DASH, DASH]
+    return [f"{area:.3f}", f"{interval[0]:.3f}{DASH}{interval[1]:.3f}"]
+
+
 def confused(evaluation: Evaluation) -> list[list[str]]:
     """Return the pairs of classes that were confused most often."""
     rows = [

@@ -23,6 +23,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from numpy.typing import ArrayLike
 
 from regraft.core.text import shorten
+from regraft.evaluation.metrics import Bin
+from regraft.evaluation.ranking import Curves
 from regraft.training.history import History
 
 Watch = Literal["loss", "accuracy"]
@@ -36,6 +38,7 @@ EDGE = "#b8bec6"
 GRID = "#e6e9ed"
 WIDE, NARROW = 9.0, 4.2  # of a page, in inches: a figure is drawn for either
 RECALL_LINES = 8  # of the classes with the lowest recall
+RANKED = 8  # classes with the smallest areas, whose curves are drawn
 
 # The look, and text kept as text: a browser has letters for every script, matplotlib's own font has not.
 STYLE = {
@@ -118,11 +121,67 @@ def learning_curve(
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.yaxis.set_major_formatter(_in_percent())
     axes.set(xlabel="training photographs", title="held-out photographs classified correctly")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     figure.legend(loc="outside right upper" if width == WIDE else "outside lower left")
     return figure
+
+
+@mpl.rc_context(STYLE)
+def reliability(bins: Sequence[Bin], width: float = WIDE) -> Figure | None:
+    """Return accuracy against confidence, with the interval of each bin, and how many images it has; None without bins.
+
+    Where probabilities mean what they say, the points lie on the diagonal.
+    """
+    if not bins:
+        return None
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    axes, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    confidence, accuracy = ([row[name] for row in bins] for name in ("confidence", "accuracy"))
+    lows, highs = zip(*(row["accuracy_interval"] for row in bins), strict=True)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="as confident as right")
+    axes.vlines(confidence, lows, highs, color=COLOURS["train"], linewidth=1.6, label="95 % interval")
+    axes.plot(confidence, accuracy, "o-", color=COLOURS["train"], markersize=4, linewidth=1, label="accuracy")
+    below.bar(confidence, [row["n"] for row in bins], width=0.02, color=COLOURS["train"])
+    below.set(xlabel="confidence: the probability of the answer", ylabel="images", xlim=(min(confidence) - 0.05, 1.02))
+    below.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+    axes.set(ylabel="of these right", ylim=(-0.02, 1.02))
+    for axis in (below.xaxis, axes.yaxis):
+        axis.set_major_formatter(_in_percent())
+    for panel in (axes, below):
+        panel.grid(axis="y", color=GRID, linewidth=0.8)
+    figure.align_ylabels([axes, below])
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3 if width == WIDE else 1)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def ranking_curves(curves: Mapping[str, Curves], width: float = WIDE) -> Figure | None:
+    """Return the ROC and the precision-recall curves, a line for each class; None without a class."""
+    if not curves:
+        return None
+    wide = width == WIDE
+    figure = Figure(figsize=(width, 4.4 if wide else 8.0), layout="constrained")
+    panels = figure.subplots(1, 2) if wide else figure.subplots(2, 1)
+    panels[0].plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    for line, (name, both) in enumerate(curves.items()):
+        colour = mpl.colormaps["tab10"](line % 10)
+        panels[0].plot(*both.roc.T, color=colour, linewidth=1.4, label=shorten(name, NAME_LENGTH))
+        panels[1].plot(*both.precision.T, color=colour, linewidth=1.4, drawstyle="steps-pre")
+    panels[0].set(title="ROC", xlabel="false positive rate", ylabel="recall")
+    panels[1].set(title="precision and recall", xlabel="recall", ylabel="precision")
+    for axes in panels:
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.xaxis.set_major_formatter(_in_percent())
+        axes.yaxis.set_major_formatter(_in_percent())
+        axes.grid(color=GRID, linewidth=0.8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4 if wide else 2)
+    return figure
+
+
+def _in_percent() -> FuncFormatter:
+    return FuncFormatter(lambda share, _: f"{100 * share:g} %")
 
 
 @mpl.rc_context(STYLE)
