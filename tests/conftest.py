@@ -83,6 +83,7 @@ def results(tmp_path_factory):
         "Tuned": regraft.tune(index, folder / "tuned", trials=2, **parts, **small),
         "Sweep": regraft.lr_find(features, head="mlp"),
         "Prediction": regraft.predict(report.model, photos / "red" / "001.png")[0],
+        "Gallery": regraft.explain(report.model, [photos / "red" / f"{name}.png" for name in ("001", "002", "broken")]),
         "Report": report,
         "Features": features,
         "History": report.model.history,

@@ -13,7 +13,18 @@ import regraft
 from regraft.core.errors import UsageError
 from regraft.core.results import Result
 
-KINDS = ("Inspection", "Audit", "Comparison", "Tuned", "Sweep", "Prediction", "Report", "Features", "History")
+KINDS = (
+    "Inspection",
+    "Audit",
+    "Comparison",
+    "Tuned",
+    "Sweep",
+    "Prediction",
+    "Gallery",
+    "Report",
+    "Features",
+    "History",
+)
 
 
 @pytest.mark.parametrize("name", KINDS)

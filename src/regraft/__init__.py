@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from regraft.estimator import Classifier
     from regraft.evaluation.comparison import Comparison
     from regraft.features.extract import Features
+    from regraft.model.gallery import Gallery
     from regraft.model.model import Model
     from regraft.model.predict import Prediction
     from regraft.pipeline.compare import compare
     from regraft.pipeline.dataset import dataset
     from regraft.pipeline.evaluate import evaluate
+    from regraft.pipeline.explain import explain
     from regraft.pipeline.export import Export, export
     from regraft.pipeline.extract import extract
     from regraft.pipeline.fit import fit
@@ -51,6 +53,7 @@ _MODULES = {
     "Export": "pipeline.export",
     "FeatureClassifier": "training.feature_classifier",
     "Features": "features.extract",
+    "Gallery": "model.gallery",
     "History": "training.history",
     "Hooks": "training.hooks",
     "Index": "data.index",
@@ -66,6 +69,7 @@ _MODULES = {
     "compare": "pipeline.compare",
     "dataset": "pipeline.dataset",
     "evaluate": "pipeline.evaluate",
+    "explain": "pipeline.explain",
     "export": "pipeline.export",
     "extract": "pipeline.extract",
     "fit": "pipeline.fit",
@@ -87,6 +91,7 @@ __all__ = [
     "Export",
     "FeatureClassifier",
     "Features",
+    "Gallery",
     "History",
     "Hooks",
     "Index",
@@ -103,6 +108,7 @@ __all__ = [
     "compare",
     "dataset",
     "evaluate",
+    "explain",
     "export",
     "extract",
     "fit",

@@ -1,5 +1,6 @@
 """What tells a picture of none of the classes: distances by another library, thresholds by counting."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -92,3 +93,57 @@ def test_it_comes_back_from_its_tensors_and_is_refused_where_they_are_off():
     ):
         with pytest.raises(RefusedFile, match="file does not hold"):
             evidence.restore({**one.tensors(), name: tensor}, "file")
+
+
+def named(one, pictures=True):
+    names = [
+        evidence.Reference(
+            f"{number:064x}", f"photos/ä{number}.jpg", b"RIFF%d" % number if pictures and number % 2 else b""
+        )
+        for number in range(len(one.references))
+    ]
+    return dataclasses.replace(one, named=tuple(names))
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_the_nearest_training_images_are_those_of_scikit_learn_among_those_with_a_picture(pictures):
+    one, strangers = named(known(), pictures), np.random.default_rng(1).normal(size=(7, 20)).astype(np.float32)
+    numbers = np.arange(1, 400, 2) if pictures else np.arange(400)
+    expected = NearestNeighbors(n_neighbors=5, metric="cosine").fit(one.references[numbers].astype(np.float32))
+    distances, rows = expected.kneighbors(strangers)
+    for row, nearest in enumerate(one.nearest(strangers, 5)):
+        assert [int(each.id, 16) for each, _ in nearest] == numbers[rows[row]].tolist()
+        np.testing.assert_allclose([near for _, near in nearest], 1 - distances[row], atol=1e-3)
+
+
+def test_of_equal_training_images_one_is_near():
+    one = named(known())
+    one = dataclasses.replace(one, named=tuple(each._replace(id="00" * 32, picture=b"x") for each in one.named))
+    assert [len(nearest) for nearest in one.nearest(classes(3)[0], 5)] == [1, 1, 1]
+
+
+def test_what_names_the_references_is_kept_and_models_that_kept_none_still_open():
+    one = named(known())
+    again = evidence.restore(one.tensors(), "evidence.safetensors")
+    assert again.named == one.named
+    plain = {name: one.tensors()[name] for name in evidence.MEASURED}
+    assert evidence.restore(plain, "evidence.safetensors").named == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ids", lambda array: array[:-1]),
+        ("ids", lambda array: array.astype(np.float32)),
+        ("paths", lambda array: array[:-1]),
+        ("paths_end", lambda array: array[::-1].copy()),
+        ("paths_end", lambda array: array - 1000),
+        ("pictures_end", lambda array: array[:3]),
+        ("pictures", None),
+    ],
+)
+def test_names_of_references_that_are_off_are_refused(name, change):
+    tensors = named(known(40)).tensors()
+    tensors = {key: change(array) if key == name else array for key, array in tensors.items() if change or key != name}
+    with pytest.raises(RefusedFile, match="does not name its training images"):
+        evidence.restore(tensors, "evidence.safetensors")

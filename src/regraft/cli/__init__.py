@@ -10,26 +10,30 @@ import atexit
 import contextlib
 import gc
 import io
-import json as jsonlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import CycloptsError, Parameter
 
 from regraft.cli import hints
-from regraft.cli import running as running  # its verbs
+from regraft.cli import predicting as predicting  # its verbs
+from regraft.cli import running as running
 from regraft.cli.app import app, typed_command
 from regraft.cli.arguments import Json, ModelFolder, Output, Overwrite, Show, Source
-from regraft.cli.flags import MAIN, command
+from regraft.cli.arguments import file as _file
+from regraft.cli.flags import command
+from regraft.cli.output import print_result as _print
+from regraft.cli.output import show as _show
+from regraft.cli.output import write_page as _write_page
 from regraft.core import files, outputs
-from regraft.core.errors import DataError, RegraftError, UsageError
+from regraft.core.errors import RegraftError, UsageError
 from regraft.core.progress import Printable, log
-from regraft.core.text import count, on_one_screen, printable_json, printable_lines
+from regraft.core.text import count, on_one_screen, printable_lines
 from regraft.exports.options import ExportOptions
 from regraft.features.options import StoreOptions
 from regraft.inference.options import EngineOptions
@@ -39,19 +43,10 @@ from regraft.pipeline.options import (
     CompareOptions,
     EvaluateOptions,
     ExtractOptions,
-    PredictOptions,
-    PredictUnitsOptions,
     TableOptions,
     TrainOptions,
     TuneOptions,
 )
-
-if TYPE_CHECKING:
-    from regraft.core.results import Result
-
-
-def _file(help: str) -> Parameter:
-    return Parameter(help=help, group=MAIN)
 
 
 @command(app, AuditOptions, TableOptions)
@@ -171,54 +166,6 @@ def lr_find(
     _show(sweep, json)
 
 
-@command(
-    app,
-    PredictOptions,
-    EngineOptions,
-    PredictUnitsOptions,
-    TableOptions,
-    usage="regraft predict [OPTIONS] MODEL INPUT...",
-)
-def predict(
-    model: ModelFolder,
-    inputs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
-    /,
-    *,
-    output: Annotated[
-        str | None,
-        Parameter(alias="-o"),
-        _file("Write a CSV with a row for every input; or a folder or URL, for many images."),
-    ] = None,
-    json: Json = False,
-    options: Any = None,
-) -> None:
-    """Name what is on photographs, with percentages."""
-    from regraft.model import predict as predicting
-    from regraft.pipeline.predict import load, predict
-    from regraft.pipeline.units import is_folder, predict_units
-
-    prediction, engine, units, written = options
-    if output and is_folder(output):
-        _show(predict_units(model, _only(inputs), output, engine, units), json)
-        return
-    table = Path(output) if output else None
-    outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
-    predictions = predict(load(model, options=engine), inputs, options=prediction)
-    if table:
-        predicting.write_csv(predictions, table, formulas=written.formulas)
-        log.info("%d rows are in %s.", len(predictions), table)
-    if json or not table:
-        _print([item.to_dict() for item in predictions], json, "\n".join(map(str, predictions)))
-    if not any(item.status == "ok" for item in predictions):
-        raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
-
-
-def _only(inputs: tuple[str, ...]) -> str:
-    if len(inputs) > 1:
-        raise UsageError(f"There are {len(inputs)} inputs, and --output is a folder; expected one input.")
-    return inputs[0]
-
-
 @command(app, ExtractOptions)
 def extract(
     source: Source,
@@ -318,22 +265,6 @@ def report(
 
     outputs.check(output, [".html"], overwrite=overwrite)
     _write_page(output, model_page(load(model), typed_command.get()))
-
-
-def _write_page(path: Path, text: str) -> None:
-    files.write_file(path, text.encode())
-    log.info("It is written to %s.", path)
-
-
-def _show(result: Result, json: bool, report: Path | None = None) -> None:
-    """Print a result, and write its page if one is asked for."""
-    if report:
-        _write_page(report, result.html(typed_command.get()))
-    _print(result.to_dict(), json, result.text())
-
-
-def _print(data: Any, json: bool, text: str) -> None:
-    print(printable_json(jsonlib.dumps(data, indent=2, ensure_ascii=False)) if json else printable_lines(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

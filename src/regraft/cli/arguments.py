@@ -9,6 +9,12 @@ from cyclopts import Parameter
 
 from regraft.cli.flags import MAIN
 
+
+def file(help: str) -> Parameter:
+    """Return an argument of the main options: mostly a file to write."""
+    return Parameter(help=help, group=MAIN)
+
+
 Source = Annotated[str, Parameter(help="A folder of class folders, a .zip or .tar[.gz] of one, or a CSV.")]
 ModelFolder = Annotated[Path, Parameter(help="A folder written by `regraft train`.")]
 Output = Annotated[Path, Parameter(alias="-o", help="Folder for the model.", group=MAIN)]

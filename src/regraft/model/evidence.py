@@ -14,9 +14,10 @@ scores the threshold of any rate of false alarms. Nothing here needs PyTorch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,16 @@ USUAL = 0.95  # of the images of the classes lie within the usual distance
 WEIGHT = 10.0  # of what lies beyond it, in units of how distances spread
 ROWS = 1024  # whose distances are computed at once
 PART = 256  # references that are float32 at once: the memory of all would be the peak of a prediction's
+ID = 32  # bytes of a sha256
+MEASURED = ("references", "distances", "logits", "scores")
+
+
+class Reference(NamedTuple):
+    """What names a training image: the sha256 of its bytes, its path in the source, and a small picture or b""."""
+
+    id: str
+    path: str
+    picture: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +49,14 @@ class Evidence:
     distances:  (n,) float32, rising, of rows that were not trained on, as `distances` gives them.
     logits:     (n,) float32, rising, the largest logit of each of these rows.
     scores:     (n,) float32, rising, their novelty.
+    named:      m, what names each reference; empty in models that were trained before it was kept.
     """
 
     references: np.ndarray
     distances: np.ndarray
     logits: np.ndarray
     scores: np.ndarray
+    named: tuple[Reference, ...] = ()
 
     def novelty(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Return (n,) novelty of images by their features (n, …) and logits (n, outputs)."""
@@ -73,17 +86,65 @@ class Evidence:
         middle, usual, most = np.quantile(self.distances, [0.5, USUAL, 0.99])
         return float(usual), max(float(most - middle), 1e-6)
 
+    def nearest(self, features: np.ndarray, count: int) -> list[list[tuple[Reference, float]]]:
+        """Return for each of the features (n, …) the `count` most similar references, with their cosine, nearest first.
+
+        They are looked for among those that have a picture, if any has one; equal images count once.
+        """
+        pictured = [number for number, each in enumerate(self.named) if each.picture]
+        numbers = list({self.named[number].id: number for number in pictured or range(len(self.named))}.values())
+        similar = directions(features) @ self.references[numbers].astype(np.float32).T
+        nearest = zip(similar, np.argsort(-similar, axis=1, kind="stable")[:, :count], strict=True)
+        return [[(self.named[numbers[at]], float(row[at])) for at in order] for row, order in nearest]
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return what a model folder keeps of it."""
-        return {name: getattr(self, name) for name in ("references", "distances", "logits", "scores")}
+        kept = {name: getattr(self, name) for name in MEASURED}
+        if not self.named:
+            return kept
+        ids = np.frombuffer(bytes.fromhex("".join(each.id for each in self.named)), np.uint8).reshape(-1, ID).copy()
+        paths = [each.path.encode("utf-8", "surrogateescape") for each in self.named]
+        pictures = [each.picture for each in self.named]
+        return {**kept, "ids": ids, **_packed("paths", paths), **_packed("pictures", pictures)}
+
+
+def _packed(name: str, texts: Sequence[bytes]) -> dict[str, np.ndarray]:
+    """Return texts one after the other as tensors: their bytes, and where each ends."""
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(texts), np.uint8).copy(), f"{name}_end": ends}
+
+
+def _unpacked(tensors: Mapping[str, np.ndarray], name: str, count: int) -> list[bytes]:
+    """Return what `_packed` was given; raise ValueError if it is not so many texts."""
+    content, ends = tensors[name].astype(np.uint8, casting="safe").tobytes(), tensors[f"{name}_end"].tolist()
+    starts = [0, *ends[:-1]]
+    if len(ends) != count or ends != sorted(ends) or starts[:1] + ends[-1:] != [0, len(content)]:
+        raise ValueError(f"expected {count} {name}")
+    return [content[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _named(tensors: Mapping[str, np.ndarray]) -> tuple[Reference, ...]:
+    """Return what names the references, () in models that did not keep it; raise KeyError or ValueError."""
+    if "ids" not in tensors:
+        return ()
+    count = len(tensors["references"])
+    ids = tensors["ids"].astype(np.uint8, casting="safe").reshape(count, ID)
+    paths = [path.decode("utf-8", "surrogateescape") for path in _unpacked(tensors, "paths", count)]
+    pictures = _unpacked(tensors, "pictures", count)
+    named = zip(ids, paths, pictures, strict=True)
+    return tuple(Reference(row.tobytes().hex(), path, picture) for row, path, picture in named)
 
 
 def restore(tensors: Mapping[str, np.ndarray], name: str) -> Evidence:
     """Return the evidence of a model folder's tensors; raise RefusedFile, naming the file, if they are off."""
-    evidence = Evidence(**{key: np.asarray(tensors[key]) for key in ("references", "distances", "logits", "scores")})
+    try:
+        named = _named(tensors)
+    except (KeyError, ValueError, TypeError) as error:
+        raise RefusedFile(f"{name} does not name its training images ({error}). Train the model again.") from error
+    evidence = Evidence(**{key: np.asarray(tensors[key]) for key in MEASURED}, named=named)
     rows = (evidence.distances, evidence.logits, evidence.scores)
     shapes = evidence.references.ndim == 2 and all(row.shape == evidence.scores.shape == (row.size,) for row in rows)
-    finite = all(np.isfinite(array).all() and array.size for array in tensors.values())
+    finite = all(np.isfinite(tensors[key]).all() and tensors[key].size for key in MEASURED)
     if not (shapes and finite and all((np.diff(row) >= 0).all() for row in rows)):
         raise RefusedFile(f"{name} does not hold directions of features and rising numbers. Train the model again.")
     return evidence
@@ -137,10 +198,10 @@ def distances(
     return result
 
 
-def choose(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the numbers of the rows that are kept, at most REFERENCES, evenly of all classes (n,), at random."""
+def choose(labels: np.ndarray, rng: np.random.Generator, count: int = REFERENCES) -> np.ndarray:
+    """Return the numbers of the rows that are kept, at most `count`, evenly of all classes (n,), at random."""
     order = rng.permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     starts = np.searchsorted(labels[by_class], labels[by_class])
     ranks = np.arange(len(labels)) - starts  # within the class
-    return np.sort(by_class[np.argsort(ranks, kind="stable")[:REFERENCES]])
+    return np.sort(by_class[np.argsort(ranks, kind="stable")[:count]])

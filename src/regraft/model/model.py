@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from regraft.model import folder as folders
 from regraft.model import predict as predicting
 from regraft.model.calibration import Calibrations
 from regraft.model.evidence import Evidence
-from regraft.model.predict import FALSE_ALARMS, Prediction
+from regraft.model.predict import FALSE_ALARMS, Answer, Prediction
 from regraft.network.tensors import TensorFile, to_torch
 from regraft.network.trunk import Choice, Tail, Trunk, only
 from regraft.training import heads
@@ -154,6 +154,7 @@ class Model:
         top: int = 3,
         false_alarms: float = FALSE_ALARMS,
         coverage: float | None = None,
+        nearest: int = 0,
         store: str | Path | None = None,
     ) -> list[Prediction]:
         """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
@@ -164,20 +165,23 @@ class Model:
         top:    how many labels each names.
         false_alarms: the fraction of images of the classes that may be called unknown; 0: none is.
         coverage: how often the true label is to be in `Prediction.prediction_set`, such as 0.95; None: without sets.
+        nearest: how many of the training images that the model keeps each names: those most like it.
         store:  folder of the feature store, where the converted network is kept; None: the user's cache.
         Raises DataError for a coverage that the model can't give.
         """
         if coverage is not None:
             self.least_probability(coverage)
         limit = self.evidence.threshold(false_alarms) if self.evidence else math.inf
-        answers = predicting.stream_answers(read_inputs(inputs), self.runner, self._answers, _path(store))
+        head = partial(self._answers, nearest=nearest)
+        answers = predicting.stream_answers(read_inputs(inputs), self.runner, head, _path(store))
         return [self._prediction(row, answer, top, limit, coverage) for row, answer in answers]
 
-    def _answers(self, features: np.ndarray) -> list[tuple[np.ndarray, float | None]]:
-        """Return for each of the features (n, …) probabilities (n_classes,) and novelty."""
+    def _answers(self, features: np.ndarray, nearest: int = 0) -> list[Answer]:
+        """Return for each of the features (n, …) probabilities (n_classes,), novelty and nearest training images."""
         logits = self.logits(features)
         novelty = self.evidence.novelty(features, logits).tolist() if self.evidence else [None] * len(logits)
-        return list(zip(self.loss.probabilities(logits / self.temperature), novelty, strict=True))
+        like = predicting.neighbours(self.evidence, self.images, features, nearest)
+        return list(zip(self.loss.probabilities(logits / self.temperature), novelty, like, strict=True))
 
     def novelty(self, features: Inputs) -> np.ndarray:
         """Return (n,) how unlike the training images these are, by their features; raise DataError without evidence."""
@@ -185,7 +189,7 @@ class Model:
             raise DataError("The model keeps no training images that tell the unknown. Train it again.")
         starts = range(0, len(features), ROWS)
         answers = [self._answers(np.asarray(features[start : start + ROWS])) for start in starts]
-        return np.array([novelty for batch in answers for _, novelty in batch], np.float64)
+        return np.array([novelty for batch in answers for _, novelty, _ in batch], np.float64)
 
     def least_probability(self, coverage: float) -> float:
         """Return the probability from which a label is in a prediction set of this coverage, such as 0.95.
@@ -216,20 +220,16 @@ class Model:
         return np.array(rows).reshape(-1, len(self.classes))
 
     def _prediction(
-        self,
-        row: Row,
-        answer: tuple[np.ndarray, float | None] | None,
-        top: int,
-        limit: float,
-        coverage: float | None,
+        self, row: Row, answer: Answer | None, top: int, limit: float, coverage: float | None
     ) -> Prediction:
         if answer is None:
             return Prediction(path=row.path, status=row.status, error=row.reason)
-        probabilities, novelty = answer
+        probabilities, novelty, nearest = answer
         order = np.argsort(-probabilities, kind="stable")
         ranked = tuple((self.classes[code], float(probabilities[code])) for code in order[:top])
         labels = self.predicted_labels(probabilities[None])[0] if self.loss.multilabel else None
-        known = Prediction(path=row.path, status="ok", ranked=ranked, labels=labels, novelty=novelty, limit=limit)
+        more: dict[str, Any] = {"novelty": novelty, "limit": limit, "nearest": nearest}
+        known = Prediction(path=row.path, status="ok", ranked=ranked, labels=labels, **more)
         if coverage is None:
             return known
         held = calibration.prediction_sets(probabilities[None], self.least_probability(coverage))[0, order]

@@ -82,6 +82,15 @@ class Preprocess:
 
         return np.ascontiguousarray({"crop": self._crop, "pad": self._pad, "squash": self._squash}[self.resize](pixels))
 
+    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return what the input shows of an upright image: top, left, bottom, right, as fractions of its sides.
+
+        Below 0 and above 1 is what was filled in around it.
+        """
+        down, across = self._resized(height, width)
+        top, left = _start(down, self.size), _start(across, self.size)
+        return top / down, left / across, (top + self.size) / down, (left + self.size) / across
+
     @property
     def least_side(self) -> int:
         """The pixels that the shorter side must keep when an image is decoded at less than its size; 0 forbids it."""
@@ -142,11 +151,19 @@ class Preprocess:
         """The side, in pixels, that the image is resized to before its middle is cropped."""
         return math.floor(self.size / self.crop_share)
 
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the sides that an image is resized to before its middle is cropped."""
+        if self.resize == "squash":
+            return self.target, self.target
+        short, long = min(height, width), max(height, width)
+        if self.resize == "crop":
+            scaled = int(self.target * long / short)
+            return (self.target, scaled) if height <= width else (scaled, self.target)
+        return max(1, round(height * self.target / long)), max(1, round(width * self.target / long))
+
     def _crop(self, pixels: Pixels) -> Pixels:
-        height, width, _ = pixels.shape
-        scaled = int(self.target * max(height, width) / min(height, width))
-        sides = (self.target, scaled) if height <= width else (scaled, self.target)
-        if scaled > _LONGEST * self.target:
+        sides = self._resized(*pixels.shape[:2])
+        if max(sides) > _LONGEST * self.target:
             return self._placed(self._window(pixels, sides))
         return self._middle(pixels, sides)
 
@@ -159,13 +176,10 @@ class Preprocess:
         return by_pillow(pixels, (height, width), self.interpolation, box)
 
     def _squash(self, pixels: Pixels) -> Pixels:
-        return self._middle(pixels, (self.target, self.target))
+        return self._middle(pixels, self._resized(*pixels.shape[:2]))
 
     def _pad(self, pixels: Pixels) -> Pixels:
-        height, width, _ = pixels.shape
-        long = max(height, width)
-        sides = max(1, round(height * self.target / long)), max(1, round(width * self.target / long))
-        return self._middle(pixels, sides, self.background)
+        return self._middle(pixels, self._resized(*pixels.shape[:2]), self.background)
 
     def _middle(self, pixels: Pixels, sides: tuple[int, int], background: tuple[int, int, int] = (0, 0, 0)) -> Pixels:
         """Return the middle S by S of an image that is resized to (height, width) `sides`."""

@@ -20,6 +20,7 @@ measures how often, on the part that has chosen nothing.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,9 @@ from regraft.core import plugins
 from regraft.core.errors import DataError, Diverged
 from regraft.core.progress import log
 from regraft.core.rng import generator
+from regraft.features.extract import Features
 from regraft.model import calibration, evidence
+from regraft.model.evidence import Reference
 from regraft.training import heads, losses
 from regraft.training.streamed_rows import too_many
 
@@ -135,11 +138,19 @@ def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int, *,
     """Return the evidence of rows and their logits; the neighbours of a row are never of its own group."""
     chosen = evidence.choose(train.labels, generator(seed, "references"))
     references = _directions(train, chosen)
-    if not of_train:
-        return evidence.of_rows(references, evidence.distances(_directions(rows), references), logits)
     groups, own = (np.arange(len(each)) if each.groups is None else np.asarray(each.groups) for each in (train, rows))
-    far = evidence.distances(_directions(rows), references, (own, groups[chosen]))
-    return evidence.of_rows(references, far, logits)
+    far = evidence.distances(_directions(rows), references, (own, groups[chosen]) if of_train else None)
+    return dataclasses.replace(evidence.of_rows(references, far, logits), named=_named(train, chosen))
+
+
+def _named(train: Examples, numbers: np.ndarray) -> tuple[Reference, ...]:
+    """Return what names training images; of a path from the root of this machine's disk the end alone."""
+    rows = [train.inputs.rows[number] for number in numbers] if isinstance(train.inputs, Features) else []
+    return tuple(Reference(row.id, _end(row.path)) for row in rows)
+
+
+def _end(path: str) -> str:
+    return "/".join(PurePath(path).parts[-2:]) if PurePath(path).is_absolute() else path
 
 
 def _directions(rows: Examples, numbers: np.ndarray | None = None) -> np.ndarray:

@@ -19,6 +19,7 @@ from regraft.data.index import PARTS
 from regraft.data.split import SplitOptions
 from regraft.features.options import StoreOptions
 from regraft.pipeline.near_duplicates import tied
+from regraft.pipeline.pictures import pictured
 from regraft.training import heads
 from regraft.training.history import History, Measured
 from regraft.training.options import FitOptions
@@ -67,7 +68,7 @@ def fit(features: Features, *, hooks: Hooks | None = None, options: FitOptions) 
     Raises DataError if there are fewer than two classes, Diverged if the loss becomes NaN or infinite.
     """
     index = tied(features.index, StoreOptions(store=features.store))
-    return fit_model(features.with_index(index), options, Run(hooks=hooks))
+    return pictured(fit_model(features.with_index(index), options, Run(hooks=hooks)), index, options)
 
 
 def fit_model(features: Features, options: FitOptions, run: Run = Run()) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.options import takes_options
+from regraft.core.options import flat, takes_options
 from regraft.data import read as reading
 from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import PredictOptions
@@ -13,6 +13,7 @@ from regraft.pipeline.options import PredictOptions
 if TYPE_CHECKING:
     from torch import nn
 
+    from regraft.data.index import Index
     from regraft.model.model import Model
     from regraft.model.predict import Prediction
 
@@ -38,7 +39,9 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
     model:  from `load`, `fit`, or a Report.
     inputs: as for `Model.predict`.
     """
-    index, shown = reading.read_inputs(inputs, options.source), options.top
-    return model.predict(
-        index, top=shown.top, false_alarms=shown.false_alarms, coverage=shown.coverage, store=options.store.store
-    )
+    return predictions(model, reading.read_inputs(inputs, options.source), options)
+
+
+def predictions(model: Model, index: Index, options: PredictOptions, nearest: int = 0) -> list[Prediction]:
+    """Return the prediction for each row of an index, with so many of the nearest training images."""
+    return model.predict(index, **flat(options.top), nearest=nearest, store=options.store.store)

@@ -20,6 +20,7 @@ from regraft.pipeline.fit import Run, fit_model, needs_held_out, plain
 from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
+from regraft.pipeline.pictures import pictured
 from regraft.pipeline.read import divided, read_source
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions
     _, options = presets.resolved(index, options)
     index = tied(index, options.features.store, options.split)
     features = compute(index, options.features, options.augmentation, broken=options.broken)
-    return fit_model(check_broken(features, options.broken), options.fit, Run(command=options))
+    model = fit_model(check_broken(features, options.broken), options.fit, Run(command=options))
+    return pictured(model, features.index, options.fit)
 
 
 def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
@@ -259,7 +261,7 @@ def _check_overwrite(earlier: Model | None, output: Path, options: TrainOptions)
 def _fit_or_keep(features: Features, options: TrainOptions, output: Path, run: Run) -> Model:
     """Fit; where that diverges, save the last good weights as the model, unless an earlier one exists."""
     try:
-        return fit_model(features, options.fit, run)
+        return pictured(fit_model(features, options.fit, run), features.index, options.fit)
     except Diverged as error:
         _checkpoint(output).unlink(missing_ok=True)
         if (output / "model.json").exists():

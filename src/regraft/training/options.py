@@ -108,6 +108,9 @@ class FitOptions(Options):
         "gigabytes of features that the linear head keeps; where they are more, it reads the rest again in each pass",
         "Many machines",
     )
+    pictures: Literal["on", "off"] = option(
+        "on", "keep small pictures of up to 500 training images in the model, to explain by; off: their paths alone"
+    )
     seed: int = seed_option()
 
     def check(self) -> None:

@@ -1,0 +1,77 @@
+"""The verb that names what is on photographs: `predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from regraft.cli.app import app, typed_command
+from regraft.cli.arguments import Json, ModelFolder, Overwrite, file
+from regraft.cli.flags import command
+from regraft.cli.output import print_result, show, write_page
+from regraft.core import files, outputs
+from regraft.core.errors import DataError, UsageError
+from regraft.core.progress import log
+from regraft.inference.options import EngineOptions
+from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, TableOptions
+
+
+@command(
+    app,
+    PredictOptions,
+    EngineOptions,
+    PredictUnitsOptions,
+    TableOptions,
+    usage="regraft predict [OPTIONS] MODEL INPUT...",
+)
+def predict(
+    model: ModelFolder,
+    inputs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
+    /,
+    *,
+    output: Annotated[
+        str | None,
+        Parameter(alias="-o"),
+        file("Write a CSV with a row for every input; or a folder or URL, for many images."),
+    ] = None,
+    explain: Annotated[
+        bool, file("Name the training images most like each; with --report also show what the answer rests on.")
+    ] = False,
+    report: Annotated[Path | None, file("Write an HTML page with the photographs and their answers.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    options: Any = None,
+) -> None:
+    """Name what is on photographs, with percentages."""
+    from regraft.model import predict as predicting
+    from regraft.pipeline.explain import gallery
+    from regraft.pipeline.predict import load
+    from regraft.pipeline.units import is_folder, predict_units
+
+    prediction, engine, units, written = options
+    if output and is_folder(output):
+        if explain or report:
+            raise UsageError("--explain and --report are for predictions that are printed or written to a CSV.")
+        show(predict_units(model, _only(inputs), output, engine, units), json)
+        return
+    table = Path(output) if output else None
+    outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
+    outputs.check(report, [".html"], overwrite=overwrite)
+    made = gallery(load(model, options=engine), inputs, prediction, explained=explain)
+    if table:
+        files.write_file(table, predicting.csv_of(made.predictions, formulas=written.formulas).encode())
+        log.info("%d rows are in %s.", len(made), table)
+    if report:
+        write_page(report, made.html(typed_command.get()))
+    if json or not (table or report):
+        print_result(made.to_dict()["predictions"], json, made.text())
+    if not any(item.status == "ok" for item in made.predictions):
+        raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
+
+
+def _only(inputs: tuple[str, ...]) -> str:
+    if len(inputs) > 1:
+        raise UsageError(f"There are {len(inputs)} inputs, and --output is a folder; expected one input.")
+    return inputs[0]

@@ -1,0 +1,101 @@
+"""A gallery: photographs with a model's predictions, and why: the nearest training images, and heat maps on request."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.errors import DataError, UnknownName
+from regraft.core.results import Result
+from regraft.core.text import count
+from regraft.data.index import Index, Row
+from regraft.features import worker
+from regraft.model import heat_map, predict
+from regraft.model.heat_map import HeatMap, Seen
+from regraft.model.predict import Prediction
+
+if TYPE_CHECKING:
+    from regraft.model.model import Model
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Gallery(Result):
+    """Photographs with a model's predictions; those are read as those of a list are.
+
+    index:       the photographs, a row for each prediction.
+    label:       of which the page's heat maps are; None: of the one that is predicted, of each photograph.
+    with_maps:   whether the page has heat maps.
+    """
+
+    model: Model
+    index: Index
+    predictions: tuple[Prediction, ...]
+    label: str | None = None
+    with_maps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.label is not None and self.label not in self.model.classes:
+            raise UnknownName.of("label", self.label, self.model.classes)
+
+    def __repr__(self) -> str:
+        """Return one line, for a session."""
+        return f"<Gallery: {self.summary()}>"
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def __getitem__(self, number: int) -> Prediction:
+        return self.predictions[number]
+
+    def summary(self) -> str:
+        """Return how many photographs have which answer: "3 photographs: 2 cat, 1 unknown"."""
+        answers = Counter(answer(item) for item in self.predictions).most_common()
+        listed = ", ".join(f"{number:,} {name or 'no label'}" for name, number in answers)
+        return f"{count(len(self), 'photograph')}{': ' if listed else ''}{listed}"
+
+    def text(self) -> str:
+        """Return a line for each photograph, with the nearest training images below it."""
+        return "\n".join(item.text() for item in self.predictions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the predictions as JSON-able data."""
+        return {"predictions": [item.to_dict() for item in self.predictions]}
+
+    def formats(self) -> dict[str, Callable[[], str]]:
+        """Return what gives the text of a file, by its name's ending."""
+        return {**super().formats(), ".csv": functools.partial(predict.csv_of, self.predictions)}
+
+    def heat_map(self, number: int, label: str | None = None) -> HeatMap:
+        """Return the heat map of the photograph with this number, from 0; of the label that is predicted, or another.
+
+        Raises DataError for a photograph that can't be read, UnknownName for a label that is none of the model's.
+        """
+        if label is not None and label not in self.model.classes:
+            raise UnknownName.of("label", label, self.model.classes)
+        item = self.predictions[number]
+        (seen,) = self.seen([number])
+        if seen is None:
+            raise DataError(f"{item.path} is {item.status}: {item.error or 'it is not available any more'}.")
+        return heat_map.heat_map(self.model, seen, label or self.label_of(item))
+
+    def label_of(self, item: Prediction) -> str:
+        """Return the label that the page's heat map of a photograph is of."""
+        return self.label or item.ranked[0][0]
+
+    def seen(self, numbers: list[int]) -> Iterator[Seen | None]:
+        """Yield what is kept of these photographs for their heat maps, None of those that can't be read."""
+        rows: list[Row] = [self.index.rows[number] for number in numbers]
+        sides = [trunk.preprocess.least_side for trunk in self.model.trunks]
+        least = 0 if 0 in sides else max(*sides, heat_map.SMALL)
+        for made in worker.of_pixels(rows, least, functools.partial(heat_map.see, self.model.trunks)):
+            yield None if isinstance(made, worker.Failure) else made
+
+
+def answer(item: Prediction) -> str:
+    """Return a prediction in a word or two: its label, or that it is unknown, broken or ignored."""
+    return UNKNOWN if item.unknown else item.label if item.status == "ok" else item.status
