@@ -29,7 +29,7 @@ APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the 
 LARGEST_ROOM = 1 / 5  # of the lines of the source
 HEAVY = (
     *("torch", "timm", "sklearn", "scipy", "numpy", "PIL", "matplotlib", "pandas", "lmdb", "jinja2"),
-    *("openvino", "nncf", "simplejpeg", "onnx", "onnxruntime", "onnxscript", "starlette", "uvicorn"),
+    *("openvino", "nncf", "simplejpeg", "onnx", "onnxruntime", "onnxscript", "starlette", "uvicorn", "coremltools"),
 )
 MODULES = sorted(SOURCE.rglob("*.py"))
 

@@ -49,10 +49,11 @@ def _is_own(folder: Path) -> bool:
         own = {DESCRIPTION, *json.loads(text)["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return MARK in text and folder.resolve() != Path.cwd() and set(_names(folder)) <= own
+    return MARK in text and folder.resolve() != Path.cwd() and set(names(folder)) <= own
 
 
-def _names(folder: Path) -> list[str]:
+def names(folder: Path) -> list[str]:
+    """Return the files of a folder, those in folders of it too."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
@@ -92,7 +93,7 @@ def write_texts(folder: Path, about: Mapping[str, Any], certificate: Certificate
 
 def sums(folder: Path) -> dict[str, str]:
     """Return the sha256 of all files of a folder by name."""
-    return {name: files.sha256_file(folder / name) for name in _names(folder)}
+    return {name: files.sha256_file(folder / name) for name in names(folder)}
 
 
 def _json(data: Any) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from regraft.model.model import Model
+    from regraft.model.module import WholeModel
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 INPUT, OUTPUT = "image", "probabilities"  # their names in the formats that have names
@@ -31,8 +32,9 @@ INPUT, OUTPUT = "image", "probabilities"  # their names in the formats that have
 class Whole(nn.Module):
     """Pixels (1, H, W, 3) uint8 of an upright RGB image → probabilities (1, n_classes) float32."""
 
-    def __init__(self, model: nn.Module, rules: Sequence[Preprocess]) -> None:
+    def __init__(self, model: WholeModel, rules: Sequence[Preprocess]) -> None:
         super().__init__()
+        self.rules = tuple(rules)
         self.resizes, self.model = nn.ModuleList(map(Resize, rules)), model
         self.eval()
 

@@ -41,6 +41,8 @@ from regraft.training.options import read_options
 if TYPE_CHECKING:
     from torch import nn
 
+    from regraft.model.module import WholeModel
+
 
 ROWS = 256  # whose logits are computed at once
 
@@ -262,7 +264,7 @@ class Model:
         return nn.Sequential(*([self.tail.module] if self.tail else []), self.head)
 
     @property
-    def module(self) -> nn.Module:
+    def module(self) -> WholeModel:
         """The whole model as a torch module: images (n, S, S, 3) uint8 → probabilities (n, n_classes) float32.
 
         The images are preprocessed as `trunk.preprocess` does it, and not normalised: that is the module's first step.

@@ -95,7 +95,7 @@ def export(
         )
         _check_held(certificate)
         folders.write_texts(fresh, plan.about, certificate)
-        sizes = {path.relative_to(fresh).as_posix(): path.stat().st_size for path in fresh.rglob("*")}
+        sizes = {name: (fresh / name).stat().st_size for name in folders.names(fresh)}
     return Export(folder=output, certificate=certificate, sizes=sizes)
 
 
