@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import tarfile
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 
 from regraft.core.errors import DataError, StoreError, UsageError
+from regraft.data.index import Row
+from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
 from regraft.data.units import plan, rows
 
 pa = pytest.importorskip("pyarrow", reason="URLs and Parquet files need pyarrow")
@@ -170,3 +173,26 @@ def test_a_url_that_can_t_be_opened_is_told_in_a_line(url):
     with pytest.raises((UsageError, DataError, StoreError)) as refused:
         plan(url, 10)
     assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_labels_are_those_of_all_files_looked_at_together(tmp_path, seed):
+    """Against the layout of every file, though only one of each folder is asked about."""
+    chance = random.Random(seed)
+    tops = chance.sample(["cat", "dog", "train", "test", "photos", ".hidden", "seg_train", "images"], 3)
+    inner = chance.sample(["cat", "dog", "red", "2024", ".cache"], 2)
+    names = ["1.jpg", "2.PNG", "readme.txt", ".3.jpg", "notes.bin", "4.jpg?w=3", "Thumbs.db"]
+    paths = {"/".join([chance.choice(tops), chance.choice([*inner, ""]), chance.choice(names)]) for _ in range(60)}
+    paths = sorted(path.replace("//", "/") for path in paths)
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"x")
+    listed = [Row(path=path, location=None) for path in paths]
+    listed = [row.marked("ignored", HIDDEN) if is_hidden(row.path) else row for row in listed]
+    try:
+        expected = list(label_rows(listed, str(tmp_path)))
+    except DataError:
+        expected = listed
+    assert [(row.path, row.label, row.part) for row in all_rows(tmp_path)] == [
+        (row.path, row.label, row.part) for row in expected
+    ]

@@ -85,8 +85,8 @@ def of_folder(folder):
     from regraft.features.extract import Features
 
     units = feature_folder.find(folder)
-    network, index, shelf = feature_folder.read(units, folder.parent / "empty", SourceOptions(), 0)
-    return Features(index, network.runner, [shelf]), [row for table in units.tables() for row in table.to_pylist()]
+    network, index, shelves = feature_folder.read(units, folder.parent / "empty", SourceOptions(), 0)
+    return Features(index, network.runner, shelves), [row for table in units.tables() for row in table.to_pylist()]
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"nothing")])

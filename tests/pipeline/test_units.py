@@ -158,7 +158,7 @@ def test_another_listing_or_network_is_refused_and_nothing_changes(source, writt
     before = files(folder)
     with pytest.raises(UsageError, match="holds the results of another job: listing and units are different"):
         regraft.extract(source, folder, unit_rows=7, **SMALL)
-    with pytest.raises(UsageError, match="holds the results of another job: trunk is different"):
+    with pytest.raises(UsageError, match="holds the results of another job: network is different"):
         regraft.extract(source, folder, unit_rows=5, **{**SMALL, "size": 96})
     assert files(folder) == before
 
@@ -331,3 +331,21 @@ def test_a_conflict_that_is_an_error_and_words_that_units_are_not_read_by(source
     assert "1 picture in" in capsys.readouterr().err
     assert main(["inspect", str(source), "--on", "local", "--label-from", "{label}_#.png"]) == 2
     assert main(["inspect", str(source), "--on", "local", "--deep"]) == 2
+
+
+JOINED = {**SMALL, "backbone": "test_resnet@64+test_resnet@96"}
+del JOINED["size"]
+
+
+def test_joined_networks_write_their_features_side_by_side_and_are_trained_on(tmp_path):
+    photos = write_photos(tmp_path / "photos", per_class=6)
+    regraft.extract(photos, tmp_path / "out", unit_rows=10, **JOINED)
+    features = {row["path"]: row["features"] for row in table(tmp_path / "out").to_pylist()}
+    each = [regraft.extract(photos, **{**SMALL, "size": size}) for size in (64, 96)]
+    for row, *values in zip(each[0].rows, *each, strict=True):
+        assert np.array_equal(np.float32(features[row.path]), np.concatenate(values))
+    model = regraft.train(tmp_path / "out", tmp_path / "model", split="0.6/0.2/0.2", refit="off", engine="torch").model
+    for number, rows in enumerate(each):
+        train = [values for row, values in zip(rows.rows, rows, strict=True) if model.part_of(row.id) == "train"]
+        assert model.scales[number] == pytest.approx(np.sqrt(np.mean(np.square(train))), rel=1e-5)
+    assert regraft.load(tmp_path / "model", engine="torch").predict(photos / "red" / "000.png", top=1)

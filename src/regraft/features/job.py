@@ -5,11 +5,12 @@ A job is a few texts, so that it can be sent anywhere; each process opens the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import safetensors.numpy
 
@@ -24,8 +25,6 @@ from regraft.features.worker import Worker
 from regraft.inference.runner import Runner
 from regraft.network import build
 from regraft.network.trunk import Choice, Trunk
-
-TENSORS = "network.safetensors"
 
 Compute = Callable[[Iterable[Row]], Iterator[Rows]]
 
@@ -87,13 +86,17 @@ class Job:
 
 @dataclass(frozen=True)
 class ComputeFeatures:
-    """Features, by the network in the job's folder."""
+    """Features, by the networks in the job's folder."""
 
     def open(self, folder: Folder, store: Path | None, cores: int | None) -> Compute:
         """Return what computes features of rows."""
-        trunk = open_trunk(folder)
-        worker = Worker(Runner(trunk), [shelf_folder(trunk, store)], cores)
+        worker = open_worker(open_trunks(folder), store, cores)
         return lambda rows: (Rows(*part) for part in worker.rows(rows))
+
+
+def open_worker(trunks: Sequence[Trunk], store: Path | None, cores: int | None) -> Worker:
+    """Return what computes the features of rows in this process; those of several trunks side by side."""
+    return Worker(Runner(trunks), [shelf_folder(trunk, store) for trunk in trunks], cores)
 
 
 def shelf_folder(trunk: Trunk, store: Path | None) -> Path:
@@ -101,28 +104,45 @@ def shelf_folder(trunk: Trunk, store: Path | None) -> Path:
     return Store(store).shelf(trunk.digest, trunk.describe(), trunk.stored).folder
 
 
-def feature_contents(trunk: Trunk) -> Contents:
-    """Return what a folder of features by this trunk is of."""
-    about = {
-        "kind": "features",
-        "trunk": {**trunk.describe(), "digest": trunk.digest, "tensors": trunk.frozen.digest},
-        "engine": trunk.choice.engine,
-        "precision": trunk.choice.precision,
-    }
-    files = {TENSORS: safetensors.numpy.save(dict(trunk.tensors()))}
-    return Contents(about, "features", trunk.output_shape, files)
+def feature_contents(runner: Runner) -> Contents:
+    """Return what a folder of features by these trunks is of."""
+    about = {"kind": "features", "network": [_about(trunk) for trunk in runner.trunks]}
+    files = {_file(at): safetensors.numpy.save(dict(trunk.tensors())) for at, trunk in enumerate(runner.trunks)}
+    return Contents(about, "features", runner.output_shape, files)
 
 
-def open_trunk(folder: Folder) -> Trunk:
-    """Return the network of a folder of features, in the precision that was settled.
+def _about(trunk: Trunk) -> dict[str, Any]:
+    own = {"digest": trunk.digest, "tensors": trunk.frozen.digest}
+    return {**trunk.describe(), **own, "engine": trunk.choice.engine, "precision": trunk.choice.precision}
 
-    Raises DataError if it is not such a folder, RefusedFile if its network is not what it should be.
+
+def _file(number: int) -> str:
+    return f"network-{number}.safetensors"
+
+
+def open_trunks(folder: Folder) -> list[Trunk]:
+    """Return the networks of a folder of features, in the precision that was settled.
+
+    Raises DataError if it is not such a folder, RefusedFile if a network is not what it should be.
     """
     manifest = folder.manifest()
     if manifest is None or manifest.get("kind") != "features":
         raise DataError(f"{folder.path} is not a folder of features that `regraft extract` wrote.")
-    choice, about = Choice(manifest["engine"], manifest["precision"]), manifest["trunk"]
-    trunk = build.restore(about, lambda: safetensors.numpy.load(folder.file(TENSORS)), choice, digest=about["tensors"])
+    return restore_trunks(manifest, folder.file, str(folder.path))
+
+
+def restore_trunks(about: Mapping[str, Any], read: Callable[[str], bytes], name: str) -> list[Trunk]:
+    """Return the networks that `feature_contents` is about.
+
+    read: returns the file of a name.
+    name: of where they are, for messages.
+    """
+    return [_restored(each, functools.partial(read, _file(at)), name) for at, each in enumerate(about["network"])]
+
+
+def _restored(about: Mapping[str, Any], read: Callable[[], bytes], name: str) -> Trunk:
+    choice = Choice(about["engine"], about["precision"])
+    trunk = build.restore(about, lambda: safetensors.numpy.load(read()), choice, digest=about["tensors"])
     if trunk.digest != about["digest"]:
-        raise RefusedFile(f"{folder.path} was made by another version of regraft: its features would be others now.")
+        raise RefusedFile(f"{name} was made by another version of regraft: its features would be others now.")
     return trunk

@@ -6,6 +6,7 @@ the wanted rows are. That its file is as it was written was checked when its row
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ class UnitShelf:
         self.path, self.folder = units, folder
         self._units: list[str] = []
         self._locations: dict[str, int] = {}
+        self._columns = slice(None)
+
+    def columns(self, folder: Path, start: int, stop: int) -> UnitShelf:
+        """Return what reads a part of the same rows: one trunk's, where several stand side by side."""
+        part = copy.copy(self)
+        part.folder, part._columns = folder, slice(start, stop)
+        return part
 
     def add(self, name: str, keys: Iterable[tuple[int, str]]) -> None:
         """Add a unit's rows: the number of each in its table, and its key; of copies the first counts."""
@@ -44,7 +52,9 @@ class UnitShelf:
         features = np.empty((len(ids), math.prod(shape)), np.float32)
         for unit in np.unique(units):
             here = units == unit
-            features[here] = self._read_unit(self.path / f"part-{self._units[unit]}.parquet", rows[here])
+            features[here] = self._read_unit(self.path / f"part-{self._units[unit]}.parquet", rows[here])[
+                :, self._columns
+            ]
         return features.reshape(len(ids), *shape)
 
     def _read_unit(self, path: StoragePath, rows: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from regraft.core.version import __version__
 from regraft.data.index import Row
 from regraft.data.shards import Unit
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, NETWORK, SUCCESS, DONE = "_regraft.json", "_network", "_SUCCESS", "_done"
 TEXTS = ("id", "path", "label", "part", "status", "error")
 ROWS = 256  # in a row group, and in memory on the way into the file
@@ -89,22 +89,28 @@ class Folder:
 
     def __init__(self, path: StoragePath) -> None:
         self.path = path
+        self._manifest: dict[str, Any] | None = None
 
     def manifest(self) -> dict[str, Any] | None:
-        """Return what the folder says of itself; None if it has no manifest.
+        """Return what the folder says of itself, which is read once; None if it has no manifest.
 
-        Raises RefusedFile for one that is damaged or of a later format.
+        Raises RefusedFile for one that is damaged or of another format.
         """
+        if self._manifest is None:
+            self._manifest = self._read_manifest()
+        return self._manifest
+
+    def _read_manifest(self) -> dict[str, Any] | None:
         content = remote.read(self.path / MANIFEST)
         if content is None:
             return None
         try:
             manifest = json.loads(content)
-            known = manifest["format"] <= FORMAT
+            known = manifest["format"] == FORMAT
         except (ValueError, TypeError, KeyError) as error:
             raise RefusedFile(f"{self.path / MANIFEST} is damaged or not regraft's.") from error
         if not known:
-            raise RefusedFile(f"{self.path} is of a later format ({manifest['format']}); this regraft knows {FORMAT}.")
+            raise RefusedFile(f"{self.path} is of the format {manifest['format']}; this regraft knows {FORMAT}.")
         return dict(manifest)
 
     def begin(self, contents: Contents, source: str, listing: str, units: int) -> None:

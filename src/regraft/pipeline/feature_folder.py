@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,42 +44,53 @@ def find(source: Any) -> Folder | None:
 
 def read(
     folder: Folder, store: Path | None, options: SourceOptions, memory: float
-) -> tuple[CutNetwork, Index, UnitShelf | None]:
-    """Return the network that computed a folder's features, the index of its rows, and what reads the features.
+) -> tuple[CutNetwork, Index, list[UnitShelf]]:
+    """Return what computed a folder's features, the index of its rows, and what reads the features.
 
     store:  the folder of the feature store, into which they are put; None: the user's.
     memory: gigabytes; more features than this are not put there, but read where they are.
     Raises DataError if there are no units, or no labels; StoreError, RefusedFile.
     """
-    from regraft.features.job import open_trunk
+    from regraft.features.job import open_trunks
     from regraft.features.store.store import Store
-    from regraft.features.unit_shelf import UnitShelf
     from regraft.inference.runner import CutNetwork, Runner
 
-    manifest, trunk = folder.manifest() or {}, open_trunk(folder)
+    manifest, trunks = folder.manifest() or {}, open_trunks(folder)
     records = folder.committed()
     if len(records) < manifest["units"]:
         log.warning("%d of %d units of %s are there.", len(records), manifest["units"], folder.path)
     if not records:
         raise DataError(f"{folder.path} holds no features yet; give the command again that was to write them.")
-    shelf = Store(store).shelf(trunk.digest, trunk.describe(), trunk.stored)
-    in_place = UnitShelf(folder.path, shelf.folder) if _bytes(records.values(), trunk) > memory * 1e9 else None
+    shelves = [Store(store).shelf(trunk.digest, trunk.describe(), trunk.stored) for trunk in trunks]
+    in_place = _in_place(folder, shelves, trunks) if _bytes(records.values(), trunks) > memory * 1e9 else []
     rows: list[Row] = []
     with progress("units", len(records)) as advance:
         for name, table in zip(sorted(records), folder.tables(), strict=True):
             unit_rows = _rows(table, str(manifest["source"]))
             if in_place:
-                in_place.add(name, ((at, row.key) for at, row in enumerate(unit_rows) if row.status == "used"))
+                in_place[0].add(name, ((at, row.key) for at, row in enumerate(unit_rows) if row.status == "used"))
             else:
-                _fill(shelf, table, unit_rows, trunk)
+                _fill(shelves, table, unit_rows, trunks)
             rows += unit_rows
             advance(1)
     index = Index(tuple(_labelled(rows, str(folder.path), options.label_from)), str(folder.path))
-    return CutNetwork(Runner(trunk)), reading.resolve_conflicts(index, options.conflicts), in_place
+    return CutNetwork(Runner(trunks)), reading.resolve_conflicts(index, options.conflicts), in_place
 
 
-def _bytes(records: Iterable[Record], trunk: Trunk) -> int:
-    return 4 * math.prod(trunk.output_shape) * sum(record.counts["used"] for record in records)
+def _bytes(records: Iterable[Record], trunks: Sequence[Trunk]) -> int:
+    numbers = sum(math.prod(trunk.output_shape) for trunk in trunks)  # of one image
+    return 4 * numbers * sum(record.counts["used"] for record in records)
+
+
+def _in_place(folder: Folder, shelves: Sequence[Shelf], trunks: Sequence[Trunk]) -> list[UnitShelf]:
+    """Return what reads each trunk's features where they are."""
+    from regraft.features.unit_shelf import UnitShelf
+
+    whole = UnitShelf(folder.path, shelves[0].folder)
+    ends = np.cumsum([math.prod(trunk.output_shape) for trunk in trunks])
+    starts = [0, *ends[:-1]]
+    pieces = zip(shelves, starts, ends, strict=True)
+    return [whole.columns(shelf.folder, int(start), int(end)) for shelf, start, end in pieces]
 
 
 def _labelled(rows: list[Row], name: str, pattern: str | None) -> Iterator[Row]:
@@ -109,11 +120,16 @@ def _rows(table: Any, source: str) -> list[Row]:
     ]
 
 
-def _fill(shelf: Shelf, table: Any, rows: list[Row], trunk: Trunk) -> None:
-    """Put those features of a unit into the store that it lacks."""
+def _fill(shelves: Sequence[Shelf], table: Any, rows: list[Row], trunks: Sequence[Trunk]) -> None:
+    """Put those features of a unit into the store that it lacks; those of several trunks stand side by side."""
     used = [row for row in rows if row.status == "used"]
-    missing = set(shelf.missing([row.key for row in used]))
-    chosen = [number for number, row in enumerate(used) if row.key in missing]
-    if chosen:
-        values = table["features"].drop_null().combine_chunks().flatten().to_numpy().reshape(-1, *trunk.output_shape)
-        shelf.put([used[number].key for number in chosen], np.ascontiguousarray(values[chosen]))
+    values = table["features"].drop_null().combine_chunks().flatten().to_numpy().reshape(len(used), -1)
+    start = 0
+    for shelf, trunk in zip(shelves, trunks, strict=True):
+        stop = start + math.prod(trunk.output_shape)
+        missing = set(shelf.missing([row.key for row in used]))
+        chosen = [number for number, row in enumerate(used) if row.key in missing]
+        if chosen:
+            features = np.ascontiguousarray(values[chosen, start:stop]).reshape(-1, *trunk.output_shape)
+            shelf.put([used[number].key for number in chosen], features)
+        start = stop

@@ -25,6 +25,7 @@ from regraft.pipeline.read import divided, read_source
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
+    from regraft.features.unit_shelf import UnitShelf
     from regraft.model.model import Model
     from regraft.pipeline.report import Report
     from regraft.training.hooks import Hooks
@@ -105,7 +106,8 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     from regraft.features.extract import Features
 
     _check_phases(options, start)
-    folder, in_place = None if start else feature_folder.find(source), None
+    folder = None if start else feature_folder.find(source)
+    in_place: list[UnitShelf] = []
     if folder:
         memory = math.inf if needs_held_out(options.fit) else options.fit.memory  # in epochs, rows are read at random
         network, index, in_place = feature_folder.read(folder, options.features.store.store, options.source, memory)
@@ -116,7 +118,8 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     index = tied(index, options.features.store, options.split)
     index = divided(index, options.split, continue_training.parts(index, start) if start else None)
     if in_place:
-        return check_broken(Features(index, network.runner, [in_place]), options.broken)
+        in_units = Features(index, network.runner, in_place)
+        return check_broken(in_units if network.runner.scales else in_units.scaled(), options.broken)
     augmentation = None if folder else options.augmentation
     features = check_broken(compute(index, options.features, augmentation, network, options.broken), options.broken)
     divided(features.index, options.split)  # what decoding took away may have been a class

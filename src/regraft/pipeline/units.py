@@ -94,7 +94,7 @@ def extract_units(source: str | Path, output: str | Path, runner: Runner, option
     store = options.features.store.store
     plan = listing.plan(source, options.executor.unit_rows)
     _settle(runner, plan, store)
-    return _run(plan, output, feature_contents(runner.trunk), ComputeFeatures(), store, options)
+    return _run(plan, output, feature_contents(runner), ComputeFeatures(), store, options)
 
 
 def check_source_options(options: SourceOptions, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from regraft.core import remote
 from regraft.core.errors import DataError
 from regraft.core.remote import StoragePath
 from regraft.core.text import printable
-from regraft.data.formats import HEAD
+from regraft.data.formats import HEAD, has_image_name
 from regraft.data.index import Location, Row
 from regraft.data.shards import File, Unit
 from regraft.data.sources._layout import HIDDEN, is_hidden, label_rows
@@ -41,15 +42,11 @@ class RemoteLocation:
 
 def units(folder: StoragePath, files: list[File], unit_rows: int) -> Iterator[Unit]:
     """Yield the units of files, those that are hidden or in no class folder too; labels where folders tell them."""
-    rows = _labelled(folder, [_row(folder, file.path) for file in files])
+    labelled = _labelled(folder, files)
     for start in range(0, len(files), unit_rows):
-        part = rows[start : start + unit_rows]
-        yield Unit(
-            "files",
-            tuple(files[start : start + unit_rows]),
-            labels=tuple(row.label for row in part),
-            parts=tuple(row.part for row in part),
-        )
+        part = files[start : start + unit_rows]
+        rows = [labelled[_kind(file.path)] for file in part]
+        yield Unit("files", tuple(part), labels=tuple(row.label for row in rows), parts=tuple(row.part for row in rows))
 
 
 def rows(unit: Unit, folder: StoragePath) -> Iterator[Row]:
@@ -65,9 +62,16 @@ def _row(folder: StoragePath, path: str) -> Row:
     return row.marked("ignored", HIDDEN) if is_hidden(row.path) else row
 
 
-def _labelled(folder: StoragePath, rows: list[Row]) -> list[Row]:
-    """Return the rows with labels and parts, or as they are where no folder tells them."""
-    try:
-        return list(label_rows(rows, str(folder)))
-    except DataError:
-        return rows
+def _labelled(folder: StoragePath, files: list[File]) -> dict[tuple[str, str], Row]:
+    """Return a row for each kind of file, with label and part, or as they are where no folder tells them."""
+    kinds = {_kind(file.path): file.path for file in files}
+    rows = [_row(folder, path) for path in kinds.values()]
+    with contextlib.suppress(DataError):
+        rows = list(label_rows(rows, str(folder)))
+    return dict(zip(kinds, rows, strict=True))
+
+
+def _kind(path: str) -> tuple[str, str]:
+    """Return what decides over a file's label: its folder and, unless it is named like an image, its name."""
+    folder, _, name = path.rpartition("/")
+    return folder, "" if has_image_name(name) and not is_hidden(name) else name
