@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.explain import explain
     from regraft.pipeline.export import Export, export
     from regraft.pipeline.extract import extract
+    from regraft.pipeline.extractor import extractor
     from regraft.pipeline.fit import fit
     from regraft.pipeline.inspect import inspect
     from regraft.pipeline.lr_find import Sweep, lr_find
@@ -72,6 +73,7 @@ _MODULES = {
     "explain": "pipeline.explain",
     "export": "pipeline.export",
     "extract": "pipeline.extract",
+    "extractor": "pipeline.extractor",
     "fit": "pipeline.fit",
     "groups": "pipeline.near_duplicates",
     "inspect": "pipeline.inspect",
@@ -111,6 +113,7 @@ __all__ = [
     "explain",
     "export",
     "extract",
+    "extractor",
     "fit",
     "groups",
     "inspect",

@@ -348,4 +348,7 @@ def test_joined_networks_write_their_features_side_by_side_and_are_trained_on(tm
     for number, rows in enumerate(each):
         train = [values for row, values in zip(rows.rows, rows, strict=True) if model.part_of(row.id) == "train"]
         assert model.scales[number] == pytest.approx(np.sqrt(np.mean(np.square(train))), rel=1e-5)
+    options = {"split": "0.6/0.2/0.2", "refit": "off", "engine": "torch", "near_duplicates": "ignore"}
+    in_place = regraft.train(tmp_path / "out", tmp_path / "in place", memory=0, **options).model
+    assert in_place.scales == model.scales
     assert regraft.load(tmp_path / "model", engine="torch").predict(photos / "red" / "000.png", top=1)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from regraft.data.shards import Unit
 from regraft.data.units import Plan
 from regraft.data.usable import SHOWN_FILES
 from regraft.features import executors
+from regraft.features.options import FeatureOptions
 from regraft.inference import agreement
 from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import ExtractOptions, PredictUnitsOptions
@@ -89,12 +90,17 @@ def extract_units(source: str | Path, output: str | Path, runner: Runner, option
     from regraft.features.job import ComputeFeatures, feature_contents
 
     check_source_options(options.source, "none with a folder as output: train takes --label-from of it")
-    if options.features.trains_tail:
-        raise UsageError("--tail is not for a folder of features: whole maps are kept by the store alone.")
+    check_no_tail(options.features)
     store = options.features.store.store
     plan = listing.plan(source, options.executor.unit_rows)
     _settle(runner, plan, store)
     return _run(plan, output, feature_contents(runner), ComputeFeatures(), store, options)
+
+
+def check_no_tail(options: FeatureOptions) -> None:
+    """Raise UsageError where a tail is to be trained."""
+    if options.trains_tail:
+        raise UsageError("--tail is not for a folder of features: whole maps are kept by the store alone.")
 
 
 def check_source_options(options: SourceOptions, expected: str) -> None:
@@ -140,10 +146,15 @@ def _run(
 
 def _settle(runner: Runner, plan: Plan, store: Path | None) -> None:
     """Settle the precision, once for all workers, on images of one of the first units; the network is converted now."""
+    used = next(filter(None, (_sample_rows(plan, unit) for unit in plan.units[:SAMPLED_UNITS])), [])
+    settle_on(used, runner, store)
+
+
+def settle_on(used: Sequence[Row], runner: Runner, store: Path | None) -> None:
+    """Settle the precision on images, if there are any, and convert the network."""
     from regraft.features.job import shelf_folder
     from regraft.features.worker import sample
 
-    used = next(filter(None, (_sample_rows(plan, unit) for unit in plan.units[:SAMPLED_UNITS])), [])
     for one in runner.each if used else ():
         images = functools.partial(sample, used, one.trunk.preprocess)
         one.settle(lambda trunk: shelf_folder(trunk, store), images)
