@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_the_one_that_was_not(pho
 
 
 def _kill(process, victim):
-    names = {"worker": "ray::_Actor", "raylet": "raylet"}
+    names = {"worker": "ray::_compute", "raylet": "raylet"}
     try:
         below = psutil.Process(process.pid).children(recursive=True)
         victims = [one for one in below if victim in names and names[victim] in " ".join(one.cmdline())]

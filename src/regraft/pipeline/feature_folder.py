@@ -123,6 +123,8 @@ def _rows(table: Any, source: str) -> list[Row]:
 def _fill(shelves: Sequence[Shelf], table: Any, rows: list[Row], trunks: Sequence[Trunk]) -> None:
     """Put those features of a unit into the store that it lacks; those of several trunks stand side by side."""
     used = [row for row in rows if row.status == "used"]
+    if not used:
+        return
     values = table["features"].drop_null().combine_chunks().flatten().to_numpy().reshape(len(used), -1)
     start = 0
     for shelf, trunk in zip(shelves, trunks, strict=True):

@@ -1,9 +1,11 @@
-"""Ray: an actor for each core of a cluster, or of this machine; units go to whichever is free."""
+"""Ray: a task for each unit, on any free core of a cluster, or of this machine; a process opens the network once."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -15,8 +17,8 @@ from regraft.core.progress import log, preparing
 if TYPE_CHECKING:
     from regraft.data.shards import Unit
 
-RESTARTS = 3  # of an actor whose process dies; its unit is computed again
-ATTEMPTS = 3  # at a unit whose actor dies
+RETRIES = 3  # of a unit whose process or machine is lost
+AHEAD = 2  # units that wait for a core
 REACHED = 5.0  # seconds
 
 
@@ -57,42 +59,61 @@ def _check_reachable(address: str | None) -> None:
 
 
 def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
-    """Yield the outcome of each unit, or why it could not be read, as they are done."""
-    import ray
-    from ray.util import ActorPool
+    """Yield the outcome of each unit, or why it could not be read, as they are done.
 
-    count = min(_free_cores(), len(units))
-    log.info("%d of Ray's cores compute.", count)
-    actor = ray.remote(num_cpus=1, max_restarts=RESTARTS, max_task_retries=ATTEMPTS)(_Actor)
-    pool = ActorPool([actor.remote(dataclasses.replace(work, cores=1)) for _ in range(count)])
-    send: Any = lambda each, unit: each.compute.remote(unit)  # noqa: E731
-    for outcome in pool.map_unordered(send, list(units)):
+    A unit whose process or machine is lost is computed again elsewhere; one that ends its process again and again has
+    failed.
+    """
+    import ray as untyped
+
+    ray: Any = untyped
+    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+    log.info("%d of Ray's cores compute.", _free_cores())
+    compute = ray.remote(num_cpus=1, max_retries=RETRIES)(_compute)
+    alone, waiting = dataclasses.replace(work, cores=1), iter(units)
+    running: dict[Any, Unit] = {}
+    while True:
+        for unit in itertools.islice(waiting, max(0, _cores() + AHEAD - len(running))):
+            running[compute.remote(alone, unit)] = unit
+        if not running:
+            return
+        [done], _ = ray.wait(list(running))
+        unit = running.pop(done)
+        try:
+            outcome = ray.get(done)
+        except lost as error:
+            outcome = f"{unit}: its process was lost {RETRIES + 1} times: {first_line(error)}"
         if isinstance(outcome, RegraftError):
             raise outcome
         yield outcome
 
 
-class _Actor:
-    """A process of the cluster's, which opens the network once."""
+def _compute(work: Any, unit: Unit) -> Any:
+    """Return what becomes of a unit; an error that concerns all units is returned, as Ray would wrap it."""
+    try:
+        return _in_this_process(work)(unit)
+    except RegraftError as error:
+        return error
 
-    def __init__(self, work: Any) -> None:
-        self.work = work
 
-    def compute(self, unit: Unit) -> Any:
-        """Return what becomes of a unit; an error that concerns all units is returned, as Ray would wrap it."""
-        try:
-            return self.work(unit)
-        except RegraftError as error:
-            return error
+@functools.lru_cache(maxsize=1)
+def _in_this_process(work: Any) -> Any:
+    """Return the job whose network this process has opened; each task brings a new one."""
+    return work
 
 
 def _free_cores() -> int:
-    """Return how many cores the cluster has to give now: an actor that waits for one would wait without a word."""
-    import ray as untyped
+    """Return how many cores the cluster has to give now: a task that waits for one would wait without a word."""
+    import ray
 
-    ray: Any = untyped
     free = int(ray.available_resources().get("CPU", 0))
     if free < 1:
-        total = int(ray.cluster_resources().get("CPU", 0))
-        raise UsageError(f"Ray's cluster has {total} cores and none is free; expected at least one.")
+        raise UsageError(f"Ray's cluster has {_cores()} cores and none is free; expected at least one.")
     return free
+
+
+def _cores() -> int:
+    """Return how many cores the cluster has: machines may come and go."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 0))
