@@ -69,7 +69,7 @@ def main() -> None:
                     options.pictures.mkdir(parents=True, exist_ok=True)
                     mark = "right" if right[name][-1] else "WRONG"
                     (options.pictures / f"{number:03}-{side}-{label}-{mark}.webp").write_bytes(
-                        overlays.overlay(picture, heat)
+                        overlays.overlay(picture, heat) or b""
                     )
     for name, hits in right.items():
         low, high = wilson(sum(hits), len(hits))

@@ -156,3 +156,12 @@ def test_an_image_of_several_labels_has_a_map_and_no_nearest(photos, tmp_path):
     gallery = regraft.explain(model, rows[0][0])
     assert gallery[0].nearest == () and gallery.heat_map(0).method == heat_map.ACTIVATION
     assert len(pictures(gallery.html())) >= 1
+
+
+def test_the_mistakes_of_a_report_show_what_they_rest_on_and_the_nearest_training_images(model, tmp_path):
+    others = {"blue": (200, 40, 40), "red": (30, 60, 200)}  # whose names are wrong
+    paths = [write_photo(tmp_path / f"{name}.png", colour, 70) for name, colour in others.items()]
+    report = regraft.evaluate(model, regraft.read(paths, ["blue", "red"]), part="all")
+    mistakes = re.search(r'id="mistakes".*?</section>', report.html(), re.DOTALL)[0]
+    assert len(pictures(mistakes)) == 2 * (1 + 1 + 3)
+    assert "What speaks for red on" in mistakes and "most similar training images" in mistakes

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import DataError, UnknownName
 from regraft.core.results import Result
 from regraft.core.text import count
-from regraft.data.index import Index, Row
-from regraft.features import worker
+from regraft.data.index import Index
 from regraft.model import heat_map, predict
-from regraft.model.heat_map import HeatMap, Seen
+from regraft.model.heat_map import HeatMap
 from regraft.model.predict import Prediction
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Gallery(Result):
         if label is not None and label not in self.model.classes:
             raise UnknownName.of("label", label, self.model.classes)
         item = self.predictions[number]
-        (seen,) = self.seen([number])
+        (seen,) = heat_map.see_rows(self.model, [self.index.rows[number]])
         if seen is None:
             raise DataError(f"{item.path} is {item.status}: {item.error or 'it is not available any more'}.")
         return heat_map.heat_map(self.model, seen, label or self.label_of(item))
@@ -86,14 +85,6 @@ class Gallery(Result):
     def label_of(self, item: Prediction) -> str:
         """Return the label that the page's heat map of a photograph is of."""
         return self.label or item.ranked[0][0]
-
-    def seen(self, numbers: list[int]) -> Iterator[Seen | None]:
-        """Yield what is kept of these photographs for their heat maps, None of those that can't be read."""
-        rows: list[Row] = [self.index.rows[number] for number in numbers]
-        sides = [trunk.preprocess.least_side for trunk in self.model.trunks]
-        least = 0 if 0 in sides else max(*sides, heat_map.SMALL)
-        for made in worker.of_pixels(rows, least, functools.partial(heat_map.see, self.model.trunks)):
-            yield None if isinstance(made, worker.Failure) else made
 
 
 def answer(item: Prediction) -> str:

@@ -13,6 +13,7 @@ of map and gradient, which is the same where the head is linear); Zeiler and Fer
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import math
@@ -21,10 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from regraft.features import worker
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from regraft.data.index import Row
     from regraft.model.model import Model
     from regraft.network.trunk import Trunk
 
@@ -56,6 +60,9 @@ class Grids(NamedTuple):
     method: str
 
 
+Window = tuple[float, float, float, float]  # top, left, bottom, right, as fractions of the photograph's sides
+
+
 class Seen(NamedTuple):
     """What is kept of a photograph for its heat maps.
 
@@ -66,7 +73,7 @@ class Seen(NamedTuple):
 
     small: np.ndarray
     inputs: tuple[np.ndarray, ...]
-    windows: tuple[tuple[float, float, float, float], ...]
+    windows: tuple[Window, ...]
 
 
 def see(trunks: Sequence[Trunk], pixels: np.ndarray) -> Seen:
@@ -83,13 +90,33 @@ def see(trunks: Sequence[Trunk], pixels: np.ndarray) -> Seen:
     )
 
 
+def see_rows(model: Model, rows: Sequence[Row]) -> Iterator[Seen | None]:
+    """Yield what is kept of the photographs of an index's rows, in order; None of one that can't be read now."""
+    sides = [trunk.preprocess.least_side for trunk in model.trunks]
+    least = 0 if 0 in sides else max(*sides, SMALL)
+    for seen in worker.of_pixels(rows, least, functools.partial(see, model.trunks)):
+        yield None if isinstance(seen, worker.Failure) else seen
+
+
 def heat_map(model: Model, seen: Seen, label: str) -> HeatMap:
     """Return the heat map of a photograph for a label of the model's."""
-    code, shape = model.classes.index(label), seen.small.shape[:2]
-    windows: Sequence[tuple[float, float, float, float]] = seen.windows
-    grids = gradient_grids(model, seen.inputs, code) if importlib.util.find_spec("torch") else None
-    if grids is None:
-        windows, grids = [(0.0, 0.0, 1.0, 1.0)], Grids((covering_grid(model, seen.small, code),), 0, COVERING)
+    made = quick_heat_map(model, seen, label)
+    if made is not None:
+        return made
+    grid = covering_grid(model, seen.small, model.classes.index(label))
+    return _over_photograph(Grids((grid,), 0, COVERING), [(0.0, 0.0, 1.0, 1.0)], seen, label)
+
+
+def quick_heat_map(model: Model, seen: Seen, label: str) -> HeatMap | None:
+    """Return the heat map of a photograph for a label, None where that takes a covering."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    grids = gradient_grids(model, seen.inputs, model.classes.index(label))
+    return None if grids is None else _over_photograph(grids, seen.windows, seen, label)
+
+
+def _over_photograph(grids: Grids, windows: Sequence[Window], seen: Seen, label: str) -> HeatMap:
+    shape = seen.small.shape[:2]
     sides = [max(1, round(side * min(1, SIDE / max(shape)))) for side in shape]
     bias = grids.bias / len(grids.grids)
     layers = [_laid_over(grid + bias, window, sides) for grid, window in zip(grids.grids, windows, strict=True)]

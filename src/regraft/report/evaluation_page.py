@@ -32,6 +32,7 @@ from regraft.model.model import Model
 from regraft.network.trunk import Tail
 from regraft.report import evaluation_tables as tables
 from regraft.report import grids, pages, plots
+from regraft.report.explained import Explained, explained
 from regraft.report.grids import Tile
 from regraft.report.pages import Photo, chart, page
 from regraft.training.history import History
@@ -75,6 +76,7 @@ class Answer(NamedTuple):
     true: str
     predicted: str
     probability: float | None  # of the predicted class; None where it has several labels
+    why: Explained = Explained()
 
     @property
     def wrong(self) -> bool:
@@ -346,8 +348,11 @@ def _mistakes(model: Model, evaluated: Evaluated) -> list[Answer]:
     if model.loss.multilabel:
         return []
     codes = evaluated.index.label_codes(model.classes)
-    mistakes = confident_mistakes(evaluated.probabilities, codes, MISTAKES)
-    return [_answer(model, evaluated, row) for row, _, _ in mistakes]
+    numbers = [row for row, _, _ in confident_mistakes(evaluated.probabilities, codes, MISTAKES)]
+    mistakes = [_answer(model, evaluated, number) for number in numbers]
+    rows = [evaluated.index.rows[number] for number in numbers]
+    reasons = explained(model, rows, [mistake.predicted for mistake in mistakes])
+    return [mistake._replace(why=why) for mistake, why in zip(mistakes, reasons, strict=True)]
 
 
 def _cells(model: Model, evaluated: Evaluated) -> dict[tuple[int, int], list[Answer]]:

@@ -10,7 +10,7 @@ from PIL import Image
 from regraft.core.text import percent
 from regraft.model import heat_map
 from regraft.model.gallery import Gallery, answer
-from regraft.model.heat_map import HeatMap, Seen
+from regraft.model.heat_map import Seen
 from regraft.model.predict import Neighbour, Prediction
 from regraft.report import heat, pages
 
@@ -56,7 +56,8 @@ def render(gallery: Gallery, command: str = "") -> str:
 
 def _cards(gallery: Gallery, numbers: list[int], methods: set[str]) -> Iterator[Card]:
     """Yield the cards of photographs, and take up how their maps are made; one that has gone by now is left out."""
-    for number, seen in zip(numbers, gallery.seen(numbers), strict=True):
+    looked = heat_map.see_rows(gallery.model, [gallery.index.rows[number] for number in numbers])
+    for number, seen in zip(numbers, looked, strict=True):
         if seen is not None:
             yield _card(gallery, gallery.predictions[number], seen, methods)
 
@@ -70,12 +71,8 @@ def _card(gallery: Gallery, item: Prediction, seen: Seen, methods: set[str]) -> 
         item=item,
         answer=answer(item),
         picture=pages.thumbnail(Image.fromarray(seen.small)),
-        heat=_overlay(seen, made),
+        heat=heat.overlay(seen.small, made) if made else None,
         heat_of=label,
         ranked=[(name, percent(share), share) for name, share in item.ranked],
         nearest=item.nearest,
     )
-
-
-def _overlay(seen: Seen, made: HeatMap | None) -> bytes | None:
-    return heat.overlay(seen.small, made) if made and made.values.max() > 0 else None

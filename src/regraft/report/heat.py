@@ -12,12 +12,17 @@ from regraft.report import pages
 OPAQUE = 0.8  # of the colour where the most speaks for the label
 
 
-def overlay(pixels: np.ndarray, heat: HeatMap) -> bytes:
-    """Return a photograph (H, W, 3) uint8 with what speaks for the label laid over it, as a small WebP."""
+def overlay(pixels: np.ndarray, heat: HeatMap) -> bytes | None:
+    """Return a photograph (H, W, 3) uint8 with what speaks for the label laid over it, as a small WebP.
+
+    None if nothing on it does.
+    """
+    if heat.values.max() <= 0:
+        return None
     image = Image.fromarray(pixels)
     image.thumbnail((pages.THUMBNAIL_SIDE, pages.THUMBNAIL_SIDE))
     values = np.maximum(heat.values, 0)
-    levels = Image.fromarray(values / max(float(values.max()), 1e-12)).resize(image.size, Image.Resampling.BICUBIC)
+    levels = Image.fromarray(values / values.max()).resize(image.size, Image.Resampling.BICUBIC)
     share = np.asarray(levels).clip(0, 1)[..., None]
     grey = np.asarray(image.convert("L"), np.float32)[..., None] * 0.75
     colour = 255 * colormaps["inferno"](share[..., 0])[..., :3]
