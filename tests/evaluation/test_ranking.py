@@ -72,3 +72,13 @@ def test_a_perfect_ranking_of_few_images_is_not_certain_and_copies_count_once():
     assert once["a"]["roc_auc_interval"][0] < 0.5 < once["a"]["roc_auc_interval"][1] == 1
     for name, values in once["a"].items():
         assert copied["a"][name] == pytest.approx(values)
+
+
+def test_the_curves_that_are_shown_are_of_the_classes_with_the_smallest_areas_in_their_order():
+    rows, truth = drawn()
+    scores = ranking.scores(rows, truth, list("abcd"), np.arange(120))
+    shown = ranking.smallest_areas(scores, rows, truth, 2)
+    assert list(shown) == sorted(sorted("abcd", key=lambda name: scores[name]["roc_auc"])[:2])
+    at = "abcd".index(next(iter(shown)))
+    np.testing.assert_array_equal(next(iter(shown.values())).roc, ranking.curves(rows[:, at], truth[:, at]).roc)
+    assert ranking.smallest_areas({}, rows, truth, 2) == {}

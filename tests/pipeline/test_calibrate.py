@@ -160,7 +160,7 @@ def test_a_report_measures_the_sets_on_the_part_that_chose_nothing(features, sto
     labels = np.array(features.part("test").labels(model.classes))
     assert (one["coverage"], one["held"]) == (0.9, sets[np.arange(len(labels)), labels].mean())
     assert one["size"] == sets.sum(axis=1).mean()
-    assert "Coverage asked" in report.text()
+    assert "Labels in a set" in report.text()
     assert "Prediction sets" in report.html()
 
 

@@ -35,10 +35,12 @@ class Inspection(Result):
     """An index whose images were all decoded, and its counts and lists.
 
     refusal: why nothing would be trained on it; empty if something would.
+    warnings: what else to know before training.
     """
 
     index: Index
     refusal: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def copies(self) -> list[list[Row]]:
@@ -66,7 +68,11 @@ class Inspection(Result):
     def notes(self) -> list[str]:
         """What to know before training: classes without a usable image, and why nothing would be trained."""
         refusal = [f"`regraft train` would refuse this: {self.refusal}."] if self.refusal else []
-        return [*usable.notes(self.index), *refusal]
+        return [
+            *usable.notes(self.index),
+            *(f"{warning[0].upper()}{warning[1:]}." for warning in self.warnings),
+            *refusal,
+        ]
 
     def text(self, width: int = 80, *, near_duplicates: bool = True) -> str:
         """Return the findings as text, no line wider than `width` columns (40 at least); long lists are shortened.

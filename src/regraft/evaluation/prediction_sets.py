@@ -58,8 +58,8 @@ def _mean_interval(sizes: NDArray[np.integer], n: float) -> tuple[float, float]:
 
 def rows(measured: Sequence[SetScores]) -> list[list[str]]:
     """Return a table, the first row the titles."""
-    titles = ["Coverage asked %", "Sets with the true label %", "95 %", "Labels in a set", "95 % of it", "One label %"]
-    return [titles, *([f"{100 * one['coverage']:g}", *_cells(one)] for one in measured)]
+    titles = ["Coverage", "Sets with the true label %", "95 %", "Labels in a set", "95 % of it", "One label %"]
+    return [titles, *([f"{100 * one['coverage']:g} %", *_cells(one)] for one in measured)]
 
 
 def _cells(one: SetScores) -> list[str]:

@@ -6,12 +6,12 @@ intervals, and the curves for a plot. Where an image may have several labels, a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from regraft.evaluation import metrics
 from regraft.evaluation.significance import LEVEL, effective_number, wilson
@@ -101,6 +101,21 @@ def curves(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> Curv
     recall, false_positives = n_correct / ones, (n_predicted - n_correct) / others
     roc = np.stack([np.append(0, false_positives), np.append(0, recall)], axis=1)
     return Curves(_thinned(roc), _thinned(np.stack([recall, n_correct / n_predicted], axis=1)))
+
+
+def smallest_areas(
+    scores: Mapping[str, RankingScores], probabilities: NDArray[np.float64], truth: ArrayLike, count: int
+) -> dict[str, Curves]:
+    """Return the curves of the `count` classes with the smallest areas under the ROC curve, in the classes' order.
+
+    scores:               of all classes, in order.
+    probabilities, truth: (n, n_classes).
+    """
+    has, areas = np.asarray(truth, bool), [one["roc_auc"] for one in scores.values()]
+    chosen = sorted((at for at, area in enumerate(areas) if area is not None), key=lambda at: areas[at] or 0.0)[:count]
+    names = list(scores)
+    known = {names[at]: curves(probabilities[:, at], has[:, at]) for at in sorted(chosen)}
+    return {name: both for name, both in known.items() if both}
 
 
 def _thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:

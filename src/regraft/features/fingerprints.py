@@ -45,7 +45,7 @@ def compare(index: Index, store: Store) -> Index:
     """Return the index with `version_of` set in its used rows; broken and tiny images are like no other."""
     firsts = {row.id: row for row in reversed(index.used.rows) if min(row.size) > TINY}
     rows = [firsts[id] for id in sorted(firsts)]  # so that their order in the source has no influence
-    fingerprints, present = _fingerprints(rows, store)
+    fingerprints, present = of_rows(rows, store)
     comparable = [row for row, there in zip(rows, present.tolist(), strict=True) if there]
     ids, keys = [row.id for row in comparable], [row.key for row in comparable]
     numbers = _representatives(fingerprints[present], keys, store)
@@ -65,7 +65,7 @@ def versions_of(index: Index, known: Iterable[str], store: Store) -> tuple[dict[
     known = set(known)
     new = {row.id: row for row in index.used if row.id not in known and min(row.size) > TINY}
     rows = list(new.values())
-    fingerprints, present = _fingerprints(rows, store)
+    fingerprints, present = of_rows(rows, store)
     if not present.any():
         return {}, 0
     ids, of_known = _kept(sorted(known), store)
@@ -103,7 +103,7 @@ def _representatives(fingerprints: Fingerprints, keys: Sequence[str], store: Sto
     return numbers
 
 
-def _fingerprints(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDArray[np.bool_]]:
+def of_rows(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDArray[np.bool_]]:
     """Return the fingerprints of rows, (n, SIZE), and which of them are there: (n,)."""
     shelf = store.fingerprints(ABOUT, STORED)
     keys = [row.key for row in rows]

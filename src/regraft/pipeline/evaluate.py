@@ -17,7 +17,9 @@ from regraft.pipeline.read import read_source
 if TYPE_CHECKING:
     import numpy as np
 
+    from regraft.features.extract import Features
     from regraft.model.model import Model
+    from regraft.pipeline.known import Known
     from regraft.pipeline.report import Report
 
 
@@ -32,15 +34,26 @@ def evaluate(model: Model, data: Any, *, strangers: Any = None, options: Evaluat
     strangers: images of none of the classes: the report says how many of them the model calls unknown.
     Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
     """
-    from regraft.features.extract import extract
-    from regraft.features.store.store import Store
     from regraft.pipeline import known, report
 
     index = tied(read_source(data, options.source), options.store)
     of_model = known.known(model, index, options.store)
     unlike = None if strangers is None else novelty_of(model, strangers, options)
-    if options.part.part is None and (measured := report.cross_validated(of_model, index)):
-        return measured if unlike is None else report.with_strangers(measured, None, unlike)
+    measured = report.cross_validated(of_model, index) if options.part.part is None else None
+    measured, features = (measured, None) if measured else _measured(of_model, index, options)
+    measured = report.with_shortcuts(measured, options.store.store)
+    if unlike is None:
+        return measured
+    return report.with_strangers(measured, None if features is None else model.novelty(features), unlike)
+
+
+def _measured(of_model: Known, index: Index, options: EvaluateOptions) -> tuple[Report, Features]:
+    """Return the Report on the part that the options choose, and the features of its images."""
+    from regraft.features.extract import extract
+    from regraft.features.store.store import Store
+    from regraft.pipeline import known, report
+
+    model = of_model.model
     part, chosen, notes = known.choose_part(of_model, index, options.part.part)
     features = extract(chosen, model.runner, Store(options.store.store))
     source = index.mark_broken({row.id: row.reason for row in features.index.broken})
@@ -48,7 +61,7 @@ def evaluate(model: Model, data: Any, *, strangers: Any = None, options: Evaluat
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
     measured = report.measure(of_model, features, part=part, notes=notes, source=source)
-    return measured if unlike is None else report.with_strangers(measured, model.novelty(features), unlike)
+    return measured, features
 
 
 def novelty_of(model: Model, strangers: Any, options: EvaluateOptions) -> np.ndarray:

@@ -39,10 +39,14 @@ def inspect(source: Any, *, deep: bool = False, options: AuditOptions) -> Inspec
         return _inspect_units(source, options)
     if deep:
         return audit.audit(source, options)
+    from regraft.audit import shortcuts
     from regraft.data import inspect as inspection
+    from regraft.features.store.store import Store
 
     inspected = inspection.inspect(tied(reading.read(source, options=options.source), options.store))
-    return dataclasses.replace(inspected, refusal=refusal(inspected.index))
+    known = shortcuts.measure(inspected.index, Store(options.store.store))
+    warnings = tuple(known.warnings()) if known else ()
+    return dataclasses.replace(inspected, refusal=refusal(inspected.index), warnings=warnings)
 
 
 def _inspect_units(source: str | Path, options: AuditOptions) -> UnitInspection:

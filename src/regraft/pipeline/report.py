@@ -12,10 +12,13 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.audit import shortcuts
+from regraft.audit.shortcuts import Shortcuts
 from regraft.core import options
 from regraft.core.errors import DataError, RefusedFile, RegraftError, first_line
 from regraft.core.results import Result
@@ -26,6 +29,7 @@ from regraft.evaluation.multiclass import Evaluation
 from regraft.evaluation.multilabel import MultilabelEvaluation
 from regraft.evaluation.strangers import Strangers
 from regraft.features.extract import Features
+from regraft.features.store.store import Store
 from regraft.model import calibration
 from regraft.model.calibration import Calibrations
 from regraft.model.model import Model, Predictions
@@ -66,6 +70,7 @@ class Report(Result):
     source:        the whole index, with the broken and the ignored rows.
     calibrations:  by what the probabilities were calibrated; None where it was not kept.
     strangers:     how images of none of the classes were told from those of the classes, if that was measured.
+    shortcuts:     how well size, format, brightness or border alone predict the class; None where it can't be told.
     trained_on:    how many of the rows, or other versions of them, were trained on: then nothing is measured.
     """
 
@@ -78,6 +83,7 @@ class Report(Result):
     source: Index
     calibrations: Calibrations | None = None
     strangers: Strangers | None = None
+    shortcuts: Shortcuts | None = None
     trained_on: int = 0
 
     def __repr__(self) -> str:
@@ -99,13 +105,15 @@ class Report(Result):
     def measures(self) -> dict[str, Any]:
         """Return the measures as JSON-able data."""
         trained_on = {"trained_on": self.trained_on} if self.trained_on else {}
-        return {"part": self.part, **trained_on, "notes": list(self.notes), **self.evaluation.to_dict()}
+        shortcuts = {"shortcuts": self.shortcuts.to_dict()} if self.shortcuts else {}
+        return {"part": self.part, **trained_on, "notes": list(self.notes), **self.evaluation.to_dict(), **shortcuts}
 
     def text(self) -> str:
         """Return the measures as lines for a terminal."""
         broken, ignored = len(self.source.broken), len(self.source.ignored)
         left_out = [f"Left out of the source: {broken} broken, {ignored} ignored"] if broken or ignored else []
-        notes = [f"Note: {note}" for note in self.notes]
+        warnings = self.shortcuts.warnings() if self.shortcuts else []
+        notes = [f"Note: {note}" for note in (*self.notes, *warnings)]
         unlike = [f"\n{self.strangers.text()}"] if self.strangers else []
         part = f"Part: {self.part}"
         if self.trained_on:
@@ -128,7 +136,9 @@ class Report(Result):
 
         made = _made(self.model, command, self.source.name)
         notes = (*self.notes, *([self.strangers.text()] if self.strangers else []))
-        return evaluation_page.render(self.model, self.part, self.evaluation, notes, self._evaluated(), made)
+        return evaluation_page.render(
+            self.model, self.part, self.evaluation, notes, self._evaluated(), made, self.shortcuts
+        )
 
     def _evaluated(self) -> Evaluated:
         from regraft.report.evaluation_page import Evaluated
@@ -149,7 +159,8 @@ def model_page(model: Model, command: str = "") -> str:
         raise DataError("This model was saved without measures; use `regraft evaluate MODEL SOURCE --report FILE`.")
     part, measures = next(iter(model.measures.items()))
     made = _made(model, command, "")
-    return evaluation_page.render(model, part, measured(model, part), measures["notes"], made=made)
+    known = Shortcuts.from_dict(measures["shortcuts"]) if "shortcuts" in measures else None
+    return evaluation_page.render(model, part, measured(model, part), measures["notes"], made=made, shortcuts=known)
 
 
 def _made(model: Model, command: str, source: str) -> dict[str, str]:
@@ -214,6 +225,14 @@ def with_strangers(report: Report, known: np.ndarray | None, unlike: np.ndarray)
         raise DataError("The model keeps no training images that tell the unknown. Train it again.")
     usual = kept.scores if known is None else known
     return dataclasses.replace(report, strangers=strangers.measure(usual, unlike, kept.threshold(FALSE_ALARMS)))
+
+
+def with_shortcuts(report: Report, store: Path | None) -> Report:
+    """Return the report with how well what is not the thing itself predicts the class of its source.
+
+    store: folder of the feature store, which keeps small thumbnails.
+    """
+    return dataclasses.replace(report, shortcuts=shortcuts.measure(report.source, Store(store), report.model.seed))
 
 
 def _evaluated(

@@ -71,6 +71,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     int8 = _is_int8(features)  # in which it was not measured
     known = reports.kept(earlier, features.index) if earlier and not int8 else None
     report = known or _report(model, features, options)
+    report = reports.with_shortcuts(report, options.features.store.store)
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
@@ -92,9 +93,12 @@ def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions
 
 def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
     """Read a source, hold a part out (or none, where cross-validation is the rule), fit, and evaluate."""
+    from regraft.pipeline import report as reports
+
     source, options = presets.resolved(source, options)
     features = features_of(source, options)
-    return _report(fit_model(features, options.fit, Run(command=options)), features, options)
+    report = _report(fit_model(features, options.fit, Run(command=options)), features, options)
+    return reports.with_shortcuts(report, options.features.store.store)
 
 
 def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from regraft.audit.shortcuts import Shortcuts
 from regraft.core.text import percent
 from regraft.data.decode import BrokenImage, decode
 from regraft.data.index import PARTS, Index, Row
@@ -25,7 +26,7 @@ from regraft.data.labels import LABEL_SEPARATOR, as_labels
 from regraft.evaluation import diagnosis, prediction_sets
 from regraft.evaluation.multiclass import Evaluation, confident_mistakes
 from regraft.evaluation.multilabel import MultilabelEvaluation
-from regraft.evaluation.ranking import Curves, curves
+from regraft.evaluation.ranking import Curves, smallest_areas
 from regraft.evaluation.words import DASH
 from regraft.features import augmentation
 from regraft.model.model import Model
@@ -128,6 +129,7 @@ class Page:
     inputs: Sequence[Tile] = ()  # what the network sees of some training images
     answers: Sequence[Answer] = ()  # to a sample of the images, drawn at random
     cells: Mapping[tuple[int, int], Sequence[Answer]] = field(default_factory=dict)  # (true, predicted) → some of them
+    shortcuts: Shortcuts | None = None  # how well what is not the thing itself predicts the class
     rankings: Mapping[str, Curves] = field(default_factory=dict)  # ROC and precision-recall of some classes
     made: Mapping[str, str] = field(default_factory=dict)  # how the page was made, from `pages.made`
     mistakes: Sequence[Answer] = ()  # the most confident first
@@ -142,14 +144,18 @@ def render(
     notes: Sequence[str] = (),
     evaluated: Evaluated | None = None,
     made: Mapping[str, str] | None = None,
+    shortcuts: Shortcuts | None = None,
 ) -> str:
     """Return the page as the text of one HTML file; without `evaluated` it has no photographs.
 
     part:  what was evaluated: "train", "validation", "test", "all" or "cross-validation".
     notes: what a reader of the number must know.
     made:  how the page was made, from `pages.made`; how the model was made stands below it.
+    shortcuts: how well what is not the thing itself predicts the class.
     """
-    return render_page(_page(model, part, evaluation, notes, evaluated, made or {}))
+    notes = (*notes, *(shortcuts.warnings() if shortcuts else ()))
+    contents = _page(model, part, evaluation, notes, evaluated, made or {})
+    return render_page(replace(contents, shortcuts=shortcuts))
 
 
 def grid(model: Model, evaluated: Evaluated, count: int = GRID_ANSWERS) -> Figure:
@@ -172,6 +178,7 @@ def render_page(contents: Page) -> str:
         means=tables.means(contents.evaluation),
         scores=tables.scores(contents.evaluation),
         ranking=tables.ranking(contents.evaluation),
+        shortcuts=contents.shortcuts.rows() if contents.shortcuts else (),
         rankings=chart(partial(plots.ranking_curves, contents.rankings)),
         inputs=[Photo(pages.thumbnail(Image.fromarray(tile.image)), tile.caption) for tile in contents.inputs],
         diagnosis=diagnosis.sentence(
@@ -260,7 +267,11 @@ def _page(
         answers=_answers(model, evaluated) if evaluated else (),
         mistakes=_mistakes(model, evaluated) if evaluated else (),
         cells=_cells(model, evaluated) if evaluated else {},
-        rankings=_rankings(model, evaluated, evaluation) if evaluated else {},
+        rankings=smallest_areas(
+            evaluation.ranking or {}, evaluated.probabilities, evaluated.index.label_flags(model.classes), plots.RANKED
+        )
+        if evaluated
+        else {},
         made=made,
         broken=[LeftOut(row.path, row.reason) for row in left_out.broken],
         ignored=[LeftOut(row.path, row.reason) for row in left_out.ignored],
@@ -369,15 +380,6 @@ def _cells(model: Model, evaluated: Evaluated) -> dict[tuple[int, int], list[Ans
         room -= len(chosen)
         cells[cell] = [_answer(model, evaluated, number) for number in chosen]
     return cells
-
-
-def _rankings(model: Model, evaluated: Evaluated, evaluation: Evaluation | MultilabelEvaluation) -> dict[str, Curves]:
-    """Return the curves of the classes with the smallest areas under the ROC curve."""
-    areas = {name: one["roc_auc"] for name, one in (evaluation.ranking or {}).items() if one["roc_auc"] is not None}
-    flags = np.array(evaluated.index.label_flags(model.classes), bool)
-    chosen = [model.classes.index(name) for name in sorted(areas, key=lambda name: areas[name])[: plots.RANKED]]
-    known = {model.classes[at]: curves(evaluated.probabilities[:, at], flags[:, at]) for at in sorted(chosen)}
-    return {name: both for name, both in known.items() if both}
 
 
 def _answer(model: Model, evaluated: Evaluated, number: int) -> Answer:

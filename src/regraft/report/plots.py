@@ -142,7 +142,7 @@ def reliability(bins: Sequence[Bin], width: float = WIDE) -> Figure | None:
     lows, highs = zip(*(row["accuracy_interval"] for row in bins), strict=True)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="as confident as right")
     axes.vlines(confidence, lows, highs, color=COLOURS["train"], linewidth=1.6, label="95 % interval")
-    axes.plot(confidence, accuracy, "o-", color=COLOURS["train"], markersize=4, linewidth=1, label="accuracy")
+    axes.plot(confidence, accuracy, "o", color=COLOURS["train"], markersize=5, label="accuracy")
     below.bar(confidence, [row["n"] for row in bins], width=0.02, color=COLOURS["train"])
     below.set(xlabel="confidence: the probability of the answer", ylabel="images", xlim=(min(confidence) - 0.05, 1.02))
     below.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
@@ -151,6 +151,7 @@ def reliability(bins: Sequence[Bin], width: float = WIDE) -> Figure | None:
         axis.set_major_formatter(_in_percent())
     for panel in (axes, below):
         panel.grid(axis="y", color=GRID, linewidth=0.8)
+        panel.set_axisbelow(True)
     figure.align_ylabels([axes, below])
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3 if width == WIDE else 1)
     return figure
