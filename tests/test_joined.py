@@ -78,11 +78,15 @@ def test_a_size_behind_a_name_is_that_of_size(photos, store):
 # Features
 
 
-def test_joined_features_are_those_of_each_divided_by_their_root_mean_square_over_the_training_part(photos, store):
+def rooted(rows):
+    return np.copysign(np.sqrt(np.abs(rows)), rows)
+
+
+def test_joined_features_are_square_roots_divided_by_their_root_mean_square_over_the_training_part(photos, store):
     index = regraft.split(regraft.read(photos), split="0.5/0.25/0.25")
     joined = regraft.extract(index, **SMALL, store=store)
     train = np.array([row.part == "train" for row in joined.rows])
-    each = [alone(index, store, "test_resnet", 64), alone(index, store, "test_efficientnet", 48)]
+    each = [rooted(alone(index, store, name, size)) for name, size in (("test_resnet", 64), ("test_efficientnet", 48))]
     expected = np.concatenate([rows / np.sqrt(np.mean(np.square(rows[train]))) for rows in each], axis=1)
     np.testing.assert_allclose(np.asarray(joined), expected, rtol=1e-5)
     np.testing.assert_array_equal(
@@ -98,7 +102,7 @@ def test_no_rows_have_joined_features_of_their_width(photos, store):
 def test_the_layers_of_one_network_are_joined_as_well(photos, store):
     index = regraft.read(photos)
     choices = {**SMALL, "backbone": "test_resnet", "size": 64, "cut": "layer2+pooled"}
-    each = [alone(index, store, "test_resnet", 64, cut=cut) for cut in ("layer2", "pooled")]
+    each = [rooted(alone(index, store, "test_resnet", 64, cut=cut)) for cut in ("layer2", "pooled")]
     expected = np.concatenate([rows / np.sqrt(np.mean(np.square(rows))) for rows in each], axis=1)
     np.testing.assert_allclose(np.asarray(regraft.extract(index, **choices, store=store)), expected, rtol=1e-5)
 
@@ -139,7 +143,8 @@ def test_a_network_sees_the_same_pixels_as_alone_where_the_scale_of_a_large_jpeg
     joined = regraft.extract(index, **sizes, store=tmp_path / "joined")
     scales = joined.runner.scales
     each = [
-        alone(index, tmp_path / name, name, size) for name, size in (("test_resnet", 160), ("test_efficientnet", 48))
+        rooted(alone(index, tmp_path / name, name, size))
+        for name, size in (("test_resnet", 160), ("test_efficientnet", 48))
     ]
     expected = np.concatenate([rows / np.float32(scale) for rows, scale in zip(each, scales, strict=True)], axis=1)
     np.testing.assert_array_equal(np.asarray(joined), expected)

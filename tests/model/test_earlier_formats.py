@@ -30,4 +30,4 @@ def _labels(then):
 
 
 def test_there_is_a_folder_of_each_kind():
-    assert {path.name for path in FIXTURES} == {"linear", "mlp", "multilabel", "tail"}
+    assert {path.name for path in FIXTURES} == {"linear", "mlp", "multilabel", "tail", "joined"}

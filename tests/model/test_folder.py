@@ -110,7 +110,7 @@ def test_a_truncated_file_is_refused_even_with_new_checksums(copy):
 
 def test_a_later_format_is_refused_with_the_advice_to_update(copy):
     change(copy, format_version=99)
-    with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 5\).*Update"):
+    with pytest.raises(RefusedFile, match=r"later regraft \(format 99; this one reads up to 6\).*Update"):
         load(copy, CHOICE)
 
 

@@ -215,7 +215,7 @@ class Features(Result):
         sums = np.zeros(len(self._shelves))
         for start in range(0, len(part), BATCH):
             features = part._read_each(part.rows[start : start + BATCH])
-            sums += [np.square(rows, dtype=np.float64).mean() * len(rows) for rows in features]
+            sums += [np.square(part.runner.rooted(rows), dtype=np.float64).mean() * len(rows) for rows in features]
         scales = np.sqrt(sums / max(1, len(part))).astype(np.float32)  # what sums by another order differ in is rounded
         return self._changed(runner=self.runner.scaled([float(scale) or 1.0 for scale in scales]))
 

@@ -17,11 +17,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from regraft.core.errors import RefusedFile
+from regraft.network.tensors import TensorFile
 
 REFERENCES = 1000  # images kept at most; of 1,280 features each they take 2.6 MB
 NEIGHBOURS = 5
@@ -133,6 +135,11 @@ def _named(tensors: Mapping[str, np.ndarray]) -> tuple[Reference, ...]:
     pictures = _unpacked(tensors, "pictures", count)
     named = zip(ids, paths, pictures, strict=True)
     return tuple(Reference(row.tobytes().hex(), path, picture) for row, path, picture in named)
+
+
+def read(path: Path) -> Evidence | None:
+    """Return the evidence in a model folder's file, if there is one; raise RefusedFile if it is off."""
+    return restore(dict(TensorFile(path)), str(path)) if path.exists() else None
 
 
 def restore(tensors: Mapping[str, np.ndarray], name: str) -> Evidence:

@@ -34,8 +34,9 @@ from regraft.model.calibration import COVERAGES, Calibrations
 from regraft.network.tensors import TensorFile
 
 FORMAT = "regraft model"
-# 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk; 4 no temperature
-FORMAT_VERSION = 5
+# 1 had softmax alone; 2 neither the shapes of features nor predictions; 3 a single trunk; 4 no temperature;
+# 5 no square roots of joined features
+FORMAT_VERSION = 6
 DESCRIPTION, NETWORK, HEAD, IMAGES = "model.json", "network.safetensors", "head.safetensors", "images.csv"
 PREDICTIONS, EVIDENCE = "predictions.safetensors", "evidence.safetensors"
 CALIBRATION = "calibration.safetensors"

@@ -156,6 +156,8 @@ def gradient_grids(model: Model, inputs: Sequence[np.ndarray], code: int) -> Gri
     import torch
     from torch import nn
 
+    from regraft.model.module import join
+
     stages = [trunk.module for trunk in model.trunks]
     if model.tail is not None:
         stages = [nn.Sequential(*stages, model.tail.module)]
@@ -167,11 +169,11 @@ def gradient_grids(model: Model, inputs: Sequence[np.ndarray], code: int) -> Gri
         if len(maps) < len(stages):
             return None
         if len(stages) > 1:
-            scaled = [rows.flatten(1) / scale for rows, scale in zip(features, model.scales, strict=True)]
-            features = [torch.cat(scaled, dim=1)]
+            features = [join(features, model.scales, roots=model.roots)]
         logit = sign * model.head(features[0])[0, column]
         gradients = torch.autograd.grad(logit, maps, allow_unused=True)
-    grids = [_grid(values, gradient) for values, gradient in zip(maps, gradients, strict=True)]
+    times = 2 if model.roots else 1  # a root is twice the product of its number and its gradient there
+    grids = [times * _grid(values, gradient) for values, gradient in zip(maps, gradients, strict=True)]
     if not all(grid.any() for grid in grids):
         return None
     bias, value = sign * _bias(model, column), logit.item()

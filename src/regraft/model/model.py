@@ -30,7 +30,7 @@ from regraft.model import predict as predicting
 from regraft.model.calibration import Calibrations
 from regraft.model.evidence import Evidence
 from regraft.model.predict import FALSE_ALARMS, Answer, Prediction
-from regraft.network.tensors import TensorFile, to_torch
+from regraft.network.tensors import to_torch
 from regraft.network.trunk import Choice, Tail, Trunk, only
 from regraft.training import heads
 from regraft.training.examples import Inputs
@@ -67,7 +67,8 @@ class Model:
 
     trunks:       the frozen part, with the preprocessing that belongs to its weights; several, where their features are
                   joined.
-    scales:       by which the features of each are divided, where there are several (see `Runner`).
+    scales, roots: by which the features of each are divided where there are several, and whether square roots are
+                  taken of them before (see `Runner`).
     head_name, head_options, head_weights: what gives the logits, (n, outputs), of the features, or of the tail's
                   outputs: the plug-in, its options, and its state_dict as arrays.
     tail:         the network above the cut, if it was trained.
@@ -90,6 +91,7 @@ class Model:
     head_weights: Mapping[str, np.ndarray]
     classes: tuple[str, ...]
     scales: tuple[float, ...] = (1.0,)
+    roots: bool = False
     tail: Tail | None = None
     loss: Loss = Loss()
     temperature: float = 1.0
@@ -123,7 +125,7 @@ class Model:
     @cached_property
     def runner(self) -> Runner:
         """What runs the trunks here; on every engine the labels that the model is confident of must be the same."""
-        return Runner(self.trunks, self.probabilities, self.scales)
+        return Runner(self.trunks, self.probabilities, self.scales, roots=self.roots)
 
     @property
     def network(self) -> CutNetwork:
@@ -271,11 +273,10 @@ class Model:
         Where several trunks are joined, it takes the images once for each of them, in order.
         It is in eval mode; the frozen part stays so, and has no gradient.
         """
-        from regraft.model.module import WholeModel
+        from regraft.model.module import WholeModel, side_by_side
 
-        return WholeModel(
-            [trunk.module for trunk in self.trunks], self.scales, self.trained_module, self.loss, self.temperature
-        )
+        trunk = side_by_side([trunk.module for trunk in self.trunks], self.scales, roots=self.roots)
+        return WholeModel(trunk, self.trained_module, self.loss, self.temperature)
 
     def part_of(self, identifier: str) -> str | None:
         """Return the part that an image with these bytes had when the model was trained, None if it had none."""
@@ -308,6 +309,7 @@ class Model:
             "classes": list(self.classes),
             **stored_network.describe(self.trunks, self.tail),
             "scales": list(self.scales),
+            "roots": self.roots,
             "head": {"name": self.head_name, "options": dict(self.head_options)},
             "loss": {"name": self.loss.name, "several": self.loss.multilabel},
             "temperature": self.temperature,
@@ -356,6 +358,7 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
     model = Model(
         trunks=trunks,
         scales=ranges.scales(description.get("scales", [1.0]), len(trunks)),
+        roots=bool(description.get("roots", False)),
         tail=tail,
         head_name=description["head"]["name"],
         head_options=description["head"]["options"],
@@ -364,7 +367,7 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
         loss=loss,
         temperature=float(description.get("temperature", 1.0)),
         true_probabilities=folders.read_true_probabilities(folder),
-        evidence=_evidence(folder / folders.EVIDENCE),
+        evidence=evidence.read(folder / folders.EVIDENCE),
         thresholds=ranges.thresholds(description.get("thresholds"), len(classes)),
         options=description["options"],
         chosen=description["chosen"],
@@ -377,10 +380,6 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
     )
     _check_head(model)
     return model
-
-
-def _evidence(path: Path) -> Evidence | None:
-    return evidence.restore(dict(TensorFile(path)), str(path)) if path.exists() else None
 
 
 def _path(store: str | Path | None) -> Path | None:

@@ -35,4 +35,5 @@ def run_digest(features: Features, options: Mapping[str, Any], start: Mapping[st
     decides: list[Any] = [rows, digests if digests[1:] else digests[0], dict(options), versions()]
     decides += [tail.end, tail.pool, hash_tensors(tail.network.tensors())] if tail else []
     decides += [hash_tensors(start)] if start else []
+    decides += ["square roots"] if features.runner.roots else []
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

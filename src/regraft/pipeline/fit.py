@@ -142,6 +142,7 @@ def _model(
     made = model.Model(
         trunks=features.runner.trunks,
         scales=features.runner.scales,
+        roots=features.runner.roots,
         tail=tail,
         head_weights=_head_weights(fitted, tail),
         head_name=options.head,
