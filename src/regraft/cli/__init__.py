@@ -85,11 +85,14 @@ def train(
     """Split, extract features, train, evaluate on the held-out part, and save the model."""
     from regraft.pipeline import presets
     from regraft.pipeline.train import train
+    from regraft.training import processes
 
     if show:
         print(presets.text(options.preset.preset))
     elif source and output:
-        _show(train(source, output, options=options), json)
+        report = train(source, output, options=options)
+        if processes.current().rank == 0:
+            _show(report, json)
         log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
     else:
         raise UsageError("Expected images, and --output, a folder for the model: `regraft train SOURCE -o MODEL`.")

@@ -22,6 +22,7 @@ from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
 from regraft.pipeline.pictures import pictured
 from regraft.pipeline.read import divided, read_source
+from regraft.training import processes
 
 if TYPE_CHECKING:
     from regraft.features.extract import Features
@@ -39,7 +40,8 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     """Read, split, extract, fit, evaluate, and save the model into a folder, as `regraft train` does.
 
     A run that was killed goes on where it was when it is called again; one that was finished is not computed again,
-    and its model stays.
+    and its model stays. Processes that torchrun started train together; each calls this with the same arguments, and
+    the first writes.
 
     source:     as for `read`, or an Index.
     output:     folder for the model; it must be new or empty, or `overwrite` given where it holds another run's model.
@@ -53,14 +55,14 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     from regraft.pipeline import report as reports
     from regraft.training.checkpoint import Checkpoint
 
-    output = Path(output).absolute()
+    together, output = processes.join(), Path(output).absolute()
     check_target(output)
     start = continue_training.start_model(options)
     if start:
         options = continue_training.taken_over(options, start)
     else:
         source, options = presets.resolved(source, options)
-    features = features_of(source, options, start)
+    features = together.first_alone(lambda: features_of(source, options, start))
     checkpoint = Checkpoint(
         _checkpoint(output), run_digest(features, plain(options), start.head_weights if start else None)
     )
@@ -76,8 +78,9 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
     model = reports.keep(report)
-    model.save(output)
-    checkpoint.path.unlink(missing_ok=True)
+    if together.rank == 0:
+        model.save(output)
+        checkpoint.path.unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
 
 
@@ -270,6 +273,8 @@ def _fit_or_keep(features: Features, options: TrainOptions, output: Path, run: R
     try:
         return pictured(fit_model(features, options.fit, run), features.index, options.fit)
     except Diverged as error:
+        if processes.current().rank:
+            raise
         _checkpoint(output).unlink(missing_ok=True)
         if (output / "model.json").exists():
             raise Diverged(f"{error} {output} still has the earlier model.") from error

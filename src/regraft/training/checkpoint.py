@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.core.files import write_file
 from regraft.core.progress import log
 from regraft.training.history import History
+from regraft.training.processes import Processes
 from regraft.training.schedules import Schedule, ScheduleStep
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class State:
     validation_loss: the same for the validation part; it weights the classes where training draws them equally often.
     schedule:        the learning rate of each step; an epoch has `epoch_steps` steps.
     bfloat16:        whether products are computed in it.
+    together:        the processes that train.
     """
 
     module: torch.nn.Module
@@ -69,6 +71,7 @@ class State:
     bfloat16: bool
     phase: str
     history: History
+    together: Processes
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step of the phase, from 0."""

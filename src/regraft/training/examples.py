@@ -132,14 +132,21 @@ class Examples:
         inputs = np.require(self.inputs[rows], np.float32, ["C", "W"])
         return inputs if self.finite else _check_finite(inputs), self.labels[rows]
 
-    def batches(self, size: int = 256, order: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(
+        self,
+        size: int = 256,
+        order: np.ndarray | None = None,
+        own: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield all examples, `size` at a time, in their own order or in `order`; from the disk the next is read ahead.
 
         A single batch of inputs in memory is the inputs themselves: nothing is copied, and the order does not matter.
+        own: returns those of a batch's rows that are wanted; None: all.
         """
-        if self.finite and size >= len(self):
+        if self.finite and size >= len(self) and own is None:
             return iter([self.batch(slice(None))])
         batches = batch_rows(np.arange(len(self)) if order is None else order, size)
+        batches = [own(rows) for rows in batches] if own else batches
         return map(self.batch, batches) if self.finite else ahead(self.batch, batches)
 
 

@@ -25,7 +25,7 @@ from regraft.core import plugins
 from regraft.core.errors import Diverged, UsageError
 from regraft.core.progress import log
 from regraft.training import checkpoint as checkpoints
-from regraft.training import heads, loop, losses
+from regraft.training import heads, loop, losses, processes
 from regraft.training import tail as tails
 from regraft.training.checkpoint import Checkpoint
 from regraft.training.devices import on
@@ -327,7 +327,7 @@ def _evaluated(
 ) -> Phase:
     """Return how a module does on these rows."""
     began = time.perf_counter()
-    logits = loop.logits(module, rows.inputs, bfloat16=run.bfloat16)
+    logits = processes.current().agreed(loop.logits(module, rows.inputs, bfloat16=run.bfloat16))
     losses, correct = run.loss.of_rows(logits, rows.labels), run.loss.correct(logits, rows.labels)
     epochs = run.history.epochs - run.history.before
     return Phase(name, losses, correct, epochs, time.perf_counter() - began, dict(chosen or {}))

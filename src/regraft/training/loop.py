@@ -4,6 +4,9 @@ A module and examples enter; the module leaves in eval mode with the weights of
 its best epoch, and a History. The shuffling and dropout of an epoch depend on
 the seed and the epoch's number alone, so that a run that was killed and resumed
 ends as the run that was not.
+
+Where several processes train together each computes the gradient of its own rows of a batch, as a part of the batch's
+mean, and the sum is what one process would have computed: order, dropout and the number of steps are the same.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from regraft.core.errors import Diverged
+from regraft.core.errors import Diverged, UsageError
 from regraft.core.progress import Advance, log, progress
 from regraft.core.rng import derive, generator
 from regraft.training import checkpoint as checkpoints
-from regraft.training import early_stopping, losses, mixed_precision, optimizers, schedules
+from regraft.training import early_stopping, losses, mixed_precision, optimizers, processes, schedules
 from regraft.training.checkpoint import Checkpoint, State
 from regraft.training.devices import CPU, device_of
 from regraft.training.examples import Examples, Inputs, ahead, batch_rows
@@ -119,7 +122,8 @@ def _epochs(
             reason = early_stopping.reason(history, options)
             if hooks.on_epoch_end(_view(state)):
                 reason = reason or "a hook asked for it"
-            if keeper:
+            reason = state.together.agreed(reason)
+            if keeper and state.together.rank == 0:
                 keeper.keep(state, last=reason is not None)
     return reason
 
@@ -140,7 +144,10 @@ def begin(
     history: History | None = None,
 ) -> State:
     """Return the state of a fit before its first epoch; the arguments are those of `train`."""
-    validation_loss = losses.of(options, train.labels)
+    validation_loss, together = losses.of(options, train.labels), processes.current()
+    if together.size > 1:
+        _check_norms(module, frozen_norms)
+        module.load_state_dict(together.agreed(module.state_dict()))
     groups = groups or [Group([parameter for parameter in module.parameters() if parameter.requires_grad])]
     return State(
         module=module,
@@ -155,7 +162,18 @@ def begin(
         bfloat16=bfloat16,
         phase=phase,
         history=history or History(watch=options.watch),
+        together=together,
     )
+
+
+def _check_norms(module: nn.Module, frozen_norms: Sequence[nn.Module]) -> None:
+    """Refuse BatchNorm that is trained on each process's rows: its statistics would be of fewer rows."""
+    frozen = set(map(id, frozen_norms))
+    if any(isinstance(part, _BatchNorm) and id(part) not in frozen for part in module.modules()):
+        raise UsageError(
+            "BatchNorm would be trained by several processes, each on its own rows; expected --batchnorm keep, and "
+            "pretrained weights, or one process."
+        )
 
 
 @contextlib.contextmanager
@@ -191,7 +209,7 @@ def _measured(
     """Return the History's row of one part in one epoch, from the loss, accuracy and error that `work` returns."""
     began = time.perf_counter()
     loss, accuracy, error = work()
-    seconds = time.perf_counter() - began
+    seconds = state.together.agreed(time.perf_counter() - began)
     log.debug("Epoch %d, %s: loss %.4f, accuracy %.4f (%.1f s)", number, part, loss, accuracy, seconds)
     rate = state.rate((number - state.history.before) * state.epoch_steps - 1)
     return Measured(number, part, loss, accuracy, rate, seconds, state.phase, images, error)
@@ -204,14 +222,17 @@ def _train_once(state: State, number: int, train: Examples, advance: Advance) ->
     seed, evenly = state.options.seed, state.options.balance == "oversample"
     size = state.options.rows_a_step(len(train))
     order = generator(seed, "shuffle", number).permutation(len(train)) if size < len(train) else None
-    batches = train.epoch(number, seed, evenly=evenly).batches(size, order)
+    own = state.together.own if state.together.size > 1 else None
+    batches = train.epoch(number, seed, evenly=evenly).batches(size, order, own)
+    sizes = [len(rows) for rows in batch_rows(np.arange(len(train)), size)]
     total, hits = 0.0, 0
     with seeded(seed, "epoch", number, device=device_of(state.module)):
-        for count, (inputs, labels) in enumerate(batches, (in_phase - 1) * state.epoch_steps):
-            loss, correct = step(state, inputs, labels, state.rate(count))
+        steps = zip(batches, sizes, strict=True)
+        for count, ((inputs, labels), rows) in enumerate(steps, (in_phase - 1) * state.epoch_steps):
+            loss, correct = step(state, inputs, labels, state.rate(count), rows)
             if not math.isfinite(loss):
                 raise _diverged(f"The loss became {loss}", state)
-            total, hits = total + loss * len(labels), hits + correct
+            total, hits = total + loss * rows, hits + correct
             advance(1)
     return total / len(train), hits / len(train), 0.0
 
@@ -236,22 +257,35 @@ def _is_frozen_norm(part: nn.Module) -> bool:
     return bool(trained) and not any(trained)
 
 
-def step(state: State, inputs: np.ndarray, labels: np.ndarray, rate: float) -> tuple[float, int]:
+def step(
+    state: State, inputs: np.ndarray, labels: np.ndarray, rate: float, rows: int | None = None
+) -> tuple[float, int]:
     """Update the weights once; return the batch's loss before that, and how many rows were right.
 
     A group's rate is `rate` times its scale. After a loss that is not finite nothing is updated.
+    rows: of the batch, if these are only the process's own of them.
     """
-    targets = torch.from_numpy(labels).to(device_of(state.module))
+    together, targets = state.together, torch.from_numpy(labels).to(device_of(state.module))
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
         for parameter in group["params"]:
             parameter.grad = None
-    outputs = mixed_precision.forward(state.module, torch.from_numpy(inputs), bfloat16=state.bfloat16)
-    loss = state.loss(outputs, targets)
-    if math.isfinite(value := loss.item()):
+    with together.dropout(state.module, rows or len(labels)):
+        outputs = mixed_precision.forward(state.module, torch.from_numpy(inputs), bfloat16=state.bfloat16)
+    loss = part_of_mean(state.loss, outputs, targets, rows or len(labels))
+    value, correct = together.summed(loss.item(), int(state.loss.correct(outputs, targets).sum()))
+    if math.isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
+        together.sum_gradients(state.module.parameters())
         state.optimizer.step()
-    return value, int(state.loss.correct(outputs, targets).sum())
+    return value, int(correct)
+
+
+def part_of_mean(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return what these rows, perhaps none, add to the mean loss of a batch of so many."""
+    if len(targets) == rows:
+        return loss(outputs, targets)
+    return loss(outputs, targets) * (len(targets) / rows) if len(targets) else outputs.sum() * 0
 
 
 def _check_finite(state: State, rows: Sequence[Measured]) -> None:
@@ -276,7 +310,12 @@ def _diverged(what: str, state: State) -> Diverged:
 
 
 def _validate(state: State, validation: Examples) -> tuple[float, float, float]:
-    outputs, loss = logits(state.module, validation.inputs, bfloat16=state.bfloat16), state.validation_loss
+    loss, parts = state.validation_loss, np.array_split(np.arange(len(validation)), state.together.size)
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        return logits(state.module, validation.inputs, rows, bfloat16=state.bfloat16)
+
+    outputs = np.concatenate(list(state.together.in_order(of_rows, parts)))
     return *loss.measure(outputs, validation.labels), loss.error(outputs, validation.labels)
 
 
@@ -287,16 +326,20 @@ def evaluate(
     return loss.measure(logits(module, examples.inputs, bfloat16=bfloat16), examples.labels)
 
 
-def logits(module: nn.Module, inputs: Inputs, *, bfloat16: bool = False) -> np.ndarray:
-    """Return the logits (n, outputs) of inputs (n, …), a batch at a time, in eval mode and the module's precision."""
+def logits(module: nn.Module, inputs: Inputs, rows: np.ndarray | None = None, *, bfloat16: bool = False) -> np.ndarray:
+    """Return the logits (n, outputs) of inputs (n, …), a batch at a time, in eval mode and the module's precision.
+
+    rows: the numbers of those that are wanted; None: all.
+    """
     module.eval()
     batch_size = 256 if len(inputs.shape) == 2 else 32  # feature maps are large, and larger in the layers above
     precision = next(module.parameters()).dtype
+    rows = np.arange(len(inputs)) if rows is None else rows
 
     def read(rows: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.require(inputs[rows], None, ["C", "W"])).to(precision)
 
-    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, batch_rows(np.arange(len(inputs)), batch_size))
+    batches = (map if isinstance(inputs, np.ndarray) else ahead)(read, batch_rows(rows, batch_size))
     with torch.no_grad():
         outputs = [mixed_precision.forward(module, batch, bfloat16=bfloat16).cpu() for batch in batches]
     return torch.cat(outputs).numpy()

@@ -2,8 +2,8 @@
 
 The rows are read CHUNK at a time, centred and scaled by the whole training part, and summed in float32 products; the
 sums of chunks, and of the GROUPS into which these are divided, are float64 and added in their order. So neither the
-budget, nor how many cores or processes there are, nor how the rows lie in files, changes a bit of them. While a chunk
-is multiplied a thread reads the next.
+budget, nor how many cores or processes there are, changes a bit of them. While a chunk is multiplied a thread reads the
+next.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class _Moments:
 
 
 def too_many(parts: Sequence[Examples], memory: float) -> bool:
-    """Whether the features of examples with their views are more than so many gigabytes, or shared by processes."""
+    """Whether the features of examples with their views are more than so many gigabytes."""
     numbers = sum(len(part) * len(part.all_inputs) * (math.prod(part.shape) + 1) for part in parts)
-    return 4 * numbers > memory * 1e9 or processes.joined() is not None
+    return 4 * numbers > memory * 1e9
 
 
 def folds(train: Examples, seed: int, number: int) -> np.ndarray:
@@ -111,7 +111,7 @@ class StreamedRows:
 
     def _that_fit(self, memory: float) -> set[int]:
         """Return the chunks that this process keeps: as many of its own as fit, evenly among those that it reads."""
-        together = processes.joined() or processes.ALONE
+        together = processes.current()
         own = [int(number) for group in self._groups[together.rank :: together.size] for number in group]
         fitting = min(len(own), int(memory * 1e9 / (4 * CHUNK * self.width)))
         return {own[at] for at in range(len(own)) if (at + 1) * fitting // len(own) > at * fitting // len(own)}
@@ -152,7 +152,8 @@ class StreamedRows:
 
     def _in_order(self, work: Callable[[np.ndarray], R]) -> Iterator[R]:
         """Yield what `work` returns for each group, in order; the cores, or the processes, divide the groups."""
-        if together := processes.joined():
+        together = processes.current()
+        if together.size > 1:
             yield from together.in_order(work, self._groups)
         else:
             with ThreadPoolExecutor(min(cores(), len(self._groups))) as pool:
