@@ -65,7 +65,7 @@ def ours(page):
 
 
 def test_every_flag_that_a_page_names_exists(capsys):
-    known = help_of_all_commands(capsys) + " --only"  # the examples' own
+    known = help_of_all_commands(capsys) + " --only --nproc-per-node"  # the examples' own, and torchrun's
     for page in PAGES:
         for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours(page))) - {"--help"}:
             assert re.search(rf"{flag}(?![\w-])", known), (page, flag)
