@@ -136,5 +136,5 @@ def test_no_line_is_wider_than_the_terminal_and_none_holds_a_control_character(w
 
 
 def test_the_repr_is_one_line():
-    counts = "1 picture with near-duplicates; 1 likely label error; 1 outlier"
+    counts = "1 picture with near-duplicates; 0 possible duplicates; 1 likely label error; 1 outlier"
     assert repr(audit(NEAR)) == f"<Audit of photos: {counts}>"

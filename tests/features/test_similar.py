@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from tests.data.pictures import VERSIONS, cropped, product, saved, scene
 
-from regraft.features.alignment import SIZE, same_picture
+from regraft.features.alignment import SIZE, correlations, same_picture
 from regraft.features.similar import NEAREST, fingerprint, representatives
 
 
@@ -106,3 +106,19 @@ def test_every_size_has_a_fingerprint(size):
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_images_are_as_many_pictures(count):
     np.testing.assert_array_equal(representatives(fingerprints(*[scene(0)] * count)), np.arange(count))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: ImageOps.expand(image, 20, "white"),
+        lambda image: ImageOps.mirror(ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(1.3)).enhance(0.7)),
+        lambda image: image.rotate(3),
+    ],
+    ids=["framed", "lightened and mirrored", "tilted"],
+)
+def test_a_picture_that_is_changed_by_more_still_correlates_and_another_does_not(change):
+    prints = np.array([fingerprint(np.asarray(scene(seed))) for seed in range(8)])
+    changed = np.array([fingerprint(np.asarray(change(scene(seed)))) for seed in range(8)])
+    assert (correlations(prints, changed) > 0.8).all()
+    assert (correlations(prints, np.roll(changed, 1, axis=0)) < 0.8).all()

@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 from tests.conftest import PLAIN
 
 from regraft.core.errors import DataError, UsageError
@@ -54,6 +54,7 @@ def source(tmp_path):
     crop = ImageOps.mirror(scene("green", 101)).crop((6, 4, 92, 90)).resize((70, 70))
     save(crop, folder / "green" / "crop of 01.jpg")
     save(scene("blue", 203).resize((48, 48)), folder / "red" / "blue small.png")
+    save(ImageEnhance.Brightness(scene("red", 7)).enhance(0.7), folder / "red" / "07 darker.png")
     (folder / "red" / "copy.png").write_bytes((folder / "red" / "05.png").read_bytes())
     (folder / "green" / "blue 07.png").write_bytes((folder / "blue" / "07.png").read_bytes())
     (folder / "green" / "cut.png").write_bytes((folder / "green" / "00.png").read_bytes()[:-40])
@@ -74,6 +75,9 @@ def test_every_fault_is_found_and_no_file_is_touched(source):
         ["green/01.png", "green/crop of 01.jpg"],
         ["red/05.png", "red/copy.png"],
     ]
+    possible = [sorted(row.path for row in duplicates.rows) for duplicates in audit.possible]
+    assert possible == [["red/07 darker.png", "red/07.png"]]
+    assert {duplicates.action(row) for duplicates in audit.possible for row in duplicates.rows} == {"compare"}
     assert [len(duplicates.labels) for duplicates in audit.duplicates] == [2, 2, 1, 1], (
         "what is under two labels comes first"
     )

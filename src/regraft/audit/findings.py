@@ -30,6 +30,7 @@ class Audit(Result):
 
     inspection:   what is known without their features.
     duplicates:   those under several labels first, then those in several parts, then in the source's order.
+    possible:     pairs that may show one picture; they are not tied.
     label_errors: the most certain first.
     outliers:     the farthest first.
     notes:        what was not checked, and why.
@@ -42,6 +43,7 @@ class Audit(Result):
     outliers: tuple[Outlier, ...] = ()
     notes: tuple[str, ...] = ()
     seed: int = 0
+    possible: tuple[Duplicates, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line, for a session."""
@@ -53,10 +55,11 @@ class Audit(Result):
         return tuple(duplicates for duplicates in self.duplicates if not duplicates.equal)
 
     @property
-    def counts(self) -> tuple[str, str, str]:
+    def counts(self) -> tuple[str, str, str, str]:
         """How many there are of each finding, in words."""
         return (
             count(self.near_duplicates, "picture") + " with near-duplicates",
+            count(self.possible, "possible duplicate"),
             count(self.label_errors, "likely label error"),
             count(self.outliers, "outlier"),
         )
@@ -67,9 +70,15 @@ class Audit(Result):
         Files that all have equal bytes stand under "copies" alone.
         """
         inspected = self.inspection.to_dict()
-        kinds = {"near_duplicates": self.near_duplicates, "label_errors": self.label_errors, "outliers": self.outliers}
+        kinds: dict[str, Findings] = {
+            "near_duplicates": self.near_duplicates,
+            "possible_duplicates": self.possible,
+            "label_errors": self.label_errors,
+            "outliers": self.outliers,
+        }
         lists = {
             "near_duplicates": [duplicates.files() for duplicates in self.near_duplicates],
+            "possible_duplicates": [duplicates.files() for duplicates in self.possible],
             "label_errors": [file for error in self.label_errors for file in error.files()],
             "outliers": [file for outlier in self.outliers for file in outlier.files()],
         }
@@ -83,10 +92,11 @@ class Audit(Result):
     def text(self, width: int = 80) -> str:
         """Return all findings as plain text, no line wider than `width` columns (40 at least)."""
         width = max(width, 40)
-        duplicates, errors, outliers = self.counts
+        duplicates, possible, errors, outliers = self.counts
         blocks = [
             self.inspection.text(width, near_duplicates=False).rstrip("\n"),
             _block(f"{duplicates} (saved again, resized, mirrored, cropped)", self.near_duplicates, width),
+            _block(f"{possible} (perhaps framed, lightened, tilted; each counts for itself)", self.possible, width),
             _block(f"{errors} (looks more like another class)", self.label_errors, width),
             _block(f"{outliers} (unlike all other pictures)", self.outliers, width),
             *("\n".join(shorten(line, width) for line in wrap(f"Note: {note}", width)) for note in self.notes),
@@ -104,6 +114,7 @@ class Audit(Result):
     def _records(self) -> Iterator[tuple[object, ...]]:
         names = ["duplicate" if duplicates.equal else "near-duplicate" for duplicates in self.duplicates]
         yield from _records(names, self.duplicates)
+        yield from _records(["possible duplicate"] * len(self.possible), self.possible)
         yield from _records(["label error"] * len(self.label_errors), self.label_errors)
         yield from _records(["outlier"] * len(self.outliers), self.outliers)
 

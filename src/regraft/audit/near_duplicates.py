@@ -16,15 +16,20 @@ from regraft.data.index import PARTS, Row
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Files that show one picture; the one to keep stands first, see `of`."""
+    """Files that show one picture; the one to keep stands first, see `of`.
+
+    certain: False where they may, and a person decides.
+    """
 
     rows: tuple[Row, ...]
+    certain: bool = True
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Duplicates:
+    def of(cls, rows: Sequence[Row], *, certain: bool = True) -> Duplicates:
         """Return them in order: those of the test part first, then the largest, then by path."""
         later = (None, *PARTS).index
-        return cls(tuple(sorted(rows, key=lambda row: (-later(row.part), -row.size[0] * row.size[1], row.path))))
+        ordered = sorted(rows, key=lambda row: (-later(row.part), -row.size[0] * row.size[1], row.path))
+        return cls(tuple(ordered), certain)
 
     @property
     def equal(self) -> bool:
@@ -43,6 +48,8 @@ class Duplicates:
 
     def action(self, row: Row) -> str:
         """Return what to do about one of the files."""
+        if not self.certain:
+            return "compare"
         return "decide the label" if len(self.labels) > 1 else "keep" if row is self.rows[0] else "remove"
 
     def files(self) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ COLOUR_DIFFERENCE = 6.0  # levels of 255, in the worst window
 PROMISING = 0.7  # correlation after the coarse alignment from which it is refined
 
 WINDOW, COLOUR_WINDOW = 8, 4  # pixels a side
+OVERLAP = 0.4  # of the first that the second must cover
 INSIDE = 0.8  # of a window that both thumbnails must cover
 NOISE = 16.0  # squared levels: a variance that compression leaves where a picture is plain
 SHARPEST = 0.7  # pixels of the blur that takes off what the resampling of a crop changes
@@ -52,6 +53,26 @@ def same_picture(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
     """Return for each pair of fingerprints, (n, SIZE) each, whether they show one picture: (n,) bool."""
     parts = [slice(start, start + PAIRS) for start in range(0, len(first), PAIRS)]
     return np.concatenate([np.empty(0, bool), *(_same(first[part], second[part]) for part in parts)])
+
+
+def correlations(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Numbers:
+    """Return the correlation of the grey levels of pairs of fingerprints, (n,), at the best placement, also mirrored.
+
+    A frame, other light or a small turn leaves it high. 0 where less than OVERLAP of the first is covered.
+    """
+    parts = [slice(start, start + PAIRS) for start in range(0, len(first), PAIRS)]
+    return np.concatenate([np.empty(0, np.float32), *(_best(first[part], second[part]) for part in parts)])
+
+
+def _best(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Numbers:
+    grey, other_grey = grey_levels(first), grey_levels(second)
+    ways = [_correlation(grey, other) for other in (other_grey, other_grey[:, :, ::-1])]
+    return np.maximum(*ways)
+
+
+def _correlation(first: Numbers, second: Numbers) -> Numbers:
+    placement = _aligned(first, second, LEVELS)
+    return _correlations(first, second, placement, 1, SHARPEST)
 
 
 def colours(fingerprints: NDArray[np.uint8]) -> Numbers:
@@ -190,15 +211,16 @@ def _centred(image: Numbers, inside: Numbers) -> Numbers:
     return centred
 
 
-def _correlations(first: Numbers, second: Numbers, placement: Placement) -> Numbers:
-    """Return the correlation of the overlap (n,), at the coarsest level; 0 where either is plain."""
-    pixels, blur, _ = LEVELS[0]
+def _correlations(
+    first: Numbers, second: Numbers, placement: Placement, pixels: int = LEVELS[0][0], blur: float = LEVELS[0][1]
+) -> Numbers:
+    """Return the correlation of the overlap (n,), at the coarsest level; 0 where one is plain, or little overlaps."""
     one, other = (_blurred(reduced(image, pixels), blur) for image in (first, second))
     laid, inside = _laid(other, placement)
     one, laid = _centred(one, inside), _centred(laid, inside)
     lengths = np.sqrt((one**2).sum(axis=(1, 2)) * (laid**2).sum(axis=(1, 2)))
     correlations: Numbers = (one * laid).sum(axis=(1, 2)) / np.maximum(lengths, NOISE * inside[0].size)
-    return correlations
+    return np.where(inside.mean(axis=(1, 2)) >= OVERLAP, correlations, 0)
 
 
 def _differences(first: Numbers, second: Numbers, placement: Placement) -> Numbers:

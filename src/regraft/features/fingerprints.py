@@ -104,7 +104,7 @@ def _representatives(fingerprints: Fingerprints, keys: Sequence[str], store: Sto
 
 
 def of_rows(rows: Sequence[Row], store: Store) -> tuple[Fingerprints, NDArray[np.bool_]]:
-    """Return the fingerprints of rows, (n, SIZE), and which of them are there: (n,)."""
+    """Return the fingerprints of rows, (n, SIZE), and which of them could be made: (n,)."""
     shelf = store.fingerprints(ABOUT, STORED)
     keys = [row.key for row in rows]
     try:

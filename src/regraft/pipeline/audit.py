@@ -42,10 +42,11 @@ def audit(source: Any, options: AuditOptions) -> Audit:
 
 def examine(features: Features, seed: int = 0) -> Audit:
     """Return the findings among the used rows of pooled features."""
-    from regraft.audit import label_errors, near_duplicates, neighbours, outliers
+    from regraft.audit import label_errors, near_duplicates, neighbours, outliers, possible_duplicates
     from regraft.audit.findings import Audit
     from regraft.audit.images import Images
     from regraft.data.inspect import Inspection
+    from regraft.features.store.store import Store
 
     images = Images.of(features)
     nearby = neighbours.Neighbours(*neighbours.nearest(images.features[:]), images.features.groups())
@@ -53,6 +54,7 @@ def examine(features: Features, seed: int = 0) -> Audit:
     return Audit(
         inspection=Inspection(features.index, refusal(features.index)),
         duplicates=tuple(near_duplicates.find(features.rows)),
+        possible=tuple(possible_duplicates.find(images, nearby, Store(features.store))),
         label_errors=tuple(errors),
         outliers=tuple(outliers.find(images, nearby)),
         notes=tuple(notes),

@@ -33,7 +33,11 @@ LEAKS = (
 )
 DUPLICATES = (
     "One picture counts several times, in equal or nearly equal files. The first file is the one to keep. "
-    "Files with equal bytes never stand on two sides of a split that regraft makes; nearly equal ones can."
+    "They never stand on two sides of a split that regraft makes."
+)
+POSSIBLE = (
+    "Perhaps one picture, framed, lightened, tilted, under a bar or cropped. They count each for itself; if it is one "
+    "picture, keep one of them, so that it does not stand on two sides of a split."
 )
 LABEL_ERRORS = (
     "Each picture was classified by models that were not trained on it. These look more like another class: as much "
@@ -88,6 +92,7 @@ def _sections(audit: Audit) -> Iterator[Section]:
     others = [duplicates for duplicates in agreeing if len(duplicates.parts) <= 1]
     yield _section("One picture, several labels", CONFLICTS, conflicts, _duplicates_card)
     yield _section("One picture, several parts", LEAKS, leaks, _duplicates_card)
+    yield _section("Perhaps one picture", POSSIBLE, audit.possible, _duplicates_card)
     yield _section("Likely label errors", LABEL_ERRORS, audit.label_errors, _label_error_card)
     yield _section("Outliers", OUTLIERS, audit.outliers, _outlier_card)
     yield _section("Other duplicates", DUPLICATES, others, _duplicates_card)
@@ -99,7 +104,7 @@ def _section(title: str, about: str, findings: Sequence[T], card: Callable[[T], 
 
 def _duplicates_card(duplicates: Duplicates) -> Card:
     return Card(
-        "equal files" if duplicates.equal else "nearly equal files",
+        "equal files" if duplicates.equal else "nearly equal files" if duplicates.certain else "alike",
         _pictures(duplicates.rows[:PICTURES]),
         (),
         max(0, len(duplicates.rows) - PICTURES),
