@@ -15,6 +15,7 @@ import regraft
 from regraft.core.errors import DataError, UsageError
 from regraft.core.options import make
 from regraft.features.options import FeatureOptions
+from regraft.pipeline import tune as tuning
 from regraft.pipeline import tune_search
 from regraft.pipeline.extract import build_network
 from regraft.pipeline.options import TuneOptions
@@ -50,19 +51,54 @@ def lines(output: Path) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_it_searches_then_trains_the_best_and_reports_on_the_test_part(parted, tmp_path):
+def test_it_searches_then_trains_and_reports_on_the_test_part(parted, tmp_path, monkeypatch):
+    monkeypatch.setattr("regraft.pipeline.tune._is_better", lambda best, usual: best is not usual)
     tuned = tune(parted, tmp_path / "model", **SMALL)
+    assert tuned.kept is tuned.best
     assert len(tuned.trials) == 6 and tuned.images == 30 and tuned.folds == 5
     whole = [trial for trial in tuned.trials if len(trial.losses) == 5]
     assert tuned.best in whole and tuned.best.loss == min(trial.loss for trial in whole)
     assert [trial.parameters["head"] for trial in tuned.trials[:2]] == ["linear", "mlp"]
-    assert {trial.parameters["head"] for trial in tuned.trials[2:]} <= {"linear", "mlp"}
+    assert {trial.parameters["head"] for trial in tuned.trials[2:]} <= {"linear", "mlp", "prototype", "knn"}
     assert tuned.report.part == "test" and tuned.report.evaluation.n == 12
     kept = regraft.load(tmp_path / "model")
     assert kept.head_name == tuned.best.parameters["head"]
     assert kept.options["cut"] == tuned.best.parameters["cut"] == "pooled"
     assert f"{tuned.best.loss:.4f}" in tuned.text()
     json.dumps(tuned.to_dict())
+
+
+def test_without_a_combination_that_is_better_beyond_chance_the_usual_recipe_is_trained(parted, tmp_path):
+    tuned = tune(parted, tmp_path / "model", **SMALL)
+    assert tuned.kept is tuned.trials[0] and tuned.kept.parameters["head"] == "linear"
+    outcome = (
+        "Nothing that was tried beats" if tuned.best is tuned.kept else "does not beat the usual recipe beyond chance"
+    )
+    assert outcome in tuned.text() and tuned.to_dict()["kept"] == tuned.to_dict()["trials"][0]
+    alone = regraft.train(
+        parted, tmp_path / "alone", **{n: v for n, v in SMALL.items() if n != "trials"} | {"views": 0}
+    )
+    assert tuned.report.probabilities == pytest.approx(alone.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("usual", "other", "better"),
+    [
+        ([0.5, 0.6, 0.4, 0.5, 0.6], [0.3, 0.41, 0.2, 0.31, 0.39], True),
+        ([0.5, 0.6, 0.4, 0.5, 0.6], [0.49, 0.4, 0.5, 0.45, 0.55], False),
+        ([0.3, 0.41, 0.2, 0.31, 0.39], [0.5, 0.6, 0.4, 0.5, 0.6], False),
+    ],
+)
+def test_a_combination_is_better_where_the_folds_agree_that_its_log_loss_is_lower(usual, other, better):
+    trials = [tune_search.Trial({}, tuple(losses), (0.9,) * 5, 1.0) for losses in (other, usual)]
+    assert tuning._is_better(*trials) is better
+
+
+@pytest.mark.slow
+def test_without_a_named_network_it_searches_on_the_networks_that_it_trains(parted, tmp_path):
+    tuned = tune(parted, tmp_path / "model", trials=1, views="0", **PLAIN)
+    assert len(tuned.report.model.trunks) == 2
+    assert tuned.report.model.run == regraft.train(parted, tmp_path / "model", views=0, **PLAIN).model.run
 
 
 def test_what_the_test_part_holds_changes_nothing_that_is_searched(parted, tmp_path):
@@ -102,11 +138,12 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(parted, tmp_path
         lambda self, parameters: counted.append(parameters) or evaluated(self, parameters),
     )
     resumed = tune(parted, tmp_path / "model", **SMALL)
-    assert len(counted) == 3
+    left = len(lines(tmp_path / "whole")) - 3
+    assert len(counted) == left > 0
     assert [trial.losses for trial in resumed.trials] == [trial.losses for trial in whole.trials]
     assert resumed.best.parameters == whole.best.parameters
     again = tune(parted, tmp_path / "model", **SMALL)
-    assert len(counted) == 3 and again.report.to_dict() == resumed.report.to_dict()
+    assert len(counted) == left and again.report.to_dict() == resumed.report.to_dict()
 
 
 def test_a_budget_of_minutes_counts_what_earlier_runs_took(parted, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ class Trial:
 
 def fit_choices(parameters: Parameters) -> dict[str, Any]:
     """Return a trial's parameters as options of the fit step."""
-    of_head = {name: parameters[name] for name in ("regularisation", "hidden", "dropout") if name in parameters}
+    of_head = {name: parameters[name] for name in ("hidden", "dropout") if name in parameters}
     rate = {"learning_rate": parameters["learning_rate"]} if "learning_rate" in parameters else {}
     return {"head": parameters["head"], "head_options": of_head, **rate}
 
@@ -128,10 +128,10 @@ class Search:
         return int(self._fold_of.max()) + 1
 
     def _usual(self) -> list[Parameters]:
-        """Return the heads as they are without a search: they are tried first."""
+        """Return the heads as they are without a search, the usual recipe first: they are tried first."""
         features = {"cut": self.cuts[0], "views": self.views[-1]}
         mlp = {"hidden": 256, "dropout": 0.5, "learning_rate": 1e-3}
-        return [{"head": "linear", "regularisation": 100.0, **features}, {"head": "mlp", **mlp, **features}]
+        return [{"head": "linear", **features}, {"head": "mlp", **mlp, **features}]
 
     def _proposed(self, trial: Any) -> Parameters:
         """Return the parameters that Optuna proposes for a trial."""
@@ -139,9 +139,9 @@ class Search:
             "cut": trial.suggest_categorical("cut", self.cuts),
             "views": trial.suggest_categorical("views", self.views),
         }
-        if trial.suggest_categorical("head", ["linear", "mlp"]) == "linear":
-            strength = trial.suggest_float("regularisation", 0.1, 1e5, log=True)
-            return {"head": "linear", "regularisation": strength, **features}
+        head = trial.suggest_categorical("head", plugins.names(heads))
+        if head != "mlp":  # these choose for themselves, in each fold
+            return {"head": head, **features}
         return {
             "head": "mlp",
             "hidden": trial.suggest_int("hidden", 32, 1024, log=True),
@@ -166,6 +166,7 @@ class Search:
             return known
         trial = Trial(parameters, tuple(losses), tuple(accuracies), time.perf_counter() - began)
         _append(self.path, key, trial)
+        self._known[key] = trial
         log.info("%s%s", trial.text(), "" if len(losses) == self.folds else " (given up)")
         return trial
 
