@@ -48,6 +48,7 @@ def model(photos, tmp_path_factory):
 def test_the_whole_way_works_from_the_command_line(regraft, photos, tmp_path):
     code, out, err = regraft("train", photos, "-o", tmp_path / "model", "--size", 96)
     assert code == 0 and "5-fold cross-validation" in out and "The model is in" in err
+    assert f"As a page: regraft report {tmp_path / 'model'} -o report.html" in err
     assert "views" in err  # there are few photographs, and it says what it makes of them
     code, out, err = regraft("evaluate", tmp_path / "model", photos, "--json", "--report", tmp_path / "report.html")
     measures = json.loads(out)
@@ -83,6 +84,21 @@ def test_predictions_go_to_a_csv_with_a_row_for_every_input(regraft, model, phot
     code, out, err = regraft("predict", model, photos, "-o", tmp_path / "predictions.csv", *FAST)
     assert code == 0 and out == "" and "36 rows" in err
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 37
+
+
+def test_a_file_that_is_named_and_has_no_answer_ends_in_an_error_after_the_answers_of_the_others(
+    regraft, model, photos, tmp_path
+):
+    (tmp_path / "diary.txt").write_text("May\nMonday, it rained\nTuesday\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:900])
+    named = [tmp_path / "diary.txt", tmp_path / "gone.png"]
+    code, out, err = regraft("predict", model, *named, photos / "red" / "000.png", *FAST)
+    assert code == 3 and f"No answer for {named[0]}, {named[1]}:" in err
+    diary, gone, red = out.splitlines()
+    assert diary.endswith("diary.txt  broken: a text file, of which no line names a file that is there")
+    assert gone.endswith("gone.png  broken: No such file or directory") and "red 100.0 %" in red
+    assert regraft("predict", model, tmp_path / "folder", photos / "red" / "000.png", *FAST)[0] == 0
 
 
 def test_a_table_of_the_users_own_is_not_replaced_by_predictions(regraft, model, photos, tmp_path):
@@ -153,7 +169,7 @@ def test_what_is_left_out_is_named_with_its_reason(regraft, tmp_path):
     (photos / "red" / "notes.txt").write_text("not a picture")
     code, out, err = regraft("train", photos, "-o", tmp_path / "model", "--max-broken", 0.5, *BARE)
     assert code == 0
-    assert "Left out, broken: red/bad.png: " in err and "Ignored 1 files, such as red/notes.txt: not an image" in err
+    assert "Left out, broken: red/bad.png: " in err and "Ignored 1 file, such as red/notes.txt: not an image" in err
     assert "1 broken, 1 ignored" in out
 
 
@@ -322,7 +338,8 @@ def test_backbones_are_compared_with_a_page(regraft, photos, tmp_path):
     code, out, _ = regraft("compare", photos, "--backbones", "efficientnet_lite0", *words)
     assert code == 0 and "efficientnet_lite0 at blocks.2" in out and "Would more photographs help?" in out
     assert "blocks.2" in (tmp_path / "compare.html").read_text()
-    code, out, _ = regraft("compare", photos, "--cuts", "pooled", "--size", 64, "--json", *FAST)
+    words = ["--backbones", "efficientnet_lite0", "--cuts", "pooled", "--size", 64, *FAST]  # as stored
+    code, out, _ = regraft("compare", photos, *words, "--json")
     assert code == 0 and json.loads(out)
 
 

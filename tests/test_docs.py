@@ -130,7 +130,13 @@ def described(photos, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def pages_with_python():
+    """Return the pages with examples; an export takes seconds, and each format has tests of its own."""
+    pages = [page for page in PAGES if blocks(page, "python")]
+    return [pytest.param(page, marks=pytest.mark.slow) if "exporting" in page else page for page in pages]
+
+
+@pytest.mark.parametrize("page", pages_with_python())
 def test_the_python_examples_of_a_page_work_as_written(page, described, monkeypatch, capsys):
     monkeypatch.chdir(described)
     for block in blocks(page, "python"):

@@ -48,13 +48,22 @@ def folder(tmp_path_factory):
         ("train one -o m", 3, "one has one class only (ants); a classifier needs two or more. Add a folder"),
         ("train scans -o m", 3, "The test part of scans has no usable image, so nothing could be measured:"),
         ("train photos/*.png -o m", 3, "'photos/*.png' is taken as the name of a file; leave out its quotes"),
+        ("train", 2, "Say where the photographs are, and where the model goes: `regraft train PHOTOS -o MODEL`."),
+        ("train photos", 2, "Say where the model goes, a new folder: `regraft train photos -o MODEL`."),
+        ("extract photos", 2, "`regraft extract` needs -o or --output: The .npz or .parquet file to write;"),
+        (
+            "tune photos -o",
+            2,
+            "`regraft tune` needs a value after -o: Folder for the model. See `regraft tune --help`.",
+        ),
+        ("inspect", 2, "`regraft inspect` needs SOURCE: A folder of class folders,"),
         ("inspect 'flat scans'", 3, "DICOM is not read; convert it to JPEG or PNG."),
     ],
 )
 def test_the_last_line_on_stderr_says_what_to_do(folder, monkeypatch, capsys, words, code, hint):
 
     monkeypatch.chdir(folder)
-    plain = ["--weights", "random", "--engine", "torch"] if words.startswith("train") else []
+    plain = ["--weights", "random", "--engine", "torch"] if words.startswith("train ") else []
     assert cli.main([*shlex.split(words), *plain]) == code
     assert hint in capsys.readouterr().err
 

@@ -89,7 +89,7 @@ def checks(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def logged(caplog):
-    caplog.set_level(logging.INFO, "regraft")
+    caplog.set_level(logging.DEBUG, "regraft")
     return caplog
 
 
@@ -291,7 +291,12 @@ def test_of_several_backbones_one_takes_float32_and_the_others_do_not(lossy, sou
 def test_the_command_line_says_it_in_a_line_and_trains(lossy, fast, photos, tmp_path, capsys):
     words = ["--weights", lossy, "--size", str(SIZE), "--engine", "torch", "--views", "0"]
     command = ["train", str(photos), "-o", str(tmp_path / "model"), "--store", str(tmp_path / "store"), *words]
-    assert cli.main(command) == 0
-    assert capsys.readouterr().err.count("It is computed in float32.") == 1
+    for times in (1, 0):  # when it is found out
+        assert cli.main(command) == 0
+        printed = capsys.readouterr().err
+        assert printed.count("is computed in float32: bfloat16 is faster and not precise enough for it.") == times
+        assert "cosine" not in printed
+    assert cli.main([*command, "-v"]) == 0
+    assert "least cosine is" in capsys.readouterr().err
     assert cli.main([*command, "--precision", "bfloat16"]) == 2
     assert "Use --precision float32" in capsys.readouterr().err

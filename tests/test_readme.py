@@ -26,7 +26,9 @@ def blocks(language):
 def described(tmp_path_factory):
     """`photos`, `new.jpg` and `new-photos`, side by side."""
     folder = tmp_path_factory.mktemp("readme")
-    write_photos(folder / "photos")
+    photos = write_photos(folder / "photos")
+    (photos / "red" / "notes.txt").write_text("taken in May")
+    (photos / "red" / "half.png").write_bytes((photos / "red" / "000.png").read_bytes()[:2000])
     photo = write_photo(folder / "new.png", (30, 60, 200), seed=5000)
     photo.rename(folder / "new.jpg")  # without a JPEG's loss, which makes of noise a picture of another kind
     write_photos(folder / "new-photos", per_class=2, seed=6000)

@@ -20,6 +20,7 @@ def run(folder: Path, store: Path | None) -> None:
     """Write the digits, train, evaluate, save, report, predict a few, and say what to try next."""
     photos, model_folder, page = folder / "digits", folder / "model", folder / "report.html"
     write_digits(photos)
+    log.info("Training a classifier of them, which takes a minute or two.")
     report = train(str(photos), model_folder, store=store)
     print(report.text())
     files.write_file(page, report.html(f"regraft demo -o {folder}").encode())

@@ -100,10 +100,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 *learned,
             )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model folder."""
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model folder; `overwrite` replaces the model that is there."""
         check_is_fitted(self)
-        self.model_.save(folder)
+        self.model_.save(folder, overwrite=overwrite)
 
 
 def _distinct(labels: Sequence[Any]) -> np.ndarray:

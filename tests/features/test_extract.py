@@ -404,7 +404,7 @@ def test_a_view_that_the_disk_damaged_is_computed_again_and_said(runner, store, 
     damage(store, whole[3])
     reads.clear()
     close_to(np.asarray(view), whole)
-    assert "lost the features of 1 images" in caplog.text
+    assert "lost the features of 1 image." in caplog.text
     assert reads == ["3.png"]
 
 
@@ -602,7 +602,7 @@ def test_a_row_that_the_disk_damaged_is_computed_again_and_said(features, store,
     damage(store, whole[3])
     reads.clear()
     close_to(features[2:5], whole[2:5])
-    assert "lost the features of 1 images" in caplog.text
+    assert "lost the features of 1 image." in caplog.text
     assert reads == ["3.png"]
     caplog.clear()
     close_to(np.asarray(features), whole)

@@ -225,7 +225,7 @@ def test_predictions_come_back_with_the_model_bit_for_bit(trained, tmp_path):
     check = ["sha256sum", "--check", "--strict", folders.SUMS]
     listed = subprocess.run(check, cwd=tmp_path / "model", capture_output=True, text=True, check=True).stdout
     assert "predictions.safetensors: OK" in listed
-    dataclasses.replace(model, predictions=None).save(tmp_path / "model")
+    dataclasses.replace(model, predictions=None).save(tmp_path / "model", overwrite=True)
     assert load(tmp_path / "model", CHOICE).predictions is None
 
 
@@ -301,15 +301,19 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
         load(tmp_path / "nowhere", CHOICE)
 
 
-def test_saving_over_a_model_replaces_it_and_over_anything_else_is_refused(trained, tmp_path):
+def test_saving_over_a_model_replaces_it_when_told_and_over_anything_else_is_refused(trained, tmp_path):
     model, _ = trained
     model.save(tmp_path / "model")
-    model.save(tmp_path / "model")
+    before = (tmp_path / "model" / folders.SUMS).read_bytes()
+    with pytest.raises(UsageError, match=r"already holds a model; nothing was written.*overwrite=True"):
+        dataclasses.replace(model, temperature=2.0).save(tmp_path / "model")
+    assert (tmp_path / "model" / folders.SUMS).read_bytes() == before
+    model.save(tmp_path / "model", overwrite=True)
     assert load(tmp_path / "model", CHOICE).classes == model.classes
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
     with pytest.raises(UsageError, match="already exists and is not a regraft model; nothing was written"):
-        model.save(tmp_path / "thesis")
+        model.save(tmp_path / "thesis", overwrite=True)
     assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "thesis"]
 
@@ -319,12 +323,12 @@ def test_a_folder_that_holds_something_else_besides_is_not_replaced(trained, tmp
     model, _ = trained
     model.save(tmp_path / "model")
     (tmp_path / "model" / name).write_text("years of work")
-    with pytest.raises(UsageError, match="nothing was written"):
-        model.save(tmp_path / "model")
+    with pytest.raises(UsageError, match="is not a regraft model; nothing was written"):
+        model.save(tmp_path / "model", overwrite=True)
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "model.json").write_text('{"format": "layers-model"}')
-    with pytest.raises(UsageError, match="nothing was written"):
-        model.save(tmp_path / "web")
+    with pytest.raises(UsageError, match="is not a regraft model; nothing was written"):
+        model.save(tmp_path / "web", overwrite=True)
 
 
 def test_nothing_in_the_folder_is_a_pickle(trained):

@@ -134,7 +134,7 @@ def test_an_edited_model_folder_opens_and_answers_or_is_refused_in_words(trained
         if number % PAGES == 0:
             model_page(model)
         regraft.predict(model, photo, store=tmp_path / "store")
-        model.save(tmp_path / "saved")
+        model.save(tmp_path / "saved", overwrite=True)
 
     for number in range(FOLDERS):
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,7 @@ import gc
 import io
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -93,9 +94,19 @@ def train(
         report = train(source, output, options=options)
         if processes.current().rank == 0:
             _show(report, json)
-        log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+        _say_next(output)
+    elif not source:
+        raise UsageError("Say where the photographs are, and where the model goes: `regraft train PHOTOS -o MODEL`.")
     else:
-        raise UsageError("Expected images, and --output, a folder for the model: `regraft train SOURCE -o MODEL`.")
+        raise UsageError(
+            f"Say where the model goes, a new folder: `{shlex.join(['regraft', 'train', source, '-o'])} MODEL`."
+        )
+
+
+def _say_next(model: Path) -> None:
+    folder = shlex.quote(str(model))
+    log.info("The model is in %s. As a page: regraft report %s -o report.html", model, folder)
+    log.info("Next: regraft predict %s NEW.jpg", folder)
 
 
 @command(app, EvaluateOptions, EngineOptions)
@@ -144,7 +155,7 @@ def tune(source: Source, /, *, output: Output, json: Json = False, options: Any 
     from regraft.pipeline.tune import tune
 
     _show(tune(source, output, options=options), json)
-    log.info("The model is in %s. Next: regraft predict %s NEW.jpg", output, output)
+    _say_next(output)
 
 
 @command(app, TrainOptions)

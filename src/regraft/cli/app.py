@@ -38,7 +38,7 @@ app.meta.suppress_keyboard_interrupt = False
 @app.meta.default
 def _everywhere(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    quiet: Annotated[bool, Parameter(alias="-q", help="Say only what is wrong.")] = False,
+    quiet: Annotated[bool, Parameter(alias="-q", help="Print the result and what is wrong, no more.")] = False,
     verbose: Annotated[bool, Parameter(alias="-v", help="Say more; show tracebacks.")] = False,
 ) -> Any:
     log.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cyclopts import UnusedCliTokensError
+from cyclopts import MissingArgumentError, UnusedCliTokensError
 
 from regraft.core.errors import DataError, RefusedFile, RegraftError
 
@@ -22,7 +22,18 @@ def message(error: Exception, words: Sequence[str]) -> str:
     text = str(error) if isinstance(error, RegraftError) else " ".join(str(error).split())
     if isinstance(error, UnusedCliTokensError):
         text = f"More words than expected: {' '.join(error.unused_tokens or [])}."
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        text = _missing(error)
     return " ".join((text, *_hints(error, list(words))))
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """Return what a command lacks, and what that is, in its own words of help."""
+    about = error.argument
+    assert about is not None
+    command, names = " ".join(("regraft", *(error.command_chain or ()))), " or ".join(reversed(about.names))
+    lacks = f"a value after {error.keyword}" if error.keyword else names
+    return f"`{command}` needs {lacks}: {about.parameter.help or ''} See `{command} --help`."
 
 
 def _hints(error: Exception, words: list[str]) -> Iterator[str]:

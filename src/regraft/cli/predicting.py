@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,8 +15,12 @@ from regraft.cli.output import print_result, show, write_page
 from regraft.core import files, outputs
 from regraft.core.errors import DataError, UsageError
 from regraft.core.progress import log
+from regraft.core.text import count, listed, printable
 from regraft.inference.options import EngineOptions
 from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, TableOptions
+
+if TYPE_CHECKING:
+    from regraft.model.predict import Prediction
 
 
 @command(
@@ -62,13 +67,21 @@ def predict(
     made = gallery(load(model, options=engine), inputs, prediction, explained=explain)
     if table:
         files.write_file(table, predicting.csv_of(made.predictions, formulas=written.formulas).encode())
-        log.info("%d rows are in %s.", len(made), table)
+        log.info("%s written to %s.", count(made, "row"), table)
     if report:
         write_page(report, made.html(typed_command.get()))
     if json or not (table or report):
         print_result(made.to_dict()["predictions"], json, made.text())
-    if not any(item.status == "ok" for item in made.predictions):
+    _check_answered(made.predictions, inputs)
+
+
+def _check_answered(predictions: Sequence[Prediction], inputs: tuple[str, ...]) -> None:
+    """Raise DataError if nothing has an answer, or a file that was named has none."""
+    if not any(item.status == "ok" for item in predictions):
         raise DataError("None of the inputs is a picture that can be read; each has its reason above.")
+    named = {printable(Path(word).as_posix()) for word in inputs}
+    if failed := [item.path for item in predictions if item.status != "ok" and item.path in named]:
+        raise DataError(f"No answer for {listed(failed)}: missing, broken or no picture. All others have theirs.")
 
 
 def _only(inputs: tuple[str, ...]) -> str:

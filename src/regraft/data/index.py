@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from regraft.core.errors import DataError
-from regraft.core.text import listed
+from regraft.core.text import count, listed
 from regraft.data.formats import DECODE_RULES
 
 Status = Literal["used", "ignored", "broken"]
@@ -114,7 +114,8 @@ class Index:
         """Return one line, for an interactive session."""
         parts = "".join(f", {len(rows)} {part}" for part in PARTS if (rows := self.part(part)))
         left_out = f"{len(self.ignored)} ignored, {len(self.broken)} broken"
-        return f"<Index of {self.name}: {len(self.used)} used{parts}, {left_out}, {len(self.classes)} classes>"
+        classes = count(self.classes, "class", "classes")
+        return f"<Index of {self.name}: {len(self.used)} used{parts}, {left_out}, {classes}>"
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -218,8 +218,10 @@ def _input_rows(path: Path, options: InputOptions) -> list[tuple[Row, bool]]:
         elif archive.is_archive(path):
             rows = list(archive.files(path))
         elif path.is_file() and _is_table(path):
-            table_rows = table.inputs(path, outside=options.outside, column=options.path_column)
-            return [(row, True) for row in table_rows]
+            listed = list(table.inputs(path, outside=options.outside, column=options.path_column))
+            if path.suffix.lower() == ".txt" and all(row.status == "broken" for row in listed):
+                return [(single.marked("broken", "a text file, of which no line names a file that is there"), True)]
+            return [(row, True) for row in listed]
         else:
             return [(single, True)]
     except DataError as error:

@@ -20,6 +20,7 @@ from regraft.core.errors import StoreError
 from regraft.core.progress import log
 from regraft.core.results import Result
 from regraft.core.rng import derive
+from regraft.core.text import count
 from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
@@ -132,7 +133,7 @@ class Features(Result):
         views = f" and {len(self._views)} augmented views of each training image" if self._views else ""
         recipes = [trunk.recipe for trunk in self.runner.trunks]
         by = " and ".join(f"{recipe.architecture} cut at {recipe.cut}" for recipe in recipes)
-        return f"{len(self):,} images{views}, {self.shape[1:]} each, by {by}"
+        return f"{count(self, 'image')}{views}, {self.shape[1:]} each, by {by}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what they are as JSON-able data, without the numbers."""

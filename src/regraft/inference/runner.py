@@ -152,7 +152,7 @@ class TrunkRunner:
             if trunk.choice.tentative and not self._checked:
                 refusal = self._refusal(folder_of(trunk), sample)
                 if refusal:
-                    log.info("%s It is computed in float32.", refusal)
+                    log.debug("%s It is computed in float32.", refusal)
                     self.trunk = trunk.on(Choice(trunk.choice.engine, "float32"))
                     agreement.hand_over(folder_of(trunk), folder_of(self.trunk))
             return self.trunk
@@ -166,6 +166,8 @@ class TrunkRunner:
             self.start(folder, sample)
         except Disagreement as error:
             agreement.refuse(folder, self.trunk.choice, error.reason)
+            name, precision = self.trunk.name, self.trunk.choice.precision
+            log.info("%s is computed in float32: %s is faster and not precise enough for it.", name, precision)
             return error.reason
         return ""
 

@@ -67,13 +67,19 @@ def _is_own(folder: Path) -> bool:
     return not names
 
 
-def write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files of a model and their checksums, whole or not at all; an earlier model is replaced.
+def write(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> None:
+    """Write the files of a model and their checksums, whole or not at all.
 
-    contents: by the files' names.
+    contents:  by the files' names.
+    overwrite: whether a model that is there is replaced.
     Raises UsageError if `folder` is something else, StoreError if the disk refuses.
     """
     check_target(folder)
+    if not overwrite and folder.exists() and any(folder.iterdir()):
+        raise UsageError(
+            f"{folder} already holds a model; nothing was written. Name another folder, or replace it: "
+            "save(folder, overwrite=True)."
+        )
     with files.replacing_folder(folder) as fresh:
         for name, content in contents.items():
             files.write_file(fresh / name, content)

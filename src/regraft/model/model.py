@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from regraft.core import plugins
 from regraft.core.errors import DataError, RefusedFile, first_line
+from regraft.core.text import count
 from regraft.core.version import versions
 from regraft.data.index import Row
 from regraft.data.read import read_inputs
@@ -110,7 +111,7 @@ class Model:
     def __repr__(self) -> str:
         """Return one line, for a session."""
         names = " and ".join(trunk.name for trunk in self.trunks)
-        return f"<Model: {names}, {self.head_name}, {len(self.classes)} classes>"
+        return f"<Model: {names}, {self.head_name}, {count(self.classes, 'class', 'classes')}>"
 
     @property
     def trunk(self) -> Trunk:
@@ -283,10 +284,11 @@ class Model:
         known = self.images.get(identifier)
         return known[1] if known else None
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model into `folder`, whole or not at all; an earlier model there is replaced.
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model into `folder`, whole or not at all.
 
-        Raises UsageError if the folder holds something else, StoreError if the disk refuses.
+        overwrite: replace the model that is there.
+        Raises UsageError if the folder holds another model or something else, StoreError if the disk refuses.
         """
         contents = {
             folders.DESCRIPTION: folders.encode_description(self._description()),
@@ -302,7 +304,7 @@ class Model:
             contents[folders.EVIDENCE] = safetensors.numpy.save(self.evidence.tensors())
         if self.true_probabilities is not None:
             contents[folders.CALIBRATION] = safetensors.numpy.save({"true_probabilities": self.true_probabilities})
-        folders.write(Path(folder), contents)
+        folders.write(Path(folder), contents, overwrite=overwrite)
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -16,7 +16,7 @@ from regraft.core.errors import DataError, RefusedFile, RegraftError, UsageError
 from regraft.core.options import takes_options
 from regraft.core.progress import log, preparing, progress
 from regraft.core.results import Result
-from regraft.core.text import listed
+from regraft.core.text import count, listed
 from regraft.exports import formats
 from regraft.exports.certificate import GATES, Certificate, Compared, Group, compare
 from regraft.exports.options import ExportOptions
@@ -80,10 +80,12 @@ def export(
         calibration=_calibration(calibrate) if options.precision == "int8" else (),
         runtime=options.runtime,
     )
+    log.info("Converting the model to %s, which may take minutes.", options.to)
     with files.replacing_folder(output) as fresh:
         with preparing(f"Converting the model to {options.to}"), _converting(options.to):
             plugin.write(plan, fresh)
             run = plugin.load(fresh)
+        log.info("Comparing what it says with what the model says.")
         answers = _Answers(model, reference(model), run, options.precision)
         certificate = Certificate(
             format=options.to,
@@ -147,7 +149,7 @@ def _calibration(images: Any) -> list[Row]:
 
 def _check_any(rows: Sequence[Row], usable: Sequence[Any]) -> None:
     if rows and not usable:
-        raise DataError(f"None of the {len(rows)} images, such as {rows[0].path}, can be read.")
+        raise DataError(f"None of {count(rows, 'image')}, such as {rows[0].path}, can be read.")
 
 
 @contextlib.contextmanager

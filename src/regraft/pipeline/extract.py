@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.options import select, takes_options
 from regraft.core.progress import log, preparing
+from regraft.core.text import count
 from regraft.data import read as reading
 from regraft.data import usable
 from regraft.data.index import Index
@@ -123,7 +124,7 @@ def _log_left_out(index: Index) -> None:
         log.warning("and %d more broken files; `regraft inspect --json` lists all.", len(broken) - SHOWN_FILES)
     if index.ignored:
         first = index.ignored.rows[0]
-        log.info("Ignored %d files, such as %s: %s", len(index.ignored), first.path, first.reason)
+        log.info("Ignored %s, such as %s: %s", count(index.ignored, "file"), first.path, first.reason)
 
 
 def check_broken(features: Features, options: BrokenOptions) -> Features:

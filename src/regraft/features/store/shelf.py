@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from regraft.core import text
 from regraft.core.errors import StoreError
 from regraft.core.files import write_file
 from regraft.features.store import environment
@@ -42,7 +43,7 @@ class MissingRows(StoreError):
     """Features that were asked for are lost or damaged; `ids` says which."""
 
     def __init__(self, folder: Path, ids: Sequence[str]) -> None:
-        super().__init__(f"The store in {folder} has lost the features of {len(ids):,} images. Extract them again.")
+        super().__init__(f"The store in {folder} has lost the features of {text.count(ids, 'image')}. Extract again.")
         self.ids = list(ids)
 
 

@@ -194,9 +194,10 @@ def _line(info: ShelfInfo) -> str:
     about = info.about
     what = f"{about.get('architecture')} cut at {about.get('cut')}" if about else info.folder.name
     size = f", {about['preprocess']['size']} pixels" if "preprocess" in about else ""
-    views = f" and {info.views:,} views of them" if info.views else ""
+    views = f" and {count(info.views, 'view')} of them" if info.views else ""
     network = f", and {decimal(info.network)} for the converted network" if info.network else ""
-    return f"{what}{size}: {info.images:,} images{views}, {decimal(info.bytes - info.network)}{network}{_problem(info)}"
+    held = f"{count(info.images, 'image')}{views}, {decimal(info.bytes - info.network)}"
+    return f"{what}{size}: {held}{network}{_problem(info)}"
 
 
 def _problem(info: ShelfInfo) -> str:
