@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.conftest import PLAIN
+from tests.conftest import PLAIN, write_photo, write_photos
 from tests.exports.browsers import web_runtime
 from torch import nn
 
@@ -51,7 +51,19 @@ def model(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder_of(model, photos, tmp_path_factory):
+def checked(photos, tmp_path_factory):
+    """The photographs of the training, six new ones, and one that has two labels."""
+    folder = tmp_path_factory.mktemp("check") / "photos"
+    shutil.copytree(photos, folder)
+    for path in sorted(write_photos(folder.parent / "new", per_class=2, seed=500).glob("*/*.png")):
+        shutil.copy(path, folder / path.parent.name / f"new{path.name}")
+    for label in ("red", "blue"):
+        write_photo(folder / label / "both.png", (120, 50, 120), seed=900)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder_of(model, photos, checked, tmp_path_factory):
     """Return the folder of an export, written once for all tests."""
     made = {}
 
@@ -60,7 +72,7 @@ def folder_of(model, photos, tmp_path_factory):
         if (name, precision) not in made:
             folder = tmp_path_factory.mktemp("exported") / f"{name}-{precision}"
             made[name, precision] = regraft.export(
-                model, folder, to=name, precision=precision, check=photos, calibrate=photos, **needs
+                model, folder, to=name, precision=precision, check=checked, calibrate=photos, **needs
             )
         return made[name, precision]
 
@@ -76,7 +88,8 @@ def test_an_export_gives_what_the_model_gives(folder_of, model, photos, name, pr
         probabilities = run(decode(path.read_bytes()))
         assert np.abs(probabilities - model.predict_proba(path)[0]).max() <= limit
         assert model.classes[probabilities.argmax()] == path.parent.name
-    assert export.certificate.photographs.to_dict()["labelled"] == 36
+    figures = export.certificate.photographs.to_dict()
+    assert (figures["images"], figures["labelled"]) == (44, 6), "not those trained on, nor that in conflict"
 
 
 @pytest.mark.parametrize(("name", "precision"), EACH)
@@ -133,7 +146,7 @@ def test_the_result_is_the_certificate_as_a_page_and_as_json(folder_of, tmp_path
     export.save(tmp_path / "export.html")
     export.save(tmp_path / "export.json")
     data = json.loads((tmp_path / "export.json").read_text("utf-8"))
-    assert data["certificate"]["photographs"]["images"] == 36 and data["sizes"]["model.onnx"] > 1e6
+    assert data["certificate"]["photographs"]["images"] == 44 and data["sizes"]["model.onnx"] > 1e6
     page = (tmp_path / "export.html").read_text("utf-8")
     assert "Export to onnx" in page and "is held" in page
     assert repr(export).startswith("<Export: onnx in float32")

@@ -54,7 +54,7 @@ class Compared:
     difference: the largest of its probabilities.
     label:      the model's; of an image with several labels all of them, with commas between.
     exported:   the export's.
-    true:       its label, where that is known.
+    true:       its label, where that is known, not in conflict, and the image was not trained on.
     tie:        whether the labels differ only where the model's probabilities are closer than the gate's difference.
     """
 
@@ -119,8 +119,9 @@ class Group:
         if labelled:
             low, high = wilson(right, labelled)
             lines.append(
-                f"  accuracy on the {labelled:,} whose label is known: the model {percent(right / labelled)} % "
-                f"(95 % interval {percent(low)} to {percent(high)}), the export {percent(exported_right / labelled)} %"
+                f"  accuracy on the {labelled:,} with a known label that were not trained on: the model "
+                f"{percent(right / labelled)} % (95 % interval {percent(low)} to {percent(high)}), "
+                f"the export {percent(exported_right / labelled)} %"
             )
         return [*lines, *(f"  {image.path}: {image.label} became {image.exported}" for image in self.changed)]
 

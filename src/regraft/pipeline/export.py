@@ -195,11 +195,11 @@ class _Answers:
 
     def of_rows(self, rows: Sequence[Row]) -> Group:
         """Return the comparison on images of the user's."""
-        compared = []
+        compared, labels = [], _labels(self.model, rows)
         with progress("Comparing images", len(rows)) as advance:
             for row in rows:
                 with _left_out(row):
-                    compared.append(self._of(row.path, row.location.read(), self._label(row)))
+                    compared.append(self._of(row.path, row.location.read(), labels.get(row.id)))
                 advance(1)
         _check_any(rows, compared)
         return Group(images=tuple(compared))
@@ -218,13 +218,23 @@ class _Answers:
         difference = GATES[self.precision].difference
         return compare(self.model, expected, probabilities, path=path, difference=difference, true=true)
 
-    def _label(self, row: Row) -> str | None:
-        """Return the label of an image: of the model's training, or the folder's, if that is one of the classes."""
-        known = self.model.images.get(row.id)
-        if known:
-            return known[0]
+
+def _labels(model: Model, rows: Sequence[Row]) -> dict[str, str]:
+    """Return the labels by id of the images that were not trained on: the model's own, or their folders' names.
+
+    An image with more than one of these is in conflict, and is not among them.
+    """
+    from regraft.pipeline.known import Known
+
+    new = {row.id for row in rows if not Known(model).trained_on([row])}
+    labels: dict[str, set[str]] = {identifier: set() for identifier in new}
+    for row in rows:
         folder = Path(row.path).parent.name
-        return folder if folder in self.model.classes and not self.model.loss.multilabel else None
+        if row.id in new and row.id in model.images:
+            labels[row.id].add(model.images[row.id][0])
+        if row.id in new and folder in model.classes and not model.loss.multilabel:
+            labels[row.id].add(folder)
+    return {identifier: next(iter(each)) for identifier, each in labels.items() if len(each) == 1}
 
 
 @contextlib.contextmanager
