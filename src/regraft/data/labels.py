@@ -15,7 +15,10 @@ PART_NAMES = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
+    "holdout": "test",
 }
 
 LABEL_SEPARATOR = "; "  # between the labels of one image, in one text

@@ -231,3 +231,45 @@ def test_hidden_and_system_files_are_known(path):
 @pytest.mark.parametrize("path", ["cat/1.jpg", "cat.d/1.jpg", "cat/thumbs.jpg"])
 def test_other_files_are_not_hidden(path):
     assert not is_hidden(path)
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("train", "holdout"), ("TRAIN", "dev")])
+def test_more_names_of_parts_are_known(train, test):
+    parts = labelled(f"{train}/cat/1.jpg", f"{train}/dog/2.jpg", f"{test}/cat/3.jpg", f"{test}/dog/4.jpg")
+    assert {part for part, _ in parts.values()} == {"train", "validation" if test == "dev" else "test"}
+    assert {label for _, label in parts.values()} == {"cat", "dog"}
+
+
+def test_a_folder_of_images_beside_one_of_annotations_is_no_class():
+    labels = labelled("Images/cat/1.jpg", "Images/dog/2.jpg", "Annotation/cat/1", "Annotation/dog/2")
+    assert set(labels.values()) == {(None, "cat"), (None, "dog"), (None, None)}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("site1/2024/cat/1.jpg", "site1/2024/dog/2.jpg", "site2/2025/cat/3.jpg", "site2/2025/dog/4.jpg"),
+        ("a/x/y/cat/1.jpg", "a/x/y/dog/2.jpg", "b/z/cat/3.jpg", "b/z/dog/4.jpg"),
+    ],
+)
+def test_classes_may_be_the_last_folders_too(paths):
+    with pytest.raises(DataError, match=r"within them, cat, dog\. Say which"):
+        labelled(*paths)
+
+
+@pytest.mark.parametrize("form", ["{}{}", "{}_{}", "{} {}"])
+def test_names_of_a_part_and_a_class_at_once_are_refused(form):
+    names = [form.format(part, label) for part in ("train", "test") for label in ("A", "B")]
+    with pytest.raises(DataError, match=r"a part and a class at once .* such as train/A"):
+        labelled(*(f"{name}/{number}.jpg" for number, name in enumerate(names)))
+
+
+def test_images_beside_masks_are_no_classes():
+    with pytest.raises(DataError, match=r"holds images, masks: images and their masks"):
+        labelled("images/1.jpg", "masks/1.jpg")
+    assert {label for _, label in labelled("labels/1.jpg", "boxes/2.jpg").values()} == {"labels", "boxes"}
+
+
+def test_a_table_beside_images_without_class_folders_is_pointed_to():
+    with pytest.raises(DataError, match=r"If labels\.csv lists the labels, give it as the source"):
+        labelled("1.jpg", "2.jpg", "labels.csv")

@@ -45,8 +45,8 @@ def test_lists_that_do_not_fit_are_refused(arguments, message):
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones():
-    with pytest.raises(DataError, match="the part 'dev'; expected one of train, validation, test"):
-        list(memory.rows(["a"], [1], parts=["dev"]))
+    with pytest.raises(DataError, match="the part 'blind'; expected one of train, validation, test"):
+        list(memory.rows(["a"], [1], parts=["blind"]))
 
 
 def test_a_frame_gives_the_same_rows_as_its_lists():

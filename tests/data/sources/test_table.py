@@ -57,13 +57,13 @@ def test_windows_separators_are_understood(folder):
 def test_all_errors_are_reported_together_each_with_its_line(folder):
     text = refusal(
         folder,
-        "path,label,part\n1.jpg,cat,train\n2.jpg,cat\n2.jpg,,train\n2.jpg,cat,dev\ngone.jpg,cat,test\n../outside.jpg,cat,test\n"
+        "path,label,part\n1.jpg,cat,train\n2.jpg,cat\n2.jpg,,train\n2.jpg,cat,blind\ngone.jpg,cat,test\n../outside.jpg,cat,test\n"
         ",cat,test\npictures,cat,test\na\0b,cat,test\n",
     )
     expected = {
         3: "more or fewer fields",
         4: "the label is empty",
-        5: "the part is 'dev'; expected one of train, validation, test",
+        5: "the part is 'blind'; expected one of train, validation, test",
         6: "No such file: gone.jpg",
         7: "../outside.jpg points outside the CSV's folder; --outside allows that",
         8: "the path is empty",
@@ -159,7 +159,7 @@ def test_a_column_of_parts_is_known_by_its_name_and_its_values(folder, column, v
 
 
 def test_a_value_that_is_no_part_beside_parts_is_an_error_of_its_line(folder):
-    assert "line 3: the part is 'dev'" in refusal(folder, "path,label,split\n1.jpg,cat,train\n2.jpg,cat,dev\n")
+    assert "line 3: the part is 'blind'" in refusal(folder, "path,label,split\n1.jpg,cat,train\n2.jpg,cat,blind\n")
 
 
 @pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True")])
@@ -226,3 +226,32 @@ def test_a_name_with_accents_is_the_same_name_composed_and_decomposed(folder, fo
     for other in ("NFC", "NFD"):
         [row] = rows(folder, f"path,label\n{unicodedata.normalize(other, name)},cat\n")
         assert row.location.read() == b"x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["path|label\n1.jpg|a\n2.jpg|b\n", "sep=;\npath;label\n1.jpg;a\n2.jpg;b\n", "\n \npath,label\n1.jpg,a\n2.jpg,b\n"],
+)
+def test_bars_the_line_of_excel_and_blank_lines_before_the_header_are_known(folder, text):
+    assert meanings(rows(folder, text)) == [("1.jpg", "a", None), ("2.jpg", "b", None)]
+
+
+def test_numbers_of_classes_are_whole_and_a_missing_label_is_none(folder):
+    assert [row.label for row in rows(folder, "path,label\n1.jpg,0.0\n2.jpg,1.0\n")] == ["0", "1"]
+    assert "a label is 0.5; expected" in refusal(folder, "path,label\n1.jpg,0.5\n2.jpg,1\n")
+    assert "line 3: the label is NaN" in refusal(folder, "path,label\n1.jpg,a\n2.jpg,NaN\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [("label", "\"['a', 'b, c']\"", "['a']"), ("labels", '"[""a"", ""b, c""]"', "[]"), ("tags", "a b", "a")],
+)
+def test_lists_and_tags_are_several_labels(folder, column, first, second, caplog):
+    table_rows = rows(folder, f"path,{column}\n1.jpg,{first}\n2.jpg,{second}\n")
+    assert table_rows[0].labels == (("a", "b") if column == "tags" else ("a", "b, c"))
+    assert table_rows[1].labels == (() if second == "[]" else ("a",))
+
+
+def test_a_column_of_folds_or_of_what_belongs_together_is_named(folder, caplog):
+    rows(folder, "path,label,fold,lesion_id\n1.jpg,a,0,x\n2.jpg,b,1,y\n")
+    assert "fold is not read" in caplog.text and "lesion_id is not read" in caplog.text

@@ -7,6 +7,7 @@ meant and is not read is named in the log.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from regraft.core.errors import DataError
 from regraft.core.progress import log
 from regraft.core.text import listed, printable
 from regraft.data.formats import has_image_name
-from regraft.data.labels import as_labels
+from regraft.data.labels import as_label, as_labels
 from regraft.data.sources._layout import part_named
 
 _NAMES = {  # by meaning, the first that exists counts
@@ -49,14 +50,18 @@ _NAMES = {  # by meaning, the first that exists counts
             "species",
             "breed",
             "label_name",
+            "tags",
         ),
         *("ground_truth", "y"),
     ),
     "part": ("part", "split", "subset", "partition", "set", "is_valid", "is_validation", "is_val", "is_test"),
     "group": ("group",),
 }
-_LIKE_GROUPS = ("patient", "subject", "person", "individual", "session", "group")
+_LIKE_GROUPS = ("patient", "subject", "person", "individual", "session", "group", "lesion", "study", "video")
 _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+_LIST, _TAGS, _NUMBER = re.compile(r"\s*\[.*\]\s*", re.DOTALL), re.compile(r"[^;|]*"), re.compile(r"-?\d+(\.\d+)?")
+_FOLDS = ("fold", "folds", "kfold")
 
 Table = Mapping[str, Sequence[Any]]
 
@@ -107,7 +112,7 @@ def by_meaning(table: Table, chosen: ColumnNames, name: str) -> dict[str, Sequen
     if not columns["path"] or not (columns["label"] or len(one_hot) > 1):
         raise _missing(table, columns, name)
     _say_what_is_not_read([column for column in rest if column != columns["label"] and column not in one_hot], columns)
-    result = {"path": table[columns["path"]], **_labels(table, columns["label"], one_hot)}
+    result = {"path": table[columns["path"]], **_labels(table, columns["label"], one_hot, name)}
     return result | ({"part": part} if part else {}) | ({"group": table[columns["group"]]} if columns["group"] else {})
 
 
@@ -157,14 +162,42 @@ def _parts(table: Table, column: str | None, *, is_chosen: bool) -> list[Any] | 
     return [part_named(str(value)) or value for value in values] if is_meant else None
 
 
-def _labels(table: Table, column: str | None, one_hot: Sequence[str]) -> dict[str, Sequence[Any]]:
+def _labels(table: Table, column: str | None, one_hot: Sequence[str], name: str) -> dict[str, Sequence[Any]]:
     if column is None:
-        flags = zip(*(map(_flag, table[name]) for name in one_hot), strict=True)
-        return _single([[name for name, flag in zip(one_hot, row, strict=True) if flag] for row in flags], is_hot=True)
+        flags = zip(*(map(_flag, table[each]) for each in one_hot), strict=True)
+        return _single([[each for each, flag in zip(one_hot, row, strict=True) if flag] for row in flags], is_hot=True)
     values = table[column]
-    if _plain(column) != "labels":
-        return {"label": values}
+    if _are_texts(values, _LIST):
+        return _single([_listed(value) for value in values])
+    if _are_texts(values, _TAGS) and _plain(column) == "tags" and any(" " in value for value in values):
+        log.info("The tags of an image are those between blanks; call the column label where a label has blanks.")
+        return _single([value.split() for value in values])
+    if _plain(column) not in ("labels", "tags"):
+        return {"label": [_whole(value, name) for value in values] if _are_texts(values, _NUMBER) else values}
     return _single([as_labels(value) if isinstance(value, str) else value for value in values])
+
+
+def _are_texts(values: Sequence[Any], form: re.Pattern[str]) -> bool:
+    """Whether all values are texts of a form, leaving out what is missing, and there are any."""
+    texts = [value for value in values if value != ""]
+    return bool(texts) and all(isinstance(value, str) and form.fullmatch(value) for value in texts)
+
+
+def _listed(text: str) -> list[str]:
+    """Return the labels of a list as pandas or JSON writes it: ['a', 'b']; of what is no such list the text itself."""
+    try:
+        values = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return [text]
+    return [label for value in values if (label := as_label(str(value)))]
+
+
+def _whole(text: str, name: str) -> str:
+    """Return the number of a class as it is: 1 for 1.0, as pandas writes it beside missing ones."""
+    number, _, fraction = text.partition(".")
+    if fraction.strip("0"):
+        raise DataError(f"{name}: a label is {text}; expected the names or the numbers of classes.")
+    return number
 
 
 def _single(values: Sequence[Any], *, is_hot: bool = False) -> dict[str, Sequence[Any]]:
@@ -194,6 +227,8 @@ def _say_what_is_not_read(columns: Iterable[str], read: Mapping[str, str | None]
             log.warning(
                 "The column %s is not read: its values are no names of parts (train, validation, test).", column
             )
+        elif plain in _FOLDS:
+            log.warning("The column %s is not read: folds are made by --split, such as --split 5-fold.", column)
         elif plain.startswith(_LIKE_GROUPS) and not read["group"]:
             log.warning("The column %s is not read. Called group, it keeps images of one group in one part.", column)
 

@@ -39,7 +39,9 @@ UNLABELLED = "in {}/, which has no class folders: a picture without a label"
 
 _SYSTEM_NAMES = frozenset(["__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"])
 _UNLABELLED_WORDS = frozenset(["pred", "predict", "prediction", "predictions", "unlabelled", "unlabeled"])
-_COLLECTIONS = ("images", "imgs", "img", "data", "photos")
+_COLLECTIONS = ("images", "image", "imgs", "img", "data", "photos")
+_ANNOTATIONS = ("masks", "mask", "labels", "annotations", "annotation", "ground_truth", "groundtruth", "gt")
+_PART_AND_CLASS = re.compile(r"(?i)(train|test|valid|val)[ _-]?(.+)")
 _SETS = {f"{name}set": part for name, part in PART_NAMES.items()}  # trainset, testset
 _DOCUMENT = re.compile(
     r"(?i)^(readme|licen[cs]e)|\.(txt|md|rst|csv|tsv|json|xml|ya?ml|html?|pdf|py|ipynb|log|docx?|xlsx?)$"
@@ -149,6 +151,7 @@ def _layout(paths: Paths, name: str) -> _Layout:
     inner = [path[len(wrapper) :] for path in images if path[: len(wrapper)] == wrapper]
     tops = _below(inner)
     shown = "/".join((name, *wrapper))
+    _check_names(tops, shown)
     parts = _parts(tops, shown)
     if parts:
         skipped = {top: _doubled(top, tops[top]) for top in parts}
@@ -163,6 +166,9 @@ def _layout(paths: Paths, name: str) -> _Layout:
             return _Layout(wrapper, classes_first=True)
         raise _two_readings(shown, wrapper, subfolders)
     _check_readings(shown, wrapper, subfolders)
+    last = {top: {path[-2] for path in paths if len(path) > 1} for top, paths in tops.items()}
+    if last != subfolders:
+        _check_readings(shown, wrapper, last)
     return _Layout(wrapper)
 
 
@@ -176,12 +182,16 @@ def _below(paths: Paths) -> dict[str, list[tuple[str, ...]]]:
 
 
 def _wrapper(paths: Paths) -> tuple[str, ...]:
-    """Return the outer folders to skip: they hold one folder and no images, and are not a part's."""
-    tops = {path[0] for path in paths if len(path) > 1}
-    if len(tops) != 1 or _has_images(paths):
+    """Return the outer folders to skip: they hold one folder and no images, and are not a part's.
+
+    A folder named like a collection of images, such as Images, is one too where none of those beside it holds an image.
+    """
+    tops = _below(paths)
+    filled = [top for top, inner in tops.items() if any(has_image_name(path[-1]) for path in inner)]
+    if (len(tops) != 1 and not (len(filled) == 1 and filled[0].casefold() in _COLLECTIONS)) or _has_images(paths):
         return ()
-    [top] = tops
-    below = [path[1:] for path in paths if len(path) > 1]
+    top = filled[0] if filled else next(iter(tops))
+    below = tops[top]
     if top.casefold() in PART_NAMES or _has_images(below) or all(len(path) == 1 for path in below):
         return ()
     return (top, *_wrapper(below))
@@ -212,6 +222,25 @@ def _parts(tops: Mapping[str, Paths], name: str) -> list[str]:
             "if it is the name of a class, rename it, or list the images in a CSV file with the columns path and label."
         )
     return parts
+
+
+def _check_names(tops: Mapping[str, Paths], name: str) -> None:
+    """Raise DataError for folders of images whose names are no classes': part and class in one, images beside masks."""
+    if any(len(path) > 1 for paths in tops.values() for path in paths):
+        return
+    named = [match.groups() for top in tops if (match := _PART_AND_CLASS.fullmatch(top))]
+    classes = Counter(label for _, label in named)
+    if len(named) == len(tops) and max(classes.values(), default=0) > 1:
+        raise DataError(
+            f"{name} holds folders that name a part and a class at once ({listed(sorted(tops))}). Put those of a part "
+            f"into one, such as {named[0][0]}/{named[0][1]}, or add --label-from '{{label}}/*' if all are classes."
+        )
+    kinds = {top.casefold() for top in tops}
+    if kinds & {*_ANNOTATIONS} and kinds <= {*_ANNOTATIONS, *_COLLECTIONS}:
+        raise DataError(
+            f"{name} holds {listed(sorted(tops))}: images and their masks or labels, which are no classes of images. "
+            "Expected one folder per class; if these are the classes, add --label-from '{label}/*'."
+        )
 
 
 def _are_loose_parts(tops: Mapping[str, Paths], are_all: bool) -> bool:
@@ -262,6 +291,8 @@ def _no_classes(paths: Paths, name: str) -> DataError:
     hint = _pattern.suggestion(images) if images else ""
     if not hint and any("/" in path for path in images):
         hint = " If the folders are the classes, whatever their names, add --label-from '{label}/*'."
+    if tables := sorted("/".join(path) for path in paths if re.search(r"(?i)\.(csv|tsv)$", path[-1])):
+        hint += f" If {tables[0]} lists the labels, give it as the source."
     if unread := {unread_by_name(path) for path in images} - {""}:
         hint += f" {listed(sorted(unread))} is not read; convert it to JPEG or PNG."
     return DataError(

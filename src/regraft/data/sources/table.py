@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -30,13 +31,15 @@ from regraft.data.sources._columns import BY_NAME, ColumnNames, by_meaning, path
 from regraft.data.sources._layout import is_hidden
 from regraft.data.sources.folder import FileLocation
 
+_SEPARATOR = re.compile(r"sep=(.)\s*")
+
 
 class _LineError(Exception):
     """What is wrong with one line."""
 
 
 def rows(path: Path, *, outside: bool, columns: ColumnNames = BY_NAME) -> Iterator[Row]:
-    """Yield one row per line of a CSV; fields are separated by `,`, `;` or a tab.
+    """Yield one row per line of a CSV; fields are separated by `,`, `;`, `|` or a tab.
 
     outside: allow paths that point outside the CSV's folder.
     columns: which columns to read; by default those with a known name.
@@ -87,12 +90,15 @@ def _broken(path: str, line: int, reason: str) -> Row:
 def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], list[tuple[int, str]]]:
     """Return the names of the columns, each line's number and its fields, and the lines that are ragged."""
     text = _text(path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    first = next(filter(str.strip, text.splitlines()), "")
+    excel = _SEPARATOR.fullmatch(first)
+    delimiter = excel[1] if excel else max(",;\t|", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[tuple[int, list[str]]] = []
     ragged = []
     try:
-        header = [field.strip() for field in next(reader, [])]
+        header = next((fields for fields in reader if any(map(str.strip, fields)) and fields[0] != "sep="), [])
+        header = [field.strip() for field in header]
         for fields in reader:
             if len(fields) == len(header):
                 lines.append((reader.line_num, [field.strip() for field in fields]))
@@ -137,8 +143,8 @@ def _text(path: Path) -> str:
 def _row(record: Mapping[str, Any], files: _Files) -> Row:
     labels = record.get("labels")
     label = as_label(record["label"]) if labels is None else LABEL_SEPARATOR.join(labels)
-    if not label and labels is None:
-        raise _LineError("the label is empty")
+    if labels is None and label.casefold() in ("", "nan"):
+        raise _LineError(f"the label is {'NaN, a missing value' if label else 'empty'}")
     path, location = files.locate(record["path"])
     return Row(
         path=printable(path),
