@@ -17,7 +17,7 @@ from regraft.core.errors import DataError, UsageError
 from regraft.core.progress import log
 from regraft.core.text import count, listed, printable
 from regraft.inference.options import EngineOptions
-from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, TableOptions
+from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, SortOptions, TableOptions
 
 if TYPE_CHECKING:
     from regraft.model.predict import Prediction
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     EngineOptions,
     PredictUnitsOptions,
     TableOptions,
+    SortOptions,
     usage="regraft predict [OPTIONS] MODEL INPUT...",
 )
 def predict(
@@ -45,32 +46,42 @@ def predict(
         bool, file("Name the training images most like each; with --report also show what the answer rests on.")
     ] = False,
     report: Annotated[Path | None, file("Write an HTML page with the photographs and their answers.")] = None,
+    sort_into: Annotated[
+        Path | None, file("Copy each photograph into a folder of its label in this folder; see --unsure.")
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     options: Any = None,
 ) -> None:
     """Name what is on photographs, with percentages."""
     from regraft.model import predict as predicting
+    from regraft.model.sorting import check_target
     from regraft.pipeline.explain import gallery
     from regraft.pipeline.predict import load
     from regraft.pipeline.units import is_folder, predict_units
 
-    prediction, engine, units, written = options
+    prediction, engine, units, written, sorting = options
     if output and is_folder(output):
-        if explain or report:
-            raise UsageError("--explain and --report are for predictions that are printed or written to a CSV.")
+        if explain or report or sort_into:
+            raise UsageError(
+                "--explain, --report and --sort-into are for predictions that are printed or written to a CSV."
+            )
         show(predict_units(model, _only(inputs), output, engine, units), json)
         return
     table = Path(output) if output else None
     outputs.check(table, [".csv"], overwrite=True)  # predictions replace predictions
     outputs.check(report, [".html"], overwrite=overwrite)
+    if sort_into:
+        check_target(sort_into, inputs)
     made = gallery(load(model, options=engine), inputs, prediction, explained=explain)
     if table:
         files.write_file(table, predicting.csv_of(made.predictions, formulas=written.formulas).encode())
         log.info("%s written to %s.", count(made, "row"), table)
     if report:
         write_page(report, made.html(typed_command.get()))
-    if json or not (table or report):
+    if sort_into:
+        made.sort_into(sort_into, unsure=sorting.unsure)
+    if json or not (table or report or sort_into):
         print_result(made.to_dict()["predictions"], json, made.text())
     _check_answered(made.predictions, inputs)
 

@@ -6,20 +6,23 @@ import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import DataError, UnknownName
+from regraft.core.errors import DataError, UnknownName, UsageError
 from regraft.core.results import Result
 from regraft.core.text import count
 from regraft.data.index import Index
-from regraft.model import heat_map, predict
+from regraft.model import heat_map, predict, sorting
 from regraft.model.heat_map import HeatMap
 from regraft.model.predict import Prediction
+from regraft.model.sorting import Sorted
 
 if TYPE_CHECKING:
     from regraft.model.model import Model
 
 UNKNOWN = "unknown"
+UNSURE_BELOW = 0.8  # probability; as `SortOptions` has it
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -64,6 +67,18 @@ class Gallery(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return the predictions as JSON-able data."""
         return {"predictions": [item.to_dict() for item in self.predictions]}
+
+    def sort_into(self, folder: str | Path, *, unsure: float = UNSURE_BELOW) -> list[Sorted]:
+        """Copy each photograph into a folder of its label in `folder`, and return what went where.
+
+        Unknown ones go to _unknown, those whose label is less probable than `unsure` to _unsure; sorted.csv in the
+        folder says where each went. The same call goes on where it was stopped. Nothing is moved or replaced.
+        Raises UsageError for a folder that holds anything else, and for a model whose images may have several labels;
+        StoreError if the disk refuses.
+        """
+        if self.model.loss.multilabel:
+            raise UsageError("The model's images may have several labels each, so that none has one folder.")
+        return sorting.sort_into(Path(folder), self.index, self.predictions, self.model.classes, unsure)
 
     def formats(self) -> dict[str, Callable[[], str]]:
         """Return what gives the text of a file, by its name's ending."""

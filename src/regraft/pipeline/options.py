@@ -165,6 +165,19 @@ class PredictUnitsOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SortOptions(Options):
+    """Which photographs are sorted apart."""
+
+    unsure: float = option(
+        0.8, "with --sort-into: photographs whose label is less probable than this go to the folder _unsure", GROUPS[0]
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for a probability out of range."""
+        require(0 <= self.unsure <= 1, "unsure", self.unsure, "a number from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableOptions(Options):
     """How a CSV is written."""
 
