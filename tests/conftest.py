@@ -84,6 +84,9 @@ def results(tmp_path_factory):
         "Sweep": regraft.lr_find(features, head="mlp"),
         "Prediction": regraft.predict(report.model, photos / "red" / "001.png")[0],
         "Gallery": regraft.explain(report.model, [photos / "red" / f"{name}.png" for name in ("001", "002", "broken")]),
+        "Suggestions": regraft.suggest(
+            report.model, [write_photo(folder / "new.png", (115, 50, 120), 7), photos / "red"]
+        ),
         "Report": report,
         "Features": features,
         "History": report.model.history,

@@ -122,6 +122,7 @@ def test_the_public_names_are_these():
         "Prediction",
         "RegraftError",
         "Report",
+        "Suggestions",
         "Sweep",
         "TrainingState",
         "Tuned",
@@ -142,6 +143,7 @@ def test_the_public_names_are_these():
         "predict",
         "read",
         "split",
+        "suggest",
         "train",
         "tune",
     ]

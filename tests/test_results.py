@@ -21,6 +21,7 @@ KINDS = (
     "Sweep",
     "Prediction",
     "Gallery",
+    "Suggestions",
     "Report",
     "Features",
     "History",

@@ -17,6 +17,7 @@ from regraft.core.version import __version__
 
 if TYPE_CHECKING:
     from regraft.audit.findings import Audit
+    from regraft.audit.suggestions import Suggestions
     from regraft.core.errors import RegraftError
     from regraft.data.index import Index
     from regraft.data.inspect import Inspection
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.predict import load, predict
     from regraft.pipeline.read import read, split
     from regraft.pipeline.report import Report
+    from regraft.pipeline.suggest import suggest
     from regraft.pipeline.train import train
     from regraft.pipeline.tune import Tuned, tune
     from regraft.training.feature_classifier import FeatureClassifier
@@ -63,6 +65,7 @@ _MODULES = {
     "Prediction": "model.predict",
     "RegraftError": "core.errors",
     "Report": "pipeline.report",
+    "Suggestions": "audit.suggestions",
     "Sweep": "pipeline.lr_find",
     "TrainingState": "training.hooks",
     "Tuned": "pipeline.tune",
@@ -82,6 +85,7 @@ _MODULES = {
     "predict": "pipeline.predict",
     "read": "pipeline.read",
     "split": "pipeline.read",
+    "suggest": "pipeline.suggest",
     "train": "pipeline.train",
     "tune": "pipeline.tune",
 }
@@ -102,6 +106,7 @@ __all__ = [
     "Prediction",
     "RegraftError",
     "Report",
+    "Suggestions",
     "Sweep",
     "TrainingState",
     "Tuned",
@@ -122,6 +127,7 @@ __all__ = [
     "predict",
     "read",
     "split",
+    "suggest",
     "train",
     "tune",
 ]

@@ -1,4 +1,4 @@
-"""The verb that names what is on photographs: `predict`."""
+"""The verbs that look at photographs without labels: `predict` and `suggest`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regraft.core.errors import DataError, UsageError
 from regraft.core.progress import log
 from regraft.core.text import count, listed, printable
 from regraft.inference.options import EngineOptions
-from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, SortOptions, TableOptions
+from regraft.pipeline.options import PredictOptions, PredictUnitsOptions, SortOptions, SuggestOptions, TableOptions
 
 if TYPE_CHECKING:
     from regraft.model.predict import Prediction
@@ -93,6 +93,35 @@ def _check_answered(predictions: Sequence[Prediction], inputs: tuple[str, ...]) 
     named = {printable(Path(word).as_posix()) for word in inputs}
     if failed := [item.path for item in predictions if item.status != "ok" and item.path in named]:
         raise DataError(f"No answer for {listed(failed)}: missing, broken or no picture. All others have theirs.")
+
+
+@command(app, SuggestOptions, EngineOptions, TableOptions, usage="regraft suggest [OPTIONS] MODEL PHOTOS...")
+def suggest(
+    model: ModelFolder,
+    photographs: Annotated[tuple[str, ...], Parameter(help="Files, folders, archives, CSVs.", required=True)],
+    /,
+    *,
+    count: Annotated[int, Parameter(alias="-n"), file("How many to label.")] = 50,
+    output: Annotated[
+        Path | None, Parameter(alias="-o"), file("Write a CSV with an empty column for the labels.")
+    ] = None,
+    report: Annotated[Path | None, file("Write an HTML page with the photographs.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    options: Any = None,
+) -> None:
+    """Say which photographs to label next: those that a model is unsure of, and unlike each other."""
+    from regraft.pipeline.predict import load
+    from regraft.pipeline.suggest import suggest
+
+    chosen, engine, written = options
+    outputs.check(output, [".csv"], overwrite=overwrite)
+    outputs.check(report, [".html"], overwrite=overwrite)
+    made = suggest(load(model, options=engine), photographs, count, options=chosen)
+    if output:
+        files.write_file(output, made.csv(formulas=written.formulas).encode())
+        log.info("Fill in the column `label` of %s; `regraft train %s` learns from it.", output, output)
+    show(made, json, report)
 
 
 def _only(inputs: tuple[str, ...]) -> str:

@@ -17,7 +17,11 @@ MARKS = {
     ".json": (b'"made_by": "regraft"',),
     ".npz": (b"made by regraft",),  # the archive's comment
     ".parquet": (b"made by regraft",),  # in its metadata
-    ".csv": (b"path,status,error", b"finding,number,path"),  # the first columns, as nothing else may stand in a CSV
+    ".csv": (
+        b"path,status,error",
+        b"finding,number,path",
+        b"number,path,label,predicted",
+    ),  # the first columns, as nothing else may stand in a CSV
 }
 READ = 1 << 16
 

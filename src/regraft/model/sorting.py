@@ -75,14 +75,14 @@ def sort_into(
 
 
 def planned(index: Index, predictions: Sequence[Prediction], classes: Sequence[str], unsure: float) -> list[Sorted]:
-    """Return what is to go where; of two names that are equal on some system both are told apart by their bytes."""
+    """Return what is to go where; of two names that are equal on some system both are kept apart by their bytes."""
     folders = _folders(classes)
     plain = [_plain(row, item, folders, unsure) for row, item in zip(index, predictions, strict=True)]
     owners: dict[str, set[str]] = {}
     for row, file in zip(index, plain, strict=True):
         owners.setdefault(file.casefold(), set()).add(row.id)
     names = [
-        _told_apart(file, row) if len(owners[file.casefold()]) > 1 else file
+        _distinct(file, row) if len(owners[file.casefold()]) > 1 else file
         for row, file in zip(index, plain, strict=True)
     ]
     return [Sorted(*each) for each in zip(predictions, index, names, strict=True)]
@@ -95,7 +95,7 @@ def _plain(row: Row, item: Prediction, folders: dict[str, str], unsure: float) -
     return f"{name}/{safe(PurePosixPath(row.path).name)}"
 
 
-def _told_apart(file: str, row: Row) -> str:
+def _distinct(file: str, row: Row) -> str:
     path = PurePosixPath(file)
     return str(path.with_name(f"{path.stem}-{row.id[:12]}{path.suffix}")) if file else ""
 
@@ -145,11 +145,11 @@ def _check_same(folder: Path, plan: str) -> None:
     """Raise UsageError if an earlier run has sorted otherwise into this folder."""
     if not (folder / PLAN).is_file():
         return
-    header, *lines = [*csv.reader(io.StringIO((folder / PLAN).read_text("utf-8", "surrogateescape"), newline="")), []]
-    if tuple(header) != COLUMNS:
+    lines = list(csv.reader(io.StringIO((folder / PLAN).read_text("utf-8", "surrogateescape"), newline="")))
+    if not lines or any(len(line) != len(COLUMNS) for line in lines) or tuple(lines[0]) != COLUMNS:
         raise UsageError(f"{folder / PLAN} was not written by regraft. Name another folder.")
     wanted = {tuple(line[-2:]) for line in csv.reader(io.StringIO(plan, newline=""))}
-    others = [line[-2] for line in lines if line and line[-2] and tuple(line[-2:]) not in wanted]
+    others = [line[-2] for line in lines[1:] if line[-2] and tuple(line[-2:]) not in wanted]
     if others:
         raise UsageError(
             f"{folder} holds another sorting, in which there is {others[0]}; nothing was copied. Name another folder."

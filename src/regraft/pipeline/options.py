@@ -156,6 +156,14 @@ class PredictOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestOptions(Options):
+    """The options of `regraft suggest`."""
+
+    source: InputOptions = step(InputOptions)
+    store: StoreOptions = step(StoreOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictUnitsOptions(Options):
     """The options of `regraft predict` into a folder, besides the engine's."""
 
