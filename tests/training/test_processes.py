@@ -17,16 +17,23 @@ from regraft.training.losses import Loss
 from regraft.training.options import FitOptions
 
 
-def run(folder, size):
-    """Run `run_together` in so many processes, joined by gloo over loopback; return what each has written."""
-    folder.mkdir()
+def start(size, *words):
+    """Start Python with these words in so many processes, as torchrun does: they can reach each other by loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     address = {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment = {**os.environ, **address, "WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.training.run_together", str(folder)]
-    started = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(size)]
-    assert [process.wait(timeout=200) for process in started] == [0] * size
+    environments = [{**environment, "RANK": str(rank)} for rank in range(size)]
+    errors = {"stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen([sys.executable, *words], env=each, **errors) for each in environments]
+
+
+def run(folder, size):
+    """Run `run_together` in so many processes; return what each has written."""
+    folder.mkdir()
+    started = start(size, "-m", "tests.training.run_together", str(folder))
+    errors = [process.communicate(timeout=200)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * size, errors
     return [np.load(folder / f"{rank}.npz") for rank in range(size)]
 
 
@@ -76,6 +83,15 @@ def test_one_process_goes_on_where_two_have_stopped(two, alone, tmp_path_factory
 def test_a_linear_head_by_two_processes_has_the_bits_of_one(two, alone):
     head = alone.linear.fit(alone.examples(4, 1030), None, 3, alone.linear.Options(), FitOptions(memory=0))
     assert {str(results["linear"]) for results in two} == {alone.digest(head.weights)}
+
+
+@pytest.mark.slow
+def test_a_process_whose_peer_ends_says_so():
+    peer = "import os; from regraft.training import processes as p; t = p.join(); t.agreed(1); t.rank and os._exit(9); "
+    started = start(2, "-c", peer + "[t.agreed(n) for n in range(9)]; [*t.in_order(str, 'abc')]")
+    errors = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [1, 9]
+    assert "RegraftError: Another process of torchrun has ended" in errors[0]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from regraft.core.errors import UsageError, first_line
+from regraft.core.errors import RegraftError, UsageError, first_line
 from regraft.core.progress import log
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Processes:
 
         for start in range(0, len(items), self.size):
             mine, results = start + self.rank, [None] * self.size
-            distributed.all_gather_object(results, work(items[mine]) if mine < len(items) else None)
+            result = work(items[mine]) if mine < len(items) else None
+            with _others():
+                distributed.all_gather_object(results, result)
             yield from cast("list[R]", results[: len(items) - start])
 
     def agreed(self, value: T) -> T:
@@ -63,7 +65,8 @@ class Processes:
         from torch import distributed
 
         values = [value]
-        distributed.broadcast_object_list(values)
+        with _others():
+            distributed.broadcast_object_list(values)
         return values[0]
 
     def first_alone(self, work: Callable[[], T]) -> T:
@@ -80,7 +83,8 @@ class Processes:
         from torch import distributed
 
         total = torch.tensor(numbers, dtype=torch.float64)
-        distributed.all_reduce(total)
+        with _others():
+            distributed.all_reduce(total)
         sums: list[float] = total.tolist()
         return sums
 
@@ -93,7 +97,8 @@ class Processes:
 
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         together, start = torch.cat([gradient.reshape(-1) for gradient in gradients]), 0
-        distributed.all_reduce(together)
+        with _others():
+            distributed.all_reduce(together)
         for gradient in gradients:
             gradient.copy_(together[start : start + gradient.numel()].view_as(gradient))
             start += gradient.numel()
@@ -115,6 +120,17 @@ class Processes:
 
 
 ALONE = Processes(1, 0)
+
+
+@contextlib.contextmanager
+def _others() -> Iterator[None]:
+    """Say so where another process does not answer any more."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RegraftError(
+            f"Another process of torchrun has ended: {first_line(error)}. The same command goes on from what was kept."
+        ) from error
 
 
 def _dropped(probability: float, rows: int, own: slice, inputs: torch.Tensor) -> torch.Tensor:

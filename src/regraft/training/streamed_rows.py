@@ -27,7 +27,7 @@ from regraft.training.losses import Loss
 
 R = TypeVar("R")
 
-CHUNK = 4096  # rows
+CHUNK = 2048  # rows
 GROUPS = 64  # at most; each is one process's own, so more of these have nothing to do
 
 
