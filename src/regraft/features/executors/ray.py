@@ -38,7 +38,9 @@ def opened(address: str | None) -> Iterator[None]:
         here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
         try:
             with preparing("Starting Ray"):
-                ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **({} if address else here))
+                ray.init(
+                    address or "local", logging_level=logging.ERROR, log_to_driver=False, **({} if address else here)
+                )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UsageError(f"Ray at {address or 'this machine'} can't be reached: {first_line(error)}") from error
     try:
