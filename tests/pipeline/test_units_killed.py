@@ -170,8 +170,9 @@ def node(*words):
     return subprocess.Popen(ray, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def test_a_machine_that_is_removed_and_one_that_joins_change_no_bit(photos, whole, tmp_path):
+def test_a_machine_that_is_removed_and_one_that_joins_change_no_bit(photos, whole, tmp_path, monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     head = ("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", f"/tmp/ray-{port}")

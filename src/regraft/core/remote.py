@@ -84,10 +84,17 @@ def read(source: StoragePath) -> bytes | None:
     """Return the bytes of a file, None if there is none; raise StoreError if it can't be read."""
     with refusals(source):
         try:
-            with source.system.open_input_stream(source.path, buffer_size=0) as file:
+            with _opened(source) as file:
                 return bytes(file.read())
         except FileNotFoundError:
             return None
+
+
+def _opened(source: StoragePath) -> Any:
+    """Open a file so that it is read by one request; fsspec's may not know their size, and are read to their end."""
+    if source.system.type_name.startswith("py::"):
+        return source.system.open_input_stream(source.path, buffer_size=0)
+    return source.system.open_input_file(source.path)
 
 
 def listing(folder: StoragePath) -> list[tuple[str, int]]:

@@ -95,8 +95,8 @@ class ComputeFeatures:
 
 
 def open_worker(trunks: Sequence[Trunk], store: Path | None, cores: int | None) -> Worker:
-    """Return what computes the features of rows in this process; those of several trunks side by side."""
-    return Worker(Runner(trunks), [shelf_folder(trunk, store) for trunk in trunks], cores)
+    """Return what computes the features of rows in this process; those of several trunks side by side, as they are."""
+    return Worker(Runner(trunks, roots=False), [shelf_folder(trunk, store) for trunk in trunks], cores)
 
 
 def shelf_folder(trunk: Trunk, store: Path | None) -> Path:
