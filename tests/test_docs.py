@@ -120,6 +120,11 @@ def test_the_reference_has_every_public_name():
     assert sorted(named) == sorted(set(regraft.__all__) - {"__version__"})
 
 
+@pytest.mark.parametrize("name", sorted(set(regraft.__all__) - {"__version__"}))
+def test_no_docstring_holds_what_the_site_would_take_for_a_link_to_nowhere(name):
+    assert "][" not in (getattr(regraft, name).__doc__ or "")
+
+
 @pytest.fixture(scope="module")
 def described(photos, tmp_path_factory):
     """Return a folder as the pages describe it: `photos`, `new.jpg` and a model of them."""

@@ -22,7 +22,7 @@ class NetworkOptions(Options):
 
     backbone: str = option(
         "efficientnet_lite0",
-        "the pretrained network (`regraft backbones` lists them), or several, joined: NAME[@SIZE][+NAME…]",
+        "the pretrained network (`regraft backbones` lists them), or several, A+B, each NAME or NAME@SIZE",
         "Main options",
     )
     weights: str = option("builtin", "builtin, hub, random, or the PATH of a weights file (Keras too) or timm folder")
