@@ -68,3 +68,10 @@ def test_nothing_is_foretold_of_what_is_trained(tmp_path):
     source = photos(tmp_path / "photos", cat=5, dog=5)
     assert not regraft.inspect(source).notes
     assert regraft.train(source, tmp_path / "model", **SMALL).evaluation.n == 10
+
+
+def test_what_is_foretold_stands_on_the_page(tmp_path):
+    source = photos(tmp_path / "photos", cat=6, dog=1)
+    (source / "emu").mkdir()
+    page = regraft.inspect(source).html()
+    assert "would refuse this" in page and "The class &#39;emu&#39; has no usable image" in page

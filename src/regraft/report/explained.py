@@ -30,13 +30,18 @@ def explained(model: Model, rows: Sequence[Row], labels: Sequence[str]) -> list[
     if not rows or importlib.util.find_spec("torch") is None:
         return [Explained() for _ in rows]
     looked = heat_map.see_rows(model, rows)
-    return [_of(model, seen, label) if seen else Explained() for seen, label in zip(looked, labels, strict=True)]
+    return [
+        _of(model, seen, label, row.id) if seen else Explained()
+        for row, seen, label in zip(rows, looked, labels, strict=True)
+    ]
 
 
-def _of(model: Model, seen: Seen, label: str) -> Explained:
+def _of(model: Model, seen: Seen, label: str, own: str) -> Explained:
+    """Return it for a photograph with the id `own`: one that was trained on is not its own neighbour."""
     made = heat_map.quick_heat_map(model, seen, label)
-    near = predict.neighbours(model.evidence, model.images, _features(model, seen), NEAREST)
-    return Explained(heat.overlay(seen.small, made) if made else None, near[0])
+    near = predict.neighbours(model.evidence, model.images, _features(model, seen), NEAREST + 1)
+    others = [neighbour for neighbour in near[0] if neighbour.id != own]
+    return Explained(heat.overlay(seen.small, made) if made else None, tuple(others[:NEAREST]))
 
 
 def _features(model: Model, seen: Seen) -> np.ndarray:

@@ -41,6 +41,7 @@ def page(values: Mapping[str, Any], command: str, first: Sequence[Section], phot
             *_files(values, photos),
         ],
         pages.made(command, values["source"]),
+        values.get("notes", ()),
     )
 
 
