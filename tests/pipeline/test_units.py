@@ -117,13 +117,16 @@ def test_predictions_are_those_of_predict(source, written, tmp_path, capsys):
     regraft.train(write_photos(tmp_path / "photos"), tmp_path / "model", split="0.6/0.2/0.2", **SMALL)
     photos = source / "blue"
     folder = tmp_path / "answers"
-    assert main(["predict", str(tmp_path / "model"), str(photos), "-o", f"{folder}/", "--engine", "torch"]) == 0
+    asked = ["--coverage", "0.9", "--false-alarms", "0.2", "--engine", "torch"]
+    assert main(["predict", str(tmp_path / "model"), str(photos), "-o", f"{folder}/", *asked]) == 0
     assert "probabilities of 6 images" in capsys.readouterr().out
     model = regraft.load(tmp_path / "model", engine="torch")
     for row in table(folder).to_pylist():
-        [expected] = model.predict(photos / row["path"], top=1)
+        [expected] = model.predict(photos / row["path"], top=1, coverage=0.9, false_alarms=0.2)
         assert row["prediction"] == expected.label
         assert max(row["probabilities"]) == pytest.approx(expected.ranked[0][1], abs=1e-6)
+        assert row["novelty"] == pytest.approx(expected.novelty, rel=0.02)  # features of other batches
+        assert (row["unknown"], tuple(row["prediction_set"])) == (expected.unknown, expected.prediction_set)
 
 
 def test_more_broken_images_than_are_allowed_are_refused_when_all_are_written(source, written, tmp_path, capsys):

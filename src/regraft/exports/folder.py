@@ -21,6 +21,7 @@ from regraft.core import files
 from regraft.core.errors import UsageError
 from regraft.core.text import printable
 from regraft.core.version import __version__
+from regraft.model import calibration
 from regraft.training.losses import EVEN
 
 if TYPE_CHECKING:
@@ -67,8 +68,16 @@ def describe(model: Model, format: str, precision: str) -> dict[str, Any]:
         "classes": list(model.classes),
         "multilabel": model.loss.multilabel,
         "thresholds": list(model.thresholds or [EVEN] * len(model.classes)) if model.loss.multilabel else None,
+        "prediction_sets": _prediction_sets(model),
         "backbones": [_backbone(trunk) for trunk in model.trunks],
     }
+
+
+def _prediction_sets(model: Model) -> dict[str, float]:
+    """Return for each coverage that the model can give from which probability a label is in a set."""
+    least = calibration.of_images(1, model.temperature, model.true_probabilities).least[0]
+    known = zip(calibration.COVERAGES, least.tolist(), strict=True)
+    return {str(coverage): probability for coverage, probability in known if probability == probability}  # not NaN
 
 
 def _backbone(trunk: Trunk) -> dict[str, Any]:

@@ -33,19 +33,33 @@ from regraft.data.shards import Unit
 FORMAT = 2
 MANIFEST, NETWORK, SUCCESS, DONE = "_regraft.json", "_network", "_SUCCESS", "_done"
 TEXTS = ("id", "path", "label", "part", "status", "error")
+PROBABILITIES = "probabilities"  # the column beside which answers have columns of their own
 ROWS = 256  # in a row group, and in memory on the way into the file
+
+
+class Answer(NamedTuple):
+    """What is predicted for an image, beside its probabilities.
+
+    novelty, unknown: see `model.evidence`; None where the model can't tell.
+    prediction_set:   None unless a coverage was asked for.
+    """
+
+    label: str
+    novelty: float | None = None
+    unknown: bool | None = None
+    prediction_set: Sequence[str] | None = None
 
 
 class Rows(NamedTuple):
     """Some rows of a unit, in order.
 
     values:      of those that are used, (n_used, …) float32, in the same order: features, or probabilities.
-    predictions: the label of each of these, where there are probabilities.
+    predictions: the answer of each of these, where there are probabilities.
     """
 
     rows: Sequence[Row]
     values: np.ndarray
-    predictions: Sequence[str] = ()
+    predictions: Sequence[Answer] = ()
 
 
 @dataclass(frozen=True)
@@ -207,12 +221,15 @@ def encode(parts: Iterable[Rows], column: str, shape: tuple[int, ...]) -> tuple[
     import pyarrow
     from pyarrow import parquet
 
+    labels = pyarrow.list_(pyarrow.string())
+    answers = zip(Answer._fields[1:], (pyarrow.float32(), pyarrow.bool_(), labels), strict=True)
     schema = pyarrow.schema(
         [
             *((name, pyarrow.string()) for name in TEXTS),
             ("rules", pyarrow.int16()),
             ("prediction", pyarrow.string()),
             (column, pyarrow.list_(pyarrow.float32())),
+            *((name, kind) for name, kind in answers if column == PROBABILITIES),
         ],
         metadata={"shape": json.dumps(shape), "writer": "made by regraft"},
     )
@@ -222,14 +239,14 @@ def encode(parts: Iterable[Rows], column: str, shape: tuple[int, ...]) -> tuple[
     with parquet.ParquetWriter(sink, schema, use_byte_stream_split=[f"{column}.list.element"], **how) as writer:
         for part in _regrouped(parts, math.prod(shape)):
             counts.update(row.status for row in part.rows)
-            writer.write_table(pyarrow.table(_columns(part), schema=schema), row_group_size=ROWS)
+            writer.write_table(pyarrow.table(_columns(part)[: len(schema)], schema=schema), row_group_size=ROWS)
     return sink.getvalue(), dict(counts)
 
 
 def _regrouped(parts: Iterable[Rows], width: int) -> Iterator[Rows]:
     """Yield the same rows in groups of ROWS, so that the bytes do not depend on how they came."""
     rows: list[Row] = []
-    predictions: list[str] = []
+    predictions: list[Answer] = []
     values = np.empty((0, width), np.float32)
     for part in parts:
         rows += part.rows
@@ -258,6 +275,7 @@ def _columns(part: Rows) -> list[Any]:
     used = np.array([row.status == "used" for row in rows], bool)
     offsets = np.append(0, np.cumsum(used) * part.values.shape[1]).astype(np.int32)
     lists = pyarrow.ListArray.from_arrays(offsets, part.values.ravel(), mask=pyarrow.array(~used))
-    predictions = iter(part.predictions)
-    predicted = [next(predictions, None) if row.status == "used" else None for row in rows]
-    return [*texts, [row.rules for row in rows], predicted, lists]
+    answers = iter(part.predictions)
+    answered = [next(answers, None) if row.status == "used" else None for row in rows]
+    predicted, *more = ([answer and answer[at] for answer in answered] for at in range(len(Answer._fields)))
+    return [*texts, [row.rules for row in rows], predicted, lists, *more]

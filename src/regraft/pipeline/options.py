@@ -167,6 +167,7 @@ class SuggestOptions(Options):
 class PredictUnitsOptions(Options):
     """The options of `regraft predict` into a folder, besides the engine's."""
 
+    top: TopOptions = step(TopOptions)
     store: StoreOptions = step(StoreOptions)
     executor: ExecutorOptions = step(ExecutorOptions)
     broken: BrokenOptions = step(BrokenOptions)

@@ -120,9 +120,12 @@ def predict_units(
     from regraft.model.model import load
 
     model, store = load(folder, agreement.choose(engine)), options.store.store
+    shown = options.top
+    if shown.coverage is not None:
+        model.least_probability(shown.coverage)  # refused before anything is read
     plan = listing.plan(source, options.executor.unit_rows)
     _settle(model.runner, plan, store)
-    contents = compute_predictions.contents(model, folder)
+    contents = compute_predictions.contents(model, folder, shown.false_alarms, shown.coverage)
     return _run(plan, output, contents, compute_predictions.ComputePredictions(), store, options)
 
 
