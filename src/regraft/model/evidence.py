@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ USUAL = 0.95  # of the images of the classes lie within the usual distance
 WEIGHT = 10.0  # of what lies beyond it, in units of how distances spread
 ROWS = 1024  # whose distances are computed at once
 PART = 256  # references that are float32 at once: the memory of all would be the peak of a prediction's
+LARGEST_WEIGHT = 1e20
 ID = 32  # bytes of a sha256
 MEASURED = ("references", "distances", "logits", "scores")
 
@@ -51,6 +52,8 @@ class Evidence:
     distances:  (n,) float32, rising, of rows that were not trained on, as `distances` gives them.
     logits:     (n,) float32, rising, the largest logit of each of these rows.
     scores:     (n,) float32, rising, their novelty.
+    strangers:  (width + 1,) float32, weights and bias of the log-odds that an image is like those of an unknown class,
+                where one taught it; they add to the novelty where they are above 0.
     named:      m, what names each reference; empty in models that were trained before it was kept.
     """
 
@@ -58,11 +61,16 @@ class Evidence:
     distances: np.ndarray
     logits: np.ndarray
     scores: np.ndarray
+    strangers: np.ndarray | None = None
     named: tuple[Reference, ...] = ()
 
     def novelty(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
         """Return (n,) novelty of images by their features (n, …) and logits (n, outputs)."""
-        return self._novelty(distances(directions(features), self.references), largest(logits))
+        near = directions(features)
+        novelty = self._novelty(distances(near, self.references), largest(logits))
+        return (
+            novelty if self.strangers is None else novelty + likeness(near @ self.strangers[:-1] + self.strangers[-1])
+        )
 
     def threshold(self, false_alarms: float) -> float:
         """Return the score above which an image is unknown, so that of those of the classes so many are, in [0, 1].
@@ -102,6 +110,7 @@ class Evidence:
     def tensors(self) -> dict[str, np.ndarray]:
         """Return what a model folder keeps of it."""
         kept = {name: getattr(self, name) for name in MEASURED}
+        kept |= {} if self.strangers is None else {"strangers": self.strangers}
         if not self.named:
             return kept
         ids = np.frombuffer(bytes.fromhex("".join(each.id for each in self.named)), np.uint8).reshape(-1, ID).copy()
@@ -148,20 +157,42 @@ def restore(tensors: Mapping[str, np.ndarray], name: str) -> Evidence:
         named = _named(tensors)
     except (KeyError, ValueError, TypeError) as error:
         raise RefusedFile(f"{name} does not name its training images ({error}). Train the model again.") from error
-    evidence = Evidence(**{key: np.asarray(tensors[key]) for key in MEASURED}, named=named)
+    strangers = tensors.get("strangers")
+    kept = {key: np.asarray(tensors[key]) for key in MEASURED}
+    evidence = Evidence(**kept, strangers=strangers, named=named)
     rows = (evidence.distances, evidence.logits, evidence.scores)
     shapes = evidence.references.ndim == 2 and all(row.shape == evidence.scores.shape == (row.size,) for row in rows)
     finite = all(np.isfinite(tensors[key]).all() and tensors[key].size for key in MEASURED)
+    if strangers is not None:
+        shapes = shapes and strangers.shape == (evidence.references.shape[1] + 1,)
+        finite = finite and bool((np.abs(strangers) < LARGEST_WEIGHT).all())
     if not (shapes and finite and all((np.diff(row) >= 0).all() for row in rows)):
         raise RefusedFile(f"{name} does not hold directions of features and rising numbers. Train the model again.")
     return evidence
 
 
-def of_rows(references: np.ndarray, far: np.ndarray, logits: np.ndarray) -> Evidence:
-    """Return the evidence of references and of rows that were not trained on: their distances (n,) and logits."""
+def likeness(log_odds: np.ndarray) -> np.ndarray:
+    """Return what log-odds of an unknown class (n,) add to the novelty: 0 far below 0, and themselves far above."""
+    likely: np.ndarray = np.logaddexp(0, log_odds)
+    return likely
+
+
+def of_rows(
+    references: np.ndarray,
+    far: np.ndarray,
+    logits: np.ndarray,
+    taught: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Evidence:
+    """Return the evidence of references and of rows that were not trained on: their distances (n,) and logits.
+
+    taught: `Evidence.strangers`, and the rows' log-odds (n,) by such weights that these rows had no part in.
+    """
     confident = largest(logits)
     known = Evidence(references.astype(np.float16), _rising(far), _rising(confident), np.zeros(len(far), np.float32))
-    return Evidence(known.references, known.distances, known.logits, _rising(known._novelty(far, confident)))
+    scores, strangers = known._novelty(far, confident), None
+    if taught is not None:
+        strangers, scores = taught[0].astype(np.float32), scores + likeness(taught[1])
+    return replace(known, scores=_rising(scores), strangers=strangers)
 
 
 def _rising(values: np.ndarray) -> np.ndarray:

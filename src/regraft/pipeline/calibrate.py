@@ -47,12 +47,19 @@ DRAWN = 20_000  # of rows that are more than the memory may hold
 
 
 def calibrated(
-    made: Model, train: Examples, held: Examples | None, options: FitOptions, *, from_scratch: bool = True
+    made: Model,
+    train: Examples,
+    held: Examples | None,
+    options: FitOptions,
+    *,
+    from_scratch: bool = True,
+    unknown: Features | None = None,
 ) -> Model:
     """Return the model with the temperature and the evidence of rows that it was not trained on; as it is without any.
 
     train, held: what was trained on, and what chose; `held` is None where that was done by folds of `train`.
-    from_scratch:        whether the training began without a trained head.
+    from_scratch: whether the training began without a trained head.
+    unknown:      features of images of none of the classes, which teach what is unknown.
     """
     loss = losses.of(options, train.labels)
     known = _logits(made, train, held, options, loss, from_scratch)
@@ -65,7 +72,7 @@ def calibrated(
     kept = (
         None
         if loss.multilabel or not np.isfinite(logits).all()
-        else _evidence(train, rows, logits, made.seed, of_train=of_train)
+        else _evidence(train, rows, logits, made.seed, unknown, of_train=of_train)
     )
     if kept is None:
         return dataclasses.replace(made, temperature=temperature)
@@ -134,13 +141,50 @@ def _by_head(made: Model, train: Examples, options: FitOptions, loss: Loss) -> t
     return train, logits
 
 
-def _evidence(train: Examples, rows: Examples, logits: np.ndarray, seed: int, *, of_train: bool) -> Evidence:
+def _evidence(
+    train: Examples, rows: Examples, logits: np.ndarray, seed: int, unknown: Features | None, *, of_train: bool
+) -> Evidence:
     """Return the evidence of rows and their logits; the neighbours of a row are never of its own group."""
     chosen = evidence.choose(train.labels, generator(seed, "references"))
     references = _directions(train, chosen)
     groups, own = (np.arange(len(each)) if each.groups is None else np.asarray(each.groups) for each in (train, rows))
     far = evidence.distances(_directions(rows), references, (own, groups[chosen]) if of_train else None)
-    return dataclasses.replace(evidence.of_rows(references, far, logits), named=_named(train, chosen))
+    taught = None if unknown is None else _taught(train, rows, unknown, seed, of_train=of_train)
+    return dataclasses.replace(evidence.of_rows(references, far, logits, taught), named=_named(train, chosen))
+
+
+def _taught(
+    train: Examples, rows: Examples, unknown: Features, seed: int, *, of_train: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights and bias of the log-odds of an unknown class, and the log-odds of rows that had no part in them.
+
+    A linear head tells the directions of images of the classes from those of the unknown class; rows of the training
+    part have theirs from heads without them.
+    """
+    from regraft.training import cross_validation
+    from regraft.training.examples import Examples
+    from regraft.training.heads import linear
+    from regraft.training.options import FitOptions
+
+    known, own = rows if of_train else train, _directions(rows)
+    inputs = [
+        own if of_train else _directions(known),
+        evidence.directions(np.asarray(unknown[np.arange(len(unknown))])),
+    ]
+    groups = np.arange(len(known)) if known.groups is None else np.asarray(known.groups)
+    both = Examples(
+        np.concatenate(inputs),
+        np.repeat([0, 1], [len(known), len(unknown)]),
+        np.append(groups, unknown.groups() + groups.max() + 1),
+    )
+    fitted = linear.fit(both, None, 2, linear.Options(), FitOptions(seed=seed, balance="weights"))
+    weight, bias = (np.diff(fitted.weights[name], axis=0)[0] for name in ("1.weight", "1.bias"))
+    if not of_train:
+        return np.append(weight, bias), own @ weight + bias
+    loss = losses.of(FitOptions(balance="weights"), both.labels)
+    folds, strength = cross_validation.deal_folds(both, seed=seed), fitted.chosen["regularisation"]
+    logits = cross_validation.out_of_fold_logits(both, 2, folds, strength, loss)[0, : len(known)]
+    return np.append(weight, bias), logits[:, 1] - logits[:, 0]
 
 
 def _named(train: Examples, numbers: np.ndarray) -> tuple[Reference, ...]:

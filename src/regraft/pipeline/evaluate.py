@@ -34,9 +34,13 @@ def evaluate(model: Model, data: Any, *, strangers: Any = None, options: Evaluat
     strangers: images of none of the classes: the report says how many of them the model calls unknown.
     Raises DataError if no image is in that part, too many are broken, or a label is none of the model's.
     """
-    from regraft.pipeline import known, report
+    from regraft.pipeline import known, report, unknown_class
 
     index = tied(read_source(data, options.source), options.store)
+    if (aside := model.options.get("unknown_class")) in index.classes:
+        index = unknown_class.set_aside(index, aside)
+        kept_out = unknown_class.measured(index, model.seed)
+        strangers = kept_out if strangers is None and model.evidence and kept_out.rows else strangers
     of_model = known.known(model, index, options.store)
     unlike = None if strangers is None else novelty_of(model, strangers, options)
     measured = report.cross_validated(of_model, index) if options.part.part is None else None

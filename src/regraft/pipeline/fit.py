@@ -51,12 +51,14 @@ class Run:
     checkpoint: keeps the state between epochs, and has the digest of the run.
     hooks:      called between the epochs.
     command:    the options of the whole command, which the model records; None: those of training alone.
+    unknown:    features of images of none of the classes, which teach what is unknown.
     """
 
     start: Model | None = None
     checkpoint: Checkpoint | None = None
     hooks: Hooks | None = None
     command: Any = None
+    unknown: Features | None = None
 
 
 @takes_options(FitOptions)
@@ -155,7 +157,7 @@ def _model(
         images=provenance.record_images(features.index),
         run=run.checkpoint.run if run.checkpoint else provenance.run_digest(features, recorded, start),
     )
-    made = calibrated(made, rows, held, options, from_scratch=run.start is None)
+    made = calibrated(made, rows, held, options, from_scratch=run.start is None, unknown=run.unknown)
     return _with_thresholds(made, choosing) if made.loss.multilabel and choosing else made
 
 

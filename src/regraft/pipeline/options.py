@@ -91,6 +91,17 @@ class PresetOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnknownOptions(Options):
+    """What teaches a model what is of none of its classes."""
+
+    unknown_class: str | None = option(
+        None,
+        "a class of pictures of nothing in particular: it is none of the model's, but teaches what is unknown",
+        "Images",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
     """The options of `regraft train`."""
 
@@ -100,6 +111,7 @@ class TrainOptions(Options):
     augmentation: AugmentationOptions = step(AugmentationOptions)
     split: SplitOptions = step(SplitOptions)
     source: SourceOptions = step(SourceOptions)
+    unknown: UnknownOptions = step(UnknownOptions)
     broken: BrokenOptions = step(BrokenOptions)
     start: ContinueOptions = step(ContinueOptions)
     output: OverwriteOptions = step(OverwriteOptions)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from regraft.core.errors import Diverged, RefusedFile, UsageError
-from regraft.core.options import change, takes_options
+from regraft.core.options import change, require, takes_options
 from regraft.core.progress import log
 from regraft.core.text import percent
 from regraft.data import split as splitting
 from regraft.inference.options import EngineOptions
-from regraft.pipeline import continue_training, feature_folder, presets
+from regraft.pipeline import continue_training, feature_folder, presets, unknown_class
 from regraft.pipeline.extract import build_network, check_broken, compute
 from regraft.pipeline.fit import Run, fit_model, needs_held_out, plain
 from regraft.pipeline.near_duplicates import tied
@@ -63,17 +63,18 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
     else:
         source, options = presets.resolved(source, options)
     features = together.first_alone(lambda: features_of(source, options, start))
-    checkpoint = Checkpoint(
-        _checkpoint(output), run_digest(features, plain(options), start.head_weights if start else None)
-    )
+    unknown = _unknown(features, options)
+    decides = {**plain(options), **({"unknown_images": sorted(row.id for row in unknown.rows)} if unknown else {})}
+    checkpoint = Checkpoint(_checkpoint(output), run_digest(features, decides, start.head_weights if start else None))
     earlier = _earlier(features, output, checkpoint.run)
     _check_overwrite(earlier, output, options)
-    run = Run(start=start, checkpoint=checkpoint, hooks=hooks, command=options)
+    run = Run(start=start, checkpoint=checkpoint, hooks=hooks, command=options, unknown=unknown)
     model = earlier or _fit_or_keep(features, options, output, run)
     int8 = _is_int8(features)  # in which it was not measured
     known = reports.kept(earlier, features.index) if earlier and not int8 else None
     report = known or _report(model, features, options)
     report = reports.with_shortcuts(report, options.features.store.store)
+    report = unknown_class.with_measured(report, features, options.features.store.store) if unknown else report
     if earlier:
         log.info("%s has the model of this very run already; it is kept.", output)
         return report
@@ -86,6 +87,8 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
 
 def fit_paths(paths: Sequence[Any], labels: Sequence[Any], options: TrainOptions) -> Model:
     """Return the Model of images by their paths and labels, all of which are trained on."""
+    aside = options.unknown.unknown_class
+    require(aside is None, "unknown_class", aside, "none where images come with labels: each of these is a class")
     index = read_source(paths, options.source, options.broken, labels=labels)
     _, options = presets.resolved(index, options)
     index = tied(index, options.features.store, options.split)
@@ -100,8 +103,18 @@ def fit_and_evaluate(source: Any, options: TrainOptions) -> Report:
 
     source, options = presets.resolved(source, options)
     features = features_of(source, options)
-    report = _report(fit_model(features, options.fit, Run(command=options)), features, options)
-    return reports.with_shortcuts(report, options.features.store.store)
+    store, unknown = options.features.store.store, _unknown(features, options)
+    report = _report(fit_model(features, options.fit, Run(command=options, unknown=unknown)), features, options)
+    report = reports.with_shortcuts(report, store)
+    return unknown_class.with_measured(report, features, store) if unknown else report
+
+
+def _unknown(features: Features, options: TrainOptions) -> Features | None:
+    """Return the features of the images that teach what is unknown, if a class of such images is named."""
+    if options.unknown.unknown_class is None:
+        return None
+    index = unknown_class.taught(features.index, options.fit.seed)
+    return unknown_class.features_of(index, features.runner, options.features.store.store)
 
 
 def features_of(source: Any, options: TrainOptions, start: Model | None = None) -> Features:
@@ -115,6 +128,8 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
     _check_phases(options, start)
     folder = None if start else feature_folder.find(source)
     in_place: list[UnitShelf] = []
+    aside = options.unknown.unknown_class
+    require(not (folder and aside), "unknown_class", aside, "none with a folder of features as source")
     if folder:
         memory = math.inf if needs_held_out(options.fit) else options.fit.memory  # in epochs, rows are read at random
         network, index, in_place = feature_folder.read(folder, options.features.store.store, options.source, memory)
@@ -123,6 +138,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         index = read_source(source, options.source, options.broken)
     presets.mention_fast(index, options)
     index = tied(index, options.features.store, options.split)
+    index = unknown_class.set_aside(index, aside)
     index = divided(index, options.split, continue_training.parts(index, start) if start else None)
     if in_place:
         in_units = Features(index, network.runner, in_place)
