@@ -126,7 +126,7 @@ def least_probability(true_probabilities: np.ndarray, coverage: float) -> float:
     n = len(true_probabilities)
     if coverage > highest_coverage(n):
         raise DataError(
-            f"A coverage of {coverage:g} needs {math.ceil(round(coverage / (1 - coverage), 9)):,} pictures that the "
+            f"A coverage of {coverage:g} needs {math.ceil(round(coverage / (1 - coverage), 6)):,} pictures that the "
             f"model was not trained on, and it was calibrated on {n:,} (copies count once). At most "
             f"{math.floor(1000 * highest_coverage(n)) / 1000:g} can be asked for; or train it again with more pictures."
         )
