@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,19 @@ def test_a_photograph_is_seen_small_and_the_map_has_its_shape(models):
     assert heat_map.heat_map(model, seen, "red").values.shape == (48, 96)
     thin = heat_map.see(model.trunks, np.zeros((3, 4000, 3), np.uint8))
     assert heat_map.heat_map(model, thin, "red").values.shape == (1, 96)
+
+
+def test_threads_that_share_a_model_have_the_maps_that_each_would_have_alone(models):
+    model, labels = models("joined"), ["blue", "green", "red"] * 6
+    seen = [
+        heat_map.see(model.trunks, halves(*pair)) for pair in [("blue", "red"), ("green", "blue"), ("red", "green")]
+    ]
+    jobs = [(model, seen[number % 3], label) for number, label in enumerate(labels)]
+    expected = [heat_map.heat_map(*job).values for job in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda job: heat_map.heat_map(*job).values, jobs))
+    for one, other in zip(made, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.slow

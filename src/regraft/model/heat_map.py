@@ -17,6 +17,7 @@ import functools
 import importlib.util
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -207,10 +208,11 @@ def _last_map(module: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, to
     None if it computes no map.
     """
     maps: list[torch.Tensor] = []
+    own = threading.get_ident()  # others may run the same module meanwhile
 
     def begin(_: nn.Module, __: Any, output: Any) -> Any:
-        if not _is_map(output):
-            return output
+        if threading.get_ident() != own or not _is_map(output):
+            return None
         maps[:] = [output.detach().requires_grad_()]
         return maps[0].clone()  # what follows may change it in place
 
