@@ -140,7 +140,7 @@ def test_a_foreign_page_stays_and_explanations_of_a_folder_of_results_are_refuse
     assert main([*words, "--report", str(tmp_path / "mine.html"), "--overwrite"]) == 2
     assert (tmp_path / "mine.html").read_text() == "<html>mine"
     assert main([*words, "-o", f"{tmp_path}/out/"]) == 2
-    assert "--explain and --report are for predictions that are printed" in capsys.readouterr().err
+    assert "are for predictions that are printed or written to a CSV" in capsys.readouterr().err
     with pytest.raises(UsageError):
         regraft.explain(regraft.load(folder, **PLAIN), new, top=0)
 
