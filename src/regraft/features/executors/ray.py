@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.core.errors import RegraftError, UsageError, first_line
 from regraft.core.progress import log, preparing
+from regraft.core.text import shorten
 
 if TYPE_CHECKING:
     from regraft.data.shards import Unit
@@ -42,7 +43,8 @@ def opened(address: str | None) -> Iterator[None]:
                     address or "local", logging_level=logging.ERROR, log_to_driver=False, **({} if address else here)
                 )
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise UsageError(f"Ray at {address or 'this machine'} can't be reached: {first_line(error)}") from error
+            reason = shorten(" ".join(str(error).split()), 300)
+            raise UsageError(f"Ray at {address or 'this machine'} can't be reached: {reason}") from error
     try:
         yield
     finally:
@@ -69,7 +71,6 @@ def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
     import ray as untyped
 
     ray: Any = untyped
-    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
     log.info("%d of Ray's cores compute.", _free_cores())
     compute = ray.remote(num_cpus=1, max_retries=RETRIES)(_compute)
     alone, waiting = dataclasses.replace(work, cores=1), iter(units)
@@ -80,14 +81,26 @@ def run(work: Any, units: Sequence[Unit]) -> Iterator[Any]:
         if not running:
             return
         [done], _ = ray.wait(list(running))
-        unit = running.pop(done)
-        try:
-            outcome = ray.get(done)
-        except lost as error:
-            outcome = f"{unit}: its process was lost {RETRIES + 1} times: {first_line(error)}"
+        outcome = _outcome(done, running.pop(done))
         if isinstance(outcome, RegraftError):
             raise outcome
         yield outcome
+
+
+def _outcome(done: Any, unit: Unit) -> Any:
+    """Return what became of a task; raise RegraftError where Ray itself is lost."""
+    import ray as untyped
+
+    ray: Any = untyped
+    failed = ray.exceptions
+    try:
+        return ray.get(done)
+    except (failed.WorkerCrashedError, failed.OutOfMemoryError, failed.NodeDiedError) as error:
+        return f"{unit}: its process was lost {RETRIES + 1} times: {first_line(error)}"
+    except (failed.LocalRayletDiedError, failed.RaySystemError) as error:
+        raise RegraftError(
+            f"Ray was lost: {first_line(error)} What is committed stays; give the command again to go on."
+        ) from error
 
 
 def _compute(work: Any, unit: Unit) -> Any:
