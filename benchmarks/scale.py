@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import os
 import resource
 import shutil
@@ -98,10 +99,10 @@ class Repeated:
         values = np.random.default_rng(0).normal(size=(512, WIDTH)).astype(np.float32)
         values.view(np.uint32)[...] &= 0xFFFF0000  # bfloat16, as an engine gives them
 
-        def compute(rows: Iterable[Any]) -> Iterator[Any]:
-            for row in rows:
-                known = replace(row, id=hashlib.sha256(row.path.encode()).hexdigest())
-                yield Rows([known], values[int(known.id[:8], 16) % 512][None])
+        def compute(rows: Iterator[Any]) -> Iterator[Any]:
+            while some := list(itertools.islice(rows, 256)):
+                known = [replace(row, id=hashlib.sha256(row.path.encode()).hexdigest()) for row in some]
+                yield Rows(known, values[[int(row.id[:8], 16) % 512 for row in known]])
 
         return compute
 
