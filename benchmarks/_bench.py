@@ -26,7 +26,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("regraft", "torch", "timm", "openvino", "nncf", "scikit-learn", "keras", "tensorflow-cpu", "fastai")
+PACKAGES = (
+    "regraft",
+    "torch",
+    "timm",
+    "openvino",
+    "nncf",
+    "scikit-learn",
+    "keras",
+    "tensorflow-cpu",
+    "fastai",
+    "fastapi",
+    "litserve",
+)
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 MARK = "result: "  # begins the one line of a contestant's output that is read
 
