@@ -142,6 +142,7 @@ def test_the_public_names_are_these():
         "lr_find",
         "predict",
         "read",
+        "serve",
         "split",
         "suggest",
         "train",

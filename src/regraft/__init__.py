@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from regraft.pipeline.suggest import suggest
     from regraft.pipeline.train import train
     from regraft.pipeline.tune import Tuned, tune
+    from regraft.serving.serve import serve
     from regraft.training.feature_classifier import FeatureClassifier
     from regraft.training.history import History
     from regraft.training.hooks import Hooks, TrainingState
@@ -84,6 +85,7 @@ _MODULES = {
     "lr_find": "pipeline.lr_find",
     "predict": "pipeline.predict",
     "read": "pipeline.read",
+    "serve": "serving.serve",
     "split": "pipeline.read",
     "suggest": "pipeline.suggest",
     "train": "pipeline.train",
@@ -126,6 +128,7 @@ __all__ = [
     "lr_find",
     "predict",
     "read",
+    "serve",
     "split",
     "suggest",
     "train",

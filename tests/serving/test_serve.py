@@ -393,6 +393,34 @@ def test_what_is_wrong_with_the_words_is_said_in_one_line(model, tmp_path, capsy
     assert "model" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_in_python_it_serves_until_a_signal_and_gives_the_signals_back(model):
+    script = f"""
+import signal, regraft
+before = signal.getsignal(signal.SIGINT)
+regraft.serve({str(model)!r}, port=0, engine="torch", precision="float32")
+print(signal.getsignal(signal.SIGINT) is before)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert httpx.get(f"{process.stdout.readline().strip()}health", trust_env=False).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "True\n"
+    finally:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_no_request_that_fits_the_description_is_answered_otherwise_than_described(model, tmp_path):
+    pytest.importorskip("schemathesis", reason="requests are drawn by schemathesis, in the extra `test`")
+    with serving(model) as client:
+        words = ["--max-examples", "100", "--seed", "1", "--phases", "coverage,fuzzing"]
+        words += ["--exclude-checks", "positive_data_acceptance"]  # a schema can't say what is an image
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}/openapi.json", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize(
     "words", [{"port": 70_000}, {"token": "short"}, {"queue": 0}, {"timeout": 0.0}, {"workers": 0}, {"max_mb": -1.0}]
 )

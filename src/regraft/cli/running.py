@@ -23,7 +23,7 @@ def serve(
     """Answer over HTTP what is on photographs, with a page to try it, until Ctrl-C."""
     from regraft.serving.serve import serve
 
-    serve(model, options)
+    serve(model, options=options)
 
 
 @command(app, StoreOptions)

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from regraft.core.errors import UsageError
 from regraft.core.machine import cores
+from regraft.core.options import takes_options
 from regraft.core.progress import log
 from regraft.serving.options import SHORTEST_TOKEN, ServeOptions, ServerOptions
 
@@ -23,20 +25,35 @@ if TYPE_CHECKING:
 CONNECTIONS = 512  # at once
 
 
-def serve(folder: Path, options: ServeOptions) -> None:
-    """Serve the model in `folder`, or each of those in the folders in it; return when SIGINT or SIGTERM came.
+@takes_options(ServeOptions)
+def serve(model: str | Path, *, options: ServeOptions) -> None:
+    """Serve a model, as `regraft serve` does; return when SIGINT (Ctrl-C) or SIGTERM came.
 
     What was accepted until then is answered first. Prints the address, with the token if one was made.
+
+    model: its folder, or a folder of such folders.
     Raises RefusedFile for a folder without a model, UsageError if the address is unavailable or a package is missing.
     """
     made, token = _token(options.server)
-    running = server(folder, options, token)
-    with _listening(options.server) as listener:
+    running = server(Path(model), options, token)
+    with _listening(options.server) as listener, _signals_ignored():
         print(_address(listener, options.server.host) + (f"#token={token}" if made else ""), flush=True)
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends by them, then gives them to who came before
-            signal.signal(number, signal.SIG_IGN)
-        log.info("Serving %s. Stop it with Ctrl-C.", folder)
+        log.info("Serving %s. Stop it with Ctrl-C.", model)
         running.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Let none but uvicorn act on the signals, which ends by them and then gives them to who came before."""
+    if threading.current_thread() is not threading.main_thread():  # where uvicorn takes none either
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def server(folder: Path, options: ServeOptions, token: str | None) -> uvicorn.Server:
