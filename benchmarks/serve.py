@@ -98,7 +98,7 @@ def first_answer(port: int, photo: Path, field: str) -> None:
         if subprocess.run(words).returncode == 0:
             return
         time.sleep(0.02)
-    raise SystemExit(f"There is no answer at port {port}.")
+    raise SystemExit(f"The server at port {port} does not answer.")
 
 
 def measure(name: str, command: list[str], port: int, field: str, photos: Path, seconds: int) -> None:
