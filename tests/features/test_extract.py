@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.features.memory import Memory, cut_short, pictures, png, row
 from tests.features.runners import runner as runner_of
+from tests.features.runners import small_runner
 
 from regraft.core.errors import DataError, RefusedFile, StoreError
 from regraft.core.machine import cores
@@ -215,15 +216,11 @@ from regraft.data.read import read
 from regraft.data.sources.folder import FileLocation
 from regraft.features import extract, fill, worker
 from regraft.features.store.store import Store
-from regraft.network.build import build
-from regraft.network.trunk import Choice
-from regraft.network.options import NetworkOptions
-from regraft.inference.runner import Runner
+from tests.features.runners import small_runner
 
 index = read(sys.argv[1])
 worker.cores = lambda: 2  # how far ahead it reads, whatever the machine
-options = NetworkOptions(backbone="test_resnet", weights="random", size=64)
-runner = Runner(build(options, Choice("torch", "float32")))
+runner = small_runner()
 store = Store(Path(sys.argv[2]))
 """
 
@@ -249,7 +246,7 @@ def answer(runner, index):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
+def test_a_run_that_was_killed_goes_on_where_it_was(store, photos):
     child = start(
         """
         fill.SAVE_SECONDS = 0
@@ -268,18 +265,18 @@ def test_a_run_that_was_killed_goes_on_where_it_was(runner, store, photos):
     assert child.returncode == -signal.SIGKILL
     kept = store.info()[0].images
     assert 32 <= kept < 100
-    index = read(photos)
+    index, runner = read(photos), small_runner()
     close_to(np.asarray(extract.extract(index, runner, store)), answer(runner, index))
     assert store.info()[0].images == 100
 
 
-def test_two_extractions_at_once_both_end_with_all_features(runner, store, photos):
+def test_two_extractions_at_once_both_end_with_all_features(store, photos):
     code = "fill.SAVE_SECONDS = 0\nprint(len(extract.extract(index, runner, store)))"
     children = [start(code, photos, store.folder) for _ in range(2)]
     outputs = [child.communicate(timeout=120) for child in children]
     assert [child.returncode for child in children] == [0, 0], outputs
     assert [output for output, _ in outputs] == ["100\n", "100\n"]
-    index = read(photos)
+    index, runner = read(photos), small_runner()
     close_to(np.asarray(extract.extract(index, runner, store)), answer(runner, index))
     assert store.info()[0].images == 100
 

@@ -16,18 +16,14 @@ RUNNERS = """
 import importlib.util, os, sys
 import numpy as np
 import torch
-from torch import nn
-from regraft.network.own_backbone import own_backbone
-from tests.features.runners import runner
+from tests.features.runners import small_runner
 
 def train():
     torch.nn.Conv2d(8, 8, 3)(torch.ones(8, 8, 64, 64)).sum().backward()
 
 engines = ["torch", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 images = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), np.uint8)
-small = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-own = own_backbone(small.eval(), {"size": 64, "mean": [0.5] * 3, "std": [0.5] * 3})
-networks = [runner(engine=engine, backbone=own, weights="builtin") for engine in engines]
+networks = [small_runner(engine=engine) for engine in engines]
 features = [network(images) for network in networks]
 train()
 child = os.fork()
