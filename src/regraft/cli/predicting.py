@@ -62,9 +62,9 @@ def predict(
 
     prediction, engine, units, written, sorting = options
     if output and is_folder(output):
-        if explain or report or sort_into:
+        if explain or report or sort_into or prediction.tta.tta > 1:
             raise UsageError(
-                "--explain, --report and --sort-into are for predictions that are printed or written to a CSV."
+                "--explain, --report, --sort-into and --tta are for predictions that are printed or written to a CSV."
             )
         show(predict_units(model, _only(inputs), output, engine, units), json)
         return

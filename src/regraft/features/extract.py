@@ -25,6 +25,7 @@ from regraft.data.index import PARTS, Index, Row
 from regraft.data.split import group_numbers
 from regraft.features.augmentation import View
 from regraft.features.fill import fill, fitting_views, passes, reasons_of, settled_shelves
+from regraft.features.poses import Pose
 from regraft.features.store.shelf import MissingRows, Shelf
 from regraft.features.store.store import Store, room
 from regraft.features.unit_shelf import UnitShelf
@@ -36,15 +37,20 @@ from regraft.network.trunk import Tail, Trunk
 BATCH = 256  # rows that are read at once
 
 
-def stream(index: Index, runner: Runner, store: Store) -> Iterator[tuple[list[Row], np.ndarray]]:
+def stream(
+    index: Index, runner: Runner, store: Store, poses: Sequence[Pose] = ()
+) -> Iterator[tuple[list[Row], np.ndarray]]:
     """Yield the used rows in order, a few at a time, without storing their features: (rows, features).
 
     store:    where each trunk's converted network is kept.
     rows:     those that failed are marked broken.
-    features: (n, *runner.output_shape) float32, for the rows that are not.
+    features: (n, *runner.output_shape) float32, for the rows that are not; with poses as many more, those of an image
+              after it.
     """
     shelves = settled_shelves(index, runner, store)
-    for batch in compute([Task(row) for row in index.used], runner, *(shelf.folder for shelf in shelves)):
+    for batch in compute(
+        [Task(row, (None, *poses)) for row in index.used], runner, *(shelf.folder for shelf in shelves)
+    ):
         rows = Index(tuple(batch.rows)).mark_broken(reasons_of(batch.failures)).rows
         yield list(rows), runner.join(batch.features)
 
@@ -53,7 +59,7 @@ def extract(
     index: Index,
     runner: Runner,
     store: Store,
-    views: Sequence[View] = (),
+    views: Sequence[View | Pose] = (),
     *,
     limit: float | None = None,
     check: Callable[[Index], None] | None = None,
@@ -109,8 +115,8 @@ class Features(Result):
         shelves: Sequence[Shelf | UnitShelf],
         *,
         tail: Tail | None = None,
-        views: Sequence[View] = (),
-        view: View | None = None,
+        views: Sequence[View | Pose] = (),
+        view: View | Pose | None = None,
         fresh_view: View | None = None,
         stored: bool = True,
     ) -> None:

@@ -20,6 +20,7 @@ from regraft.core.errors import StoreError
 from regraft.core.progress import log, progress
 from regraft.data.index import Index, Row
 from regraft.features.augmentation import View
+from regraft.features.poses import Pose
 from regraft.features.store.shelf import Shelf, bytes_needed
 from regraft.features.store.store import Store
 from regraft.features.worker import Batch, Failure, Task, compute, key, sample
@@ -47,8 +48,8 @@ def settled_shelves(index: Index, runner: Runner, store: Store) -> list[Shelf]:
 
 
 def fitting_views(
-    index: Index, runner: Runner, shelves: Sequence[Shelf], views: Sequence[View], free: int
-) -> tuple[View, ...] | None:
+    index: Index, runner: Runner, shelves: Sequence[Shelf], views: Sequence[View | Pose], free: int
+) -> tuple[View | Pose, ...] | None:
     """Return as many of the views as the store has room for; None if there is none even for the images as they are."""
     trunks, folder = runner.trunks, shelves[0].folder.parent
     for count in range(len(views), -1, -1):
@@ -77,7 +78,7 @@ def fitting_views(
     return None
 
 
-def _log_room(missing: int, needed: int, free: int, folder: Path, views: Sequence[View], count: int) -> None:
+def _log_room(missing: int, needed: int, free: int, folder: Path, views: Sequence[View | Pose], count: int) -> None:
     if count < len(views):
         log.warning(
             "There are %s for the store in %s, which is enough for %d of %d views.",
@@ -98,7 +99,7 @@ def reasons_of(failures: Sequence[Failure]) -> dict[str, str]:
 # Into the store
 
 
-def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str, str]) -> list[Task]:
+def _lacking(index: Index, shelf: Shelf, views: Sequence[View | Pose], unread: dict[str, str]) -> list[Task]:
     """Return for each image what the shelf does not have, in the index's order."""
     first: dict[str, Row] = {}
     trained: set[str] = set()
@@ -115,7 +116,7 @@ def _lacking(index: Index, shelf: Shelf, views: Sequence[View], unread: dict[str
 
 
 def passes(
-    index: Index, shelves: Sequence[Shelf], views: Sequence[View], unread: dict[str, str]
+    index: Index, shelves: Sequence[Shelf], views: Sequence[View | Pose], unread: dict[str, str]
 ) -> dict[tuple[int, ...], list[Task]]:
     """Return the tasks by the numbers of the shelves that lack them: several shelves are filled by one decoding."""
     lacking: dict[Task, list[int]] = {}

@@ -31,6 +31,7 @@ from regraft.data.index import Row
 from regraft.data.read import read_file
 from regraft.data.resize import import_torch_for
 from regraft.features.augmentation import View, draw_views
+from regraft.features.poses import Pose, draw_poses
 from regraft.inference.runner import Runner, TrunkRunner
 from regraft.network.preprocess import Preprocess
 from regraft.network.trunk import Trunk
@@ -44,10 +45,10 @@ SPARE = 1  # worker beside one for each core: it decodes while another waits for
 
 @dataclass(frozen=True)
 class Task:
-    """An image, and what is wanted of it: None is the image as it is, a View an augmentation."""
+    """An image, and what is wanted of it: None is the image as it is, then Views, augmentations, then Poses."""
 
     row: Row
-    views: tuple[View | None, ...] = (None,)  # the image as it is comes first
+    views: tuple[View | Pose | None, ...] = (None,)  # the image as it is comes first
 
     @property
     def keys(self) -> list[str]:
@@ -83,7 +84,7 @@ class Batch:
     failures: list[Failure]
 
 
-def key(row: Row, view: View | None) -> str:
+def key(row: Row, view: View | Pose | None) -> str:
     """Return the name of the features of an image, or of a view of it."""
     return row.key + (view.key if view else "")
 
@@ -97,7 +98,7 @@ def compute(tasks: Sequence[Task], runner: Runner, *folders: Path, workers: int 
     """
     if not tasks:
         return
-    import_torch_for(len(tasks), views=any(any(task.views) for task in tasks))
+    import_torch_for(len(tasks), views=any(isinstance(view, View) for task in tasks for view in task.views))
     for one, folder in zip(runner.each, folders, strict=True):
         one.start(folder, functools.partial(sample, [task.row for task in tasks], one.trunk.preprocess))
     chunks = _chunks(tasks, max(CHUNK, runner.batch))
@@ -271,10 +272,14 @@ def _groups(data: bytes | Failure, preprocesses: Sequence[Preprocess]) -> list[l
 
 
 def _each_input(task: Task, preprocesses: Sequence[Preprocess], pixels: np.ndarray) -> list[list[np.ndarray]]:
-    views = [view for view in task.views if view]
-    clean = len(views) < len(task.views)
+    views = [view for view in task.views if isinstance(view, View)]
+    poses = [view for view in task.views if isinstance(view, Pose)]
     return [
-        [*([preprocess(pixels)] if clean else []), *draw_views(pixels, preprocess, task.row.id, views)]
+        [
+            *([preprocess(pixels)] if None in task.views else []),
+            *draw_views(pixels, preprocess, task.row.id, views),
+            *draw_poses(pixels, preprocess, poses),
+        ]
         for preprocess in preprocesses
     ]
 

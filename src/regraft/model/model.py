@@ -28,9 +28,9 @@ from regraft.inference.runner import CutNetwork, Runner
 from regraft.model import calibration, evidence, ranges, stored_network
 from regraft.model import folder as folders
 from regraft.model import predict as predicting
-from regraft.model.calibration import Calibrations
 from regraft.model.evidence import Evidence
 from regraft.model.predict import FALSE_ALARMS, Answer, Prediction
+from regraft.model.provenance import Predictions
 from regraft.network.tensors import to_torch
 from regraft.network.trunk import Choice, Tail, Trunk, only
 from regraft.training import heads
@@ -46,20 +46,6 @@ if TYPE_CHECKING:
 
 
 ROWS = 256  # whose logits are computed at once
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model was measured by: the probabilities that each image of the part was given.
-
-    ids:           (n,) sha256 of the images' bytes.
-    probabilities: (n, n_classes) float64.
-    calibrations:  what these were calibrated by; None in models of before it was kept.
-    """
-
-    ids: tuple[str, ...]
-    probabilities: np.ndarray
-    calibrations: Calibrations | None = None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -160,6 +146,7 @@ class Model:
         false_alarms: float = FALSE_ALARMS,
         coverage: float | None = None,
         nearest: int = 0,
+        tta: int = 1,
         store: str | Path | None = None,
     ) -> list[Prediction]:
         """Return one Prediction per image, in order; one that can't be read is "broken", and says why.
@@ -171,22 +158,31 @@ class Model:
         false_alarms: the fraction of images of the classes that may be called unknown; 0: none is.
         coverage: how often the true label is to be in `Prediction.prediction_set`, such as 0.95; None: without sets.
         nearest: how many of the training images that the model keeps each names: those most like it.
+        tta:    in how many poses each image is seen, of which the probabilities are the mean, see `features/poses`.
         store:  folder of the feature store, where the converted network is kept; None: the user's cache.
         Raises DataError for a coverage that the model can't give.
         """
         if coverage is not None:
             self.least_probability(coverage)
         limit = self.evidence.threshold(false_alarms) if self.evidence else math.inf
-        head = partial(self._answers, nearest=nearest)
-        answers = predicting.stream_answers(read_inputs(inputs), self.runner, head, _path(store))
-        return [self._prediction(row, answer, top, limit, coverage) for row, answer in answers]
+        head = partial(self._answers, nearest=nearest, tta=tta)
+        answers = predicting.stream_answers(read_inputs(inputs), self.runner, head, store, tta)
+        made = (self._prediction(row, answer, top, limit, coverage) for row, answer in answers)
+        return [replace(each, tta=tta) for each in made]
 
-    def _answers(self, features: np.ndarray, nearest: int = 0) -> list[Answer]:
-        """Return for each of the features (n, …) probabilities (n_classes,), novelty and nearest training images."""
+    def _answers(self, features: np.ndarray, nearest: int = 0, tta: int = 1) -> list[Answer]:
+        """Return for each image, of the mean of its `tta` rows of features (n · tta, …), probabilities (n_classes,).
+
+        Beside them, of the image as it is, novelty and nearest training images.
+        """
         logits = self.logits(features)
+        probabilities = (
+            self.loss.probabilities(logits / self.temperature).reshape(-1, tta, len(self.classes)).mean(axis=1)
+        )
+        features, logits = features[::tta], logits[::tta]
         novelty = self.evidence.novelty(features, logits).tolist() if self.evidence else [None] * len(logits)
         like = predicting.neighbours(self.evidence, self.images, features, nearest)
-        return list(zip(self.loss.probabilities(logits / self.temperature), novelty, like, strict=True))
+        return list(zip(probabilities, novelty, like, strict=True))
 
     def novelty(self, features: Inputs) -> np.ndarray:
         """Return (n,) how unlike the training images these are, by their features; raise DataError without evidence."""
@@ -217,7 +213,7 @@ class Model:
         Raises DataError for an image that can't be read.
         """
         rows = []
-        answers = predicting.stream_answers(read_inputs(inputs), self.runner, self.probabilities, _path(store))
+        answers = predicting.stream_answers(read_inputs(inputs), self.runner, self.probabilities, store)
         for row, probabilities in answers:
             if probabilities is None:
                 raise DataError(f"{row.path} is {row.status}: {row.reason}. `predict` has a row for it all the same.")
@@ -382,10 +378,6 @@ def _restore(folder: Path, description: Mapping[str, Any], choice: Choice, own: 
     )
     _check_head(model)
     return model
-
-
-def _path(store: str | Path | None) -> Path | None:
-    return None if store is None else Path(store)
 
 
 def _check_head(model: Model) -> None:

@@ -16,6 +16,7 @@ from regraft.core.text import csv_text, listed
 from regraft.data.index import Index, Row
 from regraft.data.labels import LABEL_SEPARATOR
 from regraft.features.extract import stream
+from regraft.features.poses import poses
 from regraft.features.store.store import Store
 from regraft.inference.runner import Runner
 from regraft.model.evidence import Evidence
@@ -57,6 +58,7 @@ class Prediction(Result):
     labels: where an image may have several, those that are predicted; else None.
     ranked: the labels with their probabilities, the most probable first; empty if there is no prediction.
     nearest: the training images most like it, if they were asked for and the model keeps any.
+    tta:    over how many poses of the image the probabilities are the mean.
     """
 
     path: str
@@ -69,6 +71,7 @@ class Prediction(Result):
     prediction_set: tuple[str, ...] | None = None
     coverage: float | None = None
     nearest: tuple[Neighbour, ...] = ()
+    tta: int = 1
 
     @property
     def unknown(self) -> bool:
@@ -117,6 +120,8 @@ class Prediction(Result):
             plain |= {"unknown": self.unknown, "novelty": float(f"{self.novelty:.6g}")}
         if self.prediction_set is not None:
             plain |= {"prediction_set": list(self.prediction_set), "coverage": self.coverage}
+        if self.tta > 1:
+            plain["tta"] = self.tta
         if self.nearest:
             plain["nearest"] = [each.to_dict() for each in self.nearest]
         return plain if self.labels is None else {**plain, "labels": list(self.labels)}
@@ -141,22 +146,27 @@ def neighbours(
 
 
 def stream_answers(
-    index: Index, runner: Runner, head: Callable[[np.ndarray], Iterable[T]], store: Path | None = None
+    index: Index,
+    runner: Runner,
+    head: Callable[[np.ndarray], Iterable[T]],
+    store: str | Path | None = None,
+    tta: int = 1,
 ) -> Iterator[tuple[Row, T | None]]:
     """Yield each row of the index, in its order, with its answer, or None where it has no image.
 
-    head:  features (n, …) → n answers, such as probabilities (n, n_classes).
+    head:  features (n · tta, …), those of an image together → n answers, such as probabilities (n, n_classes).
     store: folder of the feature store, where the converted network is kept; None: the user's cache.
+    tta:   in how many poses each image is seen, that as it is first.
     """
-    streamed = _answers_of_used(index, runner, head, store)
+    streamed = _answers_of_used(index, runner, head, None if store is None else Path(store), tta)
     for row in index:
         yield next(streamed) if row.status == "used" else (row, None)
 
 
 def _answers_of_used(
-    index: Index, runner: Runner, head: Callable[[np.ndarray], Iterable[T]], store: Path | None
+    index: Index, runner: Runner, head: Callable[[np.ndarray], Iterable[T]], store: Path | None, tta: int
 ) -> Iterator[tuple[Row, T | None]]:
-    for rows, features in stream(index, runner, Store(store)):
+    for rows, features in stream(index, runner, Store(store), poses(tta)):
         batch = iter(head(features) if len(features) else ())
         for row in rows:
             yield row, None if row.status == "broken" else next(batch)

@@ -1,18 +1,36 @@
-"""What a model remembers of its run: the images, and the digest by which it is known again."""
+"""What a model remembers of its run: the images, what it was measured by, and the digest by which it is known again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.version import versions
 from regraft.network.tensors import hash_tensors
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from regraft.data.index import Index
     from regraft.features.extract import Features
+    from regraft.model.calibration import Calibrations
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model was measured by: the probabilities that each image of the part was given.
+
+    ids:           (n,) sha256 of the images' bytes.
+    probabilities: (n, n_classes) float64.
+    calibrations:  what these were calibrated by; None in models of before it was kept.
+    """
+
+    ids: tuple[str, ...]
+    probabilities: np.ndarray
+    calibrations: Calibrations | None = None
 
 
 def record_images(index: Index) -> dict[str, tuple[str, str]]:

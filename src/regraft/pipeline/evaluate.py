@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.core.errors import DataError
+from regraft.core.errors import DataError, StoreError
 from regraft.core.options import takes_options
 from regraft.data import usable
 from regraft.data.index import Index
@@ -64,8 +65,28 @@ def _measured(of_model: Known, index: Index, options: EvaluateOptions) -> tuple[
     usable.check(source, options.broken.max_broken)
     if not features.rows:
         raise DataError(f"No image of the part {part!r} of {index.name} can be read.")
-    measured = report.measure(of_model, features, part=part, notes=notes, source=source)
+    probabilities = None
+    if options.tta.tta > 1:
+        notes = (*notes, f"each probability is the mean over {options.tta.tta} views of the image (--tta)")
+        probabilities = _over_poses(model, features, options)
+    measured = report.measure(of_model, features, probabilities, part=part, notes=notes, source=source)
     return measured, features
+
+
+def _over_poses(model: Model, features: Features, options: EvaluateOptions) -> np.ndarray:
+    """Return (n, n_classes) probabilities of images, the mean over their poses; raise StoreError without room."""
+    import numpy as np
+
+    from regraft.features.extract import extract
+    from regraft.features.poses import poses
+    from regraft.features.store.store import Store
+
+    index = features.index.with_rows(dataclasses.replace(row, part=None) for row in features.rows)
+    views = extract(index, model.runner, Store(options.store.store), poses(options.tta.tta)).views
+    if len(views) < options.tta.tta - 1:
+        raise StoreError(f"The store has no room for --tta {options.tta.tta}; make some, or leave it out.")
+    mean: np.ndarray = np.mean([model.probabilities(each) for each in (features, *views)], axis=0)
+    return mean
 
 
 def novelty_of(model: Model, strangers: Any, options: EvaluateOptions) -> np.ndarray:

@@ -11,6 +11,7 @@ from regraft.data.read import InputOptions, SourceOptions
 from regraft.data.split import SplitOptions
 from regraft.data.usable import BrokenOptions
 from regraft.features.options import AugmentationOptions, ExecutorOptions, FeatureOptions, StoreOptions
+from regraft.features.poses import MOST
 from regraft.inference.options import EngineOptions
 from regraft.network.options import NetworkOptions
 from regraft.training.options import FitOptions
@@ -127,10 +128,27 @@ class PartOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TtaOptions(Options):
+    """In how many ways an image is seen when a model answers."""
+
+    tta: int = option(
+        1,
+        "test-time augmentation: probabilities are the mean over so many views of an image, 2: with its mirror image, "
+        "to 10: and with its corners; so many times slower",
+        "Main options",
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for a number of views that there is not."""
+        require(1 <= self.tta <= MOST, "tta", self.tta, f"1 to {MOST}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(Options):
     """The options of `regraft evaluate`."""
 
     part: PartOptions = step(PartOptions)
+    tta: TtaOptions = step(TtaOptions)
     source: SourceOptions = step(SourceOptions)
     broken: BrokenOptions = step(BrokenOptions)
     store: StoreOptions = step(StoreOptions)
@@ -163,6 +181,7 @@ class PredictOptions(Options):
     """The options of `regraft predict`."""
 
     top: TopOptions = step(TopOptions)
+    tta: TtaOptions = step(TtaOptions)
     source: InputOptions = step(InputOptions)
     store: StoreOptions = step(StoreOptions)
 

@@ -44,4 +44,4 @@ def predict(model: Model, inputs: Any, *, options: PredictOptions) -> list[Predi
 
 def predictions(model: Model, index: Index, options: PredictOptions, nearest: int = 0) -> list[Prediction]:
     """Return the prediction for each row of an index, with so many of the nearest training images."""
-    return model.predict(index, **flat(options.top), nearest=nearest, store=options.store.store)
+    return model.predict(index, **flat(options.top), **flat(options.tta), nearest=nearest, store=options.store.store)

@@ -32,8 +32,9 @@ from regraft.features.extract import Features
 from regraft.features.store.store import Store
 from regraft.model import calibration
 from regraft.model.calibration import Calibrations
-from regraft.model.model import Model, Predictions
+from regraft.model.model import Model
 from regraft.model.predict import FALSE_ALARMS
+from regraft.model.provenance import Predictions
 from regraft.pipeline.known import ANOTHER, CROSS_VALIDATION, Known
 from regraft.pipeline.options import TrainOptions
 from regraft.training.losses import EVEN
@@ -173,10 +174,22 @@ def _made(model: Model, command: str, source: str) -> dict[str, str]:
     )
 
 
-def measure(known: Known, features: Features, *, part: str, notes: Sequence[str], source: Index) -> Report:
-    """Return the Report of a model on features of labelled images, by what it knows of them."""
+def measure(
+    known: Known,
+    features: Features,
+    probabilities: np.ndarray | None = None,
+    *,
+    part: str,
+    notes: Sequence[str],
+    source: Index,
+) -> Report:
+    """Return the Report of a model on features of labelled images, by what it knows of them.
+
+    probabilities: that the images were given, if not of their features alone.
+    """
     model, notes = known.model, (*notes, *known.notes(features.rows))
-    report = report_of(model, features.index, model.probabilities(features), part=part, notes=notes, source=source)
+    probabilities = model.probabilities(features) if probabilities is None else probabilities
+    report = report_of(model, features.index, probabilities, part=part, notes=notes, source=source)
     return dataclasses.replace(report, trained_on=known.trained_on(features.rows))
 
 
