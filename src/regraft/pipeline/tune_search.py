@@ -78,7 +78,7 @@ def fit_choices(parameters: Parameters) -> dict[str, Any]:
     """Return a trial's parameters as options of the fit step."""
     of_head = {name: parameters[name] for name in ("hidden", "dropout") if name in parameters}
     rate = {"learning_rate": parameters["learning_rate"]} if "learning_rate" in parameters else {}
-    return {"head": parameters["head"], "head_options": of_head, **rate}
+    return {"head": parameters["head"], "head_options": of_head or None, **rate}
 
 
 class Search:
