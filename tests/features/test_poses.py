@@ -65,7 +65,7 @@ def expected(model, pixels, tta):
 
     each = [[trunk.preprocess(pixels), *draw_poses(pixels, trunk.preprocess, poses(tta))] for trunk in model.trunks]
     with torch.no_grad():
-        return model.module(*(torch.from_numpy(np.stack(squares)) for squares in each)).numpy().mean(axis=0)
+        return model.module(*(torch.from_numpy(np.stack(inputs)) for inputs in each)).numpy().mean(axis=0)
 
 
 def test_a_prediction_is_the_mean_over_them_and_says_over_how_many(trained, photos):

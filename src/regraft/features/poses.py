@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regraft.network.preprocess import Preprocess
 
 POSE_RULES = 1  # part of a pose's key: raise it whenever a pixel may come out differently
-MOST = 10  # squares of an image, that of `preprocess` among them
+MOST = 10  # inputs of an image, that of `preprocess` among them
 LARGER = 8 / 7  # least side of the square that corners are cut out of, in sides of what the network sees
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
@@ -64,12 +64,12 @@ def draw_poses(pixels: np.ndarray, preprocess: Preprocess, wanted: Sequence[Pose
     side = max(preprocess.target, math.ceil(LARGER * size))
     cut = any(pose.corner for pose in wanted)
     whole = dataclasses.replace(preprocess, size=side, crop_share=1.0)(pixels) if cut else None
-    squares = []
+    inputs = []
     for pose in wanted:
         if whole is None or pose.corner is None:
             square = preprocess(pixels)
         else:
             top, left = (end * (side - size) for end in pose.corner)
             square = whole[top : top + size, left : left + size]
-        squares.append(np.ascontiguousarray(square[:, ::-1] if pose.mirrored else square))
-    return squares
+        inputs.append(np.ascontiguousarray(square[:, ::-1] if pose.mirrored else square))
+    return inputs
