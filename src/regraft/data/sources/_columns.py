@@ -179,8 +179,9 @@ def _labels(table: Table, column: str | None, one_hot: Sequence[str], name: str)
 
 def _are_texts(values: Sequence[Any], form: re.Pattern[str]) -> bool:
     """Whether all values are texts of a form, leaving out what is missing, and there are any."""
-    texts = [value for value in values if value != ""]
-    return bool(texts) and all(isinstance(value, str) and form.fullmatch(value) for value in texts)
+    if not all(isinstance(value, str) for value in values):
+        return False
+    return any(values) and all(form.fullmatch(value) for value in values if value)
 
 
 def _listed(text: str) -> list[str]:
@@ -188,7 +189,7 @@ def _listed(text: str) -> list[str]:
     try:
         values = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return [text]
+        return [text] if text else []
     return [label for value in values if (label := as_label(str(value)))]
 
 
