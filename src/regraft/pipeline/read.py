@@ -71,7 +71,7 @@ def divided(index: Index, options: SplitOptions, keep: Mapping[str, str] | None 
     Raises DataError for what can't be trained on: one class, a class that is too small or has no training image,
     nothing held out.
     """
-    _check_classes(index)
+    check_classes(index)
     if keep is None and splitting.fold_count(index, options):
         return index
     index = splitting.split(index, options=options, keep=keep)
@@ -93,7 +93,8 @@ def refusal(index: Index) -> str:
     return ""
 
 
-def _check_classes(index: Index) -> None:
+def check_classes(index: Index) -> None:
+    """Raise DataError for an index of one class."""
     if len(index.classes) == 1 and not index.multilabel:
         raise DataError(
             f"{index.name} has one class only ({index.classes[0]}); a classifier needs two or more. Add a folder with "

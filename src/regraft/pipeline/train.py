@@ -21,7 +21,7 @@ from regraft.pipeline.near_duplicates import tied
 from regraft.pipeline.options import TrainOptions
 from regraft.pipeline.own_module import takes_module
 from regraft.pipeline.pictures import pictured
-from regraft.pipeline.read import divided, read_source
+from regraft.pipeline.read import check_classes, divided, read_source
 from regraft.training import processes
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def features_of(source: Any, options: TrainOptions, start: Model | None = None) 
         network = start.network if start else build_network(options.features)
         index = read_source(source, options.source, options.broken)
     presets.mention_fast(index, options)
+    check_classes(unknown_class.set_aside(index, aside))
     index = tied(index, options.features.store, options.split)
     index = unknown_class.set_aside(index, aside)
     index = divided(index, options.split, continue_training.parts(index, start) if start else None)
