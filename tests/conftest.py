@@ -60,6 +60,17 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def model_folder(photos, tmp_path_factory):
+    """A small model of `photos`, with random weights, of which seven in ten were trained on."""
+    import regraft
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    small = {"backbone": "test_resnet", "size": 64, "weights": "random", "views": 0, **PLAIN}
+    regraft.train(photos, folder, **small, split="0.7/0.3")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def results(tmp_path_factory):
     """One result of every kind, by its name; among the photographs are a broken, an ignored and a copied file."""
     import regraft

@@ -23,15 +23,8 @@ NO_ENGINE = ["--engine", "torch", "--precision", "float32"]
 
 
 @pytest.fixture(scope="module")
-def folder(photos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    regraft.train(photos, folder, **SMALL, split="0.7/0.3")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return regraft.load(folder, **PLAIN)
+def model(model_folder):
+    return regraft.load(model_folder, **PLAIN)
 
 
 @pytest.fixture
@@ -85,8 +78,8 @@ def test_a_heat_map_is_of_the_predicted_label_or_of_another_that_is_asked_for(mo
         regraft.explain(model, new, label="bleu")
 
 
-def test_json_and_csv_carry_the_nearest(folder, new, tmp_path, capsys):
-    words = ["predict", str(folder), str(new), "--explain", *NO_ENGINE]
+def test_json_and_csv_carry_the_nearest(model_folder, new, tmp_path, capsys):
+    words = ["predict", str(model_folder), str(new), "--explain", *NO_ENGINE]
     assert main([*words, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert main([*words, "-o", str(tmp_path / "rows.csv")]) == 0
@@ -100,10 +93,10 @@ def test_json_and_csv_carry_the_nearest(folder, new, tmp_path, capsys):
             assert float(row[f"nearest_{number}_similarity"]) == pytest.approx(each["similarity"])
 
 
-def test_without_explain_nothing_is_named_and_nothing_else_changes(folder, new, capsys):
-    assert main(["predict", str(folder), str(new), "--json", *NO_ENGINE]) == 0
+def test_without_explain_nothing_is_named_and_nothing_else_changes(model_folder, new, capsys):
+    assert main(["predict", str(model_folder), str(new), "--json", *NO_ENGINE]) == 0
     plain = json.loads(capsys.readouterr().out)
-    assert main(["predict", str(folder), str(new), "--json", "--explain", *NO_ENGINE]) == 0
+    assert main(["predict", str(model_folder), str(new), "--json", "--explain", *NO_ENGINE]) == 0
     explained = json.loads(capsys.readouterr().out)
     assert [{name: item[name] for name in item if name != "nearest"} for item in explained] == plain
 
@@ -112,9 +105,11 @@ def pictures(page):
     return [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([^\"]+)", page)]
 
 
-def test_the_page_shows_each_photograph_its_map_and_the_nearest_and_lists_what_has_no_answer(folder, new, tmp_path):
+def test_the_page_shows_each_photograph_its_map_and_the_nearest_and_lists_what_has_no_answer(
+    model_folder, new, tmp_path
+):
     page = tmp_path / "page.html"
-    words = ["predict", str(folder), str(new), "--report", str(page), *NO_ENGINE]
+    words = ["predict", str(model_folder), str(new), "--report", str(page), *NO_ENGINE]
     assert main(words) == 0
     text = page.read_text("utf-8")
     assert len(pictures(text)) == 3 and "4 photographs: 2 red, 1 blue, 1 broken" in text and "broken.png" in text
@@ -134,15 +129,15 @@ def test_a_page_is_bounded_however_many_photographs_there_are(model, photos, mon
     assert len(pictures(text)) == 4 * 7 and "and 32 more" in text
 
 
-def test_a_foreign_page_stays_and_explanations_of_a_folder_of_results_are_refused(folder, new, tmp_path, capsys):
+def test_a_foreign_page_stays_and_explanations_of_a_folder_of_results_are_refused(model_folder, new, tmp_path, capsys):
     (tmp_path / "mine.html").write_text("<html>mine")
-    words = ["predict", str(folder), str(new), "--explain", *NO_ENGINE]
+    words = ["predict", str(model_folder), str(new), "--explain", *NO_ENGINE]
     assert main([*words, "--report", str(tmp_path / "mine.html"), "--overwrite"]) == 2
     assert (tmp_path / "mine.html").read_text() == "<html>mine"
     assert main([*words, "-o", f"{tmp_path}/out/"]) == 2
     assert "are for predictions that are printed or written to a CSV" in capsys.readouterr().err
     with pytest.raises(UsageError):
-        regraft.explain(regraft.load(folder, **PLAIN), new, top=0)
+        regraft.explain(regraft.load(model_folder, **PLAIN), new, top=0)
 
 
 def test_an_image_of_several_labels_has_a_map_and_no_nearest(photos, tmp_path):

@@ -17,13 +17,6 @@ NO_ENGINE = ["--engine", "torch", "--precision", "float32"]
 
 
 @pytest.fixture(scope="module")
-def folder(photos, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    regraft.train(photos, folder, **SMALL, split="0.7/0.3")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def new(photos, tmp_path_factory):
     """Photographs of clear and of mixed colours, one twice, one that was trained on, a broken file."""
     made = tmp_path_factory.mktemp("new")
@@ -36,8 +29,8 @@ def new(photos, tmp_path_factory):
     return made
 
 
-def test_the_uncertain_are_suggested_once_each_and_nothing_that_has_a_label(folder, new):
-    model = regraft.load(folder, **PLAIN)
+def test_the_uncertain_are_suggested_once_each_and_nothing_that_has_a_label(model_folder, new):
+    model = regraft.load(model_folder, **PLAIN)
     made = regraft.suggest(model, new, 6)
     names = [item.path.rpartition("/")[2] for item in made.predictions]
     assert len(set(names)) == 6 and sum(not name.startswith("clear") for name in names) >= 4
@@ -52,8 +45,8 @@ def test_the_uncertain_are_suggested_once_each_and_nothing_that_has_a_label(fold
     assert made.summary() == "6 photographs to label, of 16 without a label, 1 with a label already, 1 copies, 1 broken"
 
 
-def test_all_are_suggested_where_there_are_no_more_and_none_where_all_have_labels(folder, new, photos):
-    model = regraft.load(folder, **PLAIN)
+def test_all_are_suggested_where_there_are_no_more_and_none_where_all_have_labels(model_folder, new, photos):
+    model = regraft.load(model_folder, **PLAIN)
     assert len(regraft.suggest(model, new, 500)) == 16
     nothing = regraft.suggest(model, photos)
     assert len(nothing) == 0 and nothing.summary().startswith("0 photographs to label, of 0 without a label, 36 with")
@@ -63,10 +56,10 @@ def test_all_are_suggested_where_there_are_no_more_and_none_where_all_have_label
 
 
 def test_the_csv_has_a_column_for_labels_is_read_when_filled_in_and_is_not_replaced_unasked(
-    folder, new, tmp_path, capsys
+    model_folder, new, tmp_path, capsys
 ):
     table, page = tmp_path / "label.csv", tmp_path / "label.html"
-    words = ["suggest", str(folder), str(new), "-n", "4", "-o", str(table), *NO_ENGINE]
+    words = ["suggest", str(model_folder), str(new), "-n", "4", "-o", str(table), *NO_ENGINE]
     assert main([*words, "--report", str(page), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     with table.open(encoding="utf-8", newline="") as file:
