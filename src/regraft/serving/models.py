@@ -71,7 +71,8 @@ def _made_up(side: int = 256) -> np.ndarray:
     phases = rng.uniform(0, 2 * np.pi, (3, *frequencies.shape))
     waves = np.fft.irfft2(np.exp(1j * phases) / frequencies, s=(side, side))
     waves = (waves[:1] + 0.3 * waves) / waves.std()  # the colours have most in common
-    return np.clip(128 + 50 * waves, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    picture: np.ndarray = np.clip(128 + 50 * waves, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return picture
 
 
 def _network(trunk: Any) -> dict[str, Any]:
