@@ -269,16 +269,22 @@ def store(
 def report(
     model: ModelFolder,
     /,
-    *,
+    *models: Annotated[Path, Parameter(help="Further ones, to be compared with the first.")],
     output: Annotated[Path, Parameter(alias="-o"), _file("The HTML file to write.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write what the model folder records of itself as one HTML file (`evaluate --report` adds the photographs)."""
+    """Write what model folders record of themselves as one HTML file (`evaluate --report` adds the photographs)."""
+    from regraft.pipeline.models_page import models_page
     from regraft.pipeline.predict import load
     from regraft.pipeline.report import model_page
 
     outputs.check(output, [".html"], overwrite=overwrite)
-    _write_page(output, model_page(load(model), typed_command.get()))
+    if models:
+        each = {str(folder): load(folder) for folder in (model, *models)}
+        page = models_page(each, typed_command.get())
+    else:
+        page = model_page(load(model), typed_command.get())
+    _write_page(output, page)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

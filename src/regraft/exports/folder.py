@@ -111,7 +111,7 @@ def _json(data: Any) -> str:
 
 def _own(about: Mapping[str, Any]) -> list[str]:
     folder = resources("regraft.exports").joinpath("templates", about["format"])
-    return sorted(path.name for path in folder.iterdir() if path.is_file())
+    return sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@
     evidence.safetensors     what tells a picture of none of the classes, see `evidence`
     calibration.safetensors  what images that were not trained on were given for their true label, see `calibration`
     SHA256SUMS               checksums of the files above (`sha256sum -c SHA256SUMS` agrees)
+    README.md                the model card, for people and model hubs; it may be edited
 
 It is never a pickle and runs no code that it carries. A folder that is
 edited, cut short, foreign or from a later format is refused. What the files
@@ -42,7 +43,8 @@ PREDICTIONS, EVIDENCE = "predictions.safetensors", "evidence.safetensors"
 CALIBRATION = "calibration.safetensors"
 OPTIONAL = (PREDICTIONS, EVIDENCE, CALIBRATION)
 FILES = (DESCRIPTION, NETWORK, HEAD, IMAGES)  # that every folder has
-SUMS = "SHA256SUMS"
+SUMS, CARD = "SHA256SUMS", "README.md"
+CARD_MARK = "library_name: regraft"  # is in each model card
 LARGEST_WEIGHT = 1e20
 OBJECTS = ("options", "chosen", "measures", "versions")  # of the description
 
@@ -62,15 +64,18 @@ def check_target(folder: Path) -> None:
 def _is_own(folder: Path) -> bool:
     """Tell an empty folder, or one with a model and nothing else, from what must not be replaced."""
     names = {path.name for path in folder.iterdir()}
-    if DESCRIPTION in names and names <= {*FILES, *OPTIONAL, SUMS}:
+    if DESCRIPTION in names and names <= {*FILES, *OPTIONAL, SUMS, CARD}:
+        if CARD in names and CARD_MARK not in (folder / CARD).read_text("utf-8", errors="replace"):
+            return False
         return f'"format": "{FORMAT}"' in (folder / DESCRIPTION).read_text("utf-8", errors="replace")[:1000]
     return not names
 
 
-def write(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> None:
+def write(folder: Path, contents: Mapping[str, bytes], card: str = "", *, overwrite: bool) -> None:
     """Write the files of a model and their checksums, whole or not at all.
 
     contents:  by the files' names.
+    card:      what README.md says, if anything.
     overwrite: whether a model that is there is replaced.
     Raises UsageError if `folder` is something else, StoreError if the disk refuses.
     """
@@ -85,6 +90,8 @@ def write(folder: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> No
             files.write_file(fresh / name, content)
         sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
         files.write_file(fresh / SUMS, sums.encode())
+        if card:
+            files.write_file(fresh / CARD, card.encode())
 
 
 def encode_description(description: Mapping[str, Any]) -> bytes:

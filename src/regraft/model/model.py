@@ -280,10 +280,10 @@ class Model:
         known = self.images.get(identifier)
         return known[1] if known else None
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model into `folder`, whole or not at all.
+    def save(self, folder: str | Path, card: str = "", *, overwrite: bool = False) -> None:
+        """Write the model into `folder`, whole or not at all; with `overwrite` in place of a model that is there.
 
-        overwrite: replace the model that is there.
+        card: what its README.md says of it, if anything (see `report/card`).
         Raises UsageError if the folder holds another model or something else, StoreError if the disk refuses.
         """
         contents = {
@@ -300,7 +300,7 @@ class Model:
             contents[folders.EVIDENCE] = safetensors.numpy.save(self.evidence.tensors())
         if self.true_probabilities is not None:
             contents[folders.CALIBRATION] = safetensors.numpy.save({"true_probabilities": self.true_probabilities})
-        folders.write(Path(folder), contents, overwrite=overwrite)
+        folders.write(Path(folder), contents, card, overwrite=overwrite)
 
     def _description(self) -> dict[str, Any]:
         return {

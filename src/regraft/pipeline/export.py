@@ -67,6 +67,7 @@ def export(
     """
     from regraft.exports import folder as folders
     from regraft.exports.whole import reference, whole
+    from regraft.pipeline.report import card
 
     output, plugin = Path(output).absolute(), plugins.load(formats, options.to)
     _check(plugin, options, calibrate)
@@ -74,6 +75,8 @@ def export(
     module = whole(model)
     photographs = _rows(check if check is not None else calibrate)
     plan = formats.Plan(
+        model=model,
+        card=card(model),
         whole=module,
         precision=options.precision,
         about=folders.describe(model, options.to, options.precision),

@@ -48,7 +48,7 @@ SHOWN_ANSWERS = 24
 
 
 @contextlib.contextmanager
-def _as_a_model_has_it() -> Iterator[None]:
+def as_a_model_has_it() -> Iterator[None]:
     """Turn what an edited folder's measures, history or options bring about into RefusedFile."""
     try:
         yield
@@ -127,7 +127,7 @@ class Report(Result):
 
         return evaluation_page.grid(self.model, self._evaluated(), count)
 
-    @_as_a_model_has_it()
+    @as_a_model_has_it()
     def html(self, command: str = "") -> str:
         """Return the report as one HTML file, with the most confident mistakes as thumbnails.
 
@@ -147,7 +147,7 @@ class Report(Result):
         return Evaluated(self.index, self.probabilities, self.source, self.trained_on)
 
 
-@_as_a_model_has_it()
+@as_a_model_has_it()
 def model_page(model: Model, command: str = "") -> str:
     """Return what a model folder holds about itself as one HTML file, without photographs.
 
@@ -168,10 +168,19 @@ def _made(model: Model, command: str, source: str) -> dict[str, str]:
     """Return how a page of a model was made, with the command that trains such a model."""
     from regraft.report import pages
 
+    return pages.made(command, source, training_command=_training_command(model))
+
+
+def _training_command(model: Model) -> str:
     words = options.words(TrainOptions, model.options)
-    return pages.made(
-        command, source, training_command=shlex.join(["regraft", "train", "SOURCE", "-o", "MODEL", *words])
-    )
+    return shlex.join(["regraft", "train", "SOURCE", "-o", "MODEL", *words])
+
+
+def card(model: Model) -> str:
+    """Return the model card, Markdown with a head in YAML."""
+    from regraft.report import card
+
+    return card.card(model, _training_command(model))
 
 
 def measure(
@@ -287,7 +296,7 @@ def keep(report: Report) -> Model:
     return dataclasses.replace(report.model, measures={report.part: report.measures()}, predictions=predictions)
 
 
-@_as_a_model_has_it()
+@as_a_model_has_it()
 def kept(model: Model, index: Index) -> Report | None:
     """Return the Report of what was measured when a model was trained, on the rows of an index that were measured.
 

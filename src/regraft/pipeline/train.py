@@ -80,7 +80,7 @@ def train(source: Any, output: str | Path, *, hooks: Hooks | None = None, option
         return report
     model = reports.keep(report)
     if together.rank == 0:
-        model.save(output, overwrite=options.output.overwrite)
+        model.save(output, reports.card(model), overwrite=options.output.overwrite)
         checkpoint.path.unlink(missing_ok=True)
     return dataclasses.replace(report, model=model)
 

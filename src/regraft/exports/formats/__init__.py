@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from regraft.data.index import Row
     from regraft.exports.whole import Whole
+    from regraft.model.model import Model
 
 Run = Callable[["np.ndarray"], "np.ndarray"]  # pixels (H, W, 3) uint8 → probabilities (n_classes,)
 
@@ -25,13 +26,16 @@ Run = Callable[["np.ndarray"], "np.ndarray"]  # pixels (H, W, 3) uint8 → proba
 class Plan:
     """What is to be written.
 
-    whole:       the module.
+    model, card: the model, and what there is to say of it, as Markdown.
+    whole:       the model as a module.
     precision:   one of the format's PRECISIONS.
     about:       the classes, the preprocessing, versions: what `export.json` says, JSON-able.
     calibration: images for int8, which can be decoded.
     runtime:     the folder of a runtime that is to be written beside it.
     """
 
+    model: Model
+    card: str
     whole: Whole
     precision: str
     about: dict[str, Any]
