@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "regraft"
 ROOMS = (
     *("core", "data", "network", "inference", "features", "training", "model", "evaluation", "audit", "report"),
-    *("exports", "pipeline", "serving", "estimator", "demo", "cli"),
+    *("exports", "pipeline", "serving", "mlflow", "estimator", "demo", "cli"),
 )
 APART = ({"estimator", "cli"}, {"estimator", "demo"})  # these meet only in the pipeline
 LARGEST_ROOM = 1 / 5  # of the lines of the source
