@@ -142,7 +142,7 @@ def test_the_model_is_described_and_no_answer_names_a_path_of_the_machine(client
 def test_the_page_and_its_parts_are_given_and_run_no_script_from_elsewhere(client):
     page = client.get("/")
     assert "script-src 'self';" in page.headers["content-security-policy"]
-    for part in ("page.css", "page.js"):
+    for part in ("page.js", "shared.js", "style.css"):
         assert part in page.text
         assert client.get(f"/{part}").status_code == 200
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from importlib.resources import files as resources
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,8 +30,13 @@ from regraft.serving.models import Models, Served
 from regraft.serving.options import ServeOptions
 from regraft.serving.work import Answer
 
-PAGE = Path(__file__).parent / "page"
-KINDS = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+PAGE, SHARED = resources("regraft.serving") / "page", resources("regraft.exports") / "templates" / "web" / "page"
+PARTS = {  # the page's files, where they lie, and what they are
+    "index.html": (PAGE, "text/html"),
+    "page.js": (PAGE, "text/javascript"),
+    "shared.js": (SHARED, "text/javascript"),
+    "style.css": (SHARED, "text/css"),
+}
 LOOK = 1.0  # seconds between two looks at whether a folder was replaced
 HELD = 8  # largest requests whose bytes may be in memory at once
 
@@ -55,8 +60,7 @@ class Server:
             Route("/metrics", self.measured),
             Route("/openapi.json", self.openapi),
             Route("/", self.page),
-            Route("/page.css", self.page),
-            Route("/page.js", self.page),
+            *(Route(f"/{name}", self.page) for name in PARTS if name != "index.html"),
         ]
 
     async def predict(self, request: Request) -> Response:
@@ -134,7 +138,8 @@ class Server:
     async def page(self, request: Request) -> Response:
         """Give the page and its parts."""
         name = request.url.path.lstrip("/") or "index.html"
-        return Response((PAGE / name).read_bytes(), media_type=KINDS[name])
+        folder, kind = PARTS[name]
+        return Response((folder / name).read_bytes(), media_type=kind)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:  # noqa: ARG002

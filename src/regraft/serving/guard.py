@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regraft.serving.options import ServerOptions
 
-OPEN = frozenset({"/", "/page.css", "/page.js", "/health", "/ready"})  # without a token: they say nothing of the model
+OPEN = frozenset(
+    {"/", "/page.js", "/shared.js", "/style.css", "/health", "/ready"}
+)  # without a token: they say nothing of the model
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; "

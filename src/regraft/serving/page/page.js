@@ -1,8 +1,6 @@
 // Pictures go to the server that gave this page, one at a time, and come back as labels with percentages.
 "use strict";
 
-const SHOWN = 5; // labels
-const $ = (id) => document.getElementById(id);
 async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -16,29 +14,12 @@ async function ask(path, options = {}) {
   return data;
 }
 
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-const say = (text) => ($("status").textContent = text);
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-function bar({ label, probability }) {
-  const fill = element("i");
-  fill.style.width = `${100 * probability}%`;
-  const drawn = element("div", { className: "bar" }, fill);
-  drawn.setAttribute("aria-hidden", "true");
-  return element("li", {}, element("span", {}, label), element("span", {}, percent(probability)), drawn);
-}
-
 function show(file, { label, top }) {
   const url = URL.createObjectURL(file);
   const picture = element("img", { src: url, alt: file.name });
   picture.addEventListener("error", () => picture.remove()); // a format that the server reads and this browser doesn't
   const heading = element("h2", {}, label || "none of the labels");
-  $("results").prepend(element("article", {}, picture, heading, element("ul", {}, ...top.map(bar)), element("p", {}, file.name)));
+  $("results").prepend(element("article", {}, picture, heading, element("ul", {}, ...top.map(({ label, probability }) => bar(label, probability))), element("p", {}, file.name)));
   $("clear").hidden = false;
   return `${file.name}: ${label || "none of the labels"}, ${percent(top[0].probability)}`;
 }
@@ -88,30 +69,7 @@ $("ask").addEventListener("submit", (event) => {
   $("ask").hidden = true;
   start();
 });
-$("files").addEventListener("change", async (event) => {
-  await take([...event.target.files]);
-  event.target.value = "";
-});
 $("model").addEventListener("change", describe);
-$("clear").addEventListener("click", () => {
-  for (const picture of document.images) URL.revokeObjectURL(picture.src);
-  $("results").replaceChildren();
-  $("clear").hidden = true;
-  say("Ready.");
-  $("files").focus();
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("over");
-});
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  take([...event.dataTransfer.files]);
-});
+listen(take);
 addEventListener("hashchange", start);
-document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 start();

@@ -1,10 +1,8 @@
+{% include "web/page/shared.js" %}
+
 // A picture, of any size and from anywhere, becomes probabilities: decoded by the browser, laid on white, and given to
 // the model as it is; resizing is the model's. Nothing is sent anywhere.
-"use strict";
-
 const LARGEST = 16e6; // pixels; what is larger is drawn smaller: some phones have no larger canvas
-const SHOWN = 5; // labels
-const $ = (id) => document.getElementById(id);
 const about = JSON.parse($("about").textContent);
 const inline = $("model.onnx") !== null; // everything is in this one file
 
@@ -61,14 +59,6 @@ async function classify(blob) {
   return { canvas, values: await probabilities(canvas) };
 }
 
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
 function labels(ranked) {
   if (!about.multilabel) return ranked[0].label;
   const chosen = ranked.filter(({ code, value }) => value >= about.thresholds[code]);
@@ -81,21 +71,11 @@ function show(canvas, values, name) {
   const small = drawn(canvas, canvas.width, canvas.height, Math.min(1, 400 / Math.max(canvas.width, canvas.height)));
   small.setAttribute("role", "img");
   small.setAttribute("aria-label", name);
-  const bars = ranked.slice(0, SHOWN).map(({ label, value }) => {
-    const fill = element("i");
-    fill.style.width = percent(value).replace(" ", "");
-    const bar = element("div", { className: "bar" }, fill);
-    bar.setAttribute("aria-hidden", "true");
-    return element("li", {}, element("span", {}, label), element("span", {}, percent(value)), bar);
-  });
+  const bars = ranked.slice(0, SHOWN).map(({ label, value }) => bar(label, value));
   const heading = element("h2", {}, labels(ranked));
   $("results").prepend(element("article", {}, small, heading, element("ul", {}, ...bars), element("p", {}, name)));
   $("clear").hidden = false;
   return `${name}: ${labels(ranked)}, ${percent(ranked[0].value)}`;
-}
-
-function say(text) {
-  $("status").textContent = text;
 }
 
 async function take(files) {
@@ -143,16 +123,7 @@ async function freeze() {
   if (stream) await video.play();
 }
 
-$("files").addEventListener("change", async (event) => {
-  await take([...event.target.files]);
-  event.target.value = "";
-});
-$("clear").addEventListener("click", () => {
-  $("results").replaceChildren();
-  $("clear").hidden = true;
-  say("Ready.");
-  $("files").focus();
-});
+listen(take);
 $("camera").addEventListener("click", open);
 $("stop").addEventListener("click", () => {
   close();
@@ -163,19 +134,6 @@ $("switch").addEventListener("click", () => {
   facing = facing === "environment" ? "user" : "environment";
   open();
 });
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("over");
-});
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) document.body.classList.remove("over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  take([...event.dataTransfer.files]);
-});
-document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
 
 $("camera").hidden = !navigator.mediaDevices;
 if (!inline && "serviceWorker" in navigator) navigator.serviceWorker.register("sw.js");
