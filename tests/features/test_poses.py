@@ -92,6 +92,14 @@ def test_an_evaluation_is_by_the_mean_over_them_and_says_so(trained, photos):
     np.testing.assert_allclose(report.probabilities, by_class, atol=1e-5)
 
 
+def test_what_cross_validation_measured_is_given_as_it_was_and_says_so(photos, tmp_path):
+    options = {"backbone": "test_efficientnet", "weights": "random", "size": 48, "views": 0, **PLAIN}
+    before = regraft.train(photos, tmp_path / "model", **options, store=tmp_path / "store")
+    report = regraft.evaluate(before.model, photos, tta=2, store=tmp_path / "store")
+    np.testing.assert_array_equal(report.probabilities, before.probabilities)
+    assert "--tta is left out" in report.text()
+
+
 def test_a_mirrored_photograph_gets_the_same_answer_with_its_mirror_image(trained, photos, tmp_path):
     model, store = trained
     pixels = decode(sorted(photos.glob("*/*.png"))[0].read_bytes())

@@ -45,6 +45,9 @@ def evaluate(model: Model, data: Any, *, strangers: Any = None, options: Evaluat
     of_model = known.known(model, index, options.store)
     unlike = None if strangers is None else novelty_of(model, strangers, options)
     measured = report.cross_validated(of_model, index) if options.part.part is None else None
+    if measured and options.tta.tta > 1:
+        note = "--tta is left out: this is what cross-validation measured when the model was trained"
+        measured = dataclasses.replace(measured, notes=(*measured.notes, note))
     measured, features = (measured, None) if measured else _measured(of_model, index, options)
     measured = report.with_shortcuts(measured, options.store.store)
     if unlike is None:
