@@ -102,7 +102,7 @@ def test_without_explain_nothing_is_named_and_nothing_else_changes(model_folder,
 
 
 def pictures(page):
-    return [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([^\"]+)", page)]
+    return [base64.b64decode(text) for text in re.findall(r"data:image/(?:webp|jpeg);base64,([^\"]+)", page)]
 
 
 def test_the_page_shows_each_photograph_its_map_and_the_nearest_and_lists_what_has_no_answer(

@@ -31,7 +31,7 @@ class Neighbour(NamedTuple):
 
     id, path:   the sha256 of its bytes; its path in the source that was trained on.
     similarity: the cosine of their features; 1 where they are the same.
-    picture:    a small WebP of it; b"" if the model keeps none.
+    picture:    a small JPEG of it; b"" if the model keeps none.
     """
 
     id: str
