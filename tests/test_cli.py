@@ -223,7 +223,7 @@ def test_a_model_reports_on_itself_without_the_photographs(regraft, model, tmp_p
 BAD_WORDS = {
     "an unknown flag": (["train", "{photos}", "-o", "m", "--bakbone", "x"], 2, "--backbone"),
     "an unknown command": (["trian", "{photos}"], 2, "train"),
-    "no output": (["train", "{photos}"], 2, "--output"),
+    "no output": (["train", "{photos}"], 2, "-o MODEL"),
     "a word for a number": (["train", "{photos}", "-o", "m", "--size", "big"], 2, "--size"),
     "an unknown backbone": (["train", "{photos}", "-o", "m", "--backbone", "resnet5O"], 2, "resnet50"),
     "an unknown head": (["train", "{photos}", "-o", "m", "--head", "liner"], 2, "linear"),
