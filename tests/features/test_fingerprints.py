@@ -8,7 +8,7 @@ from tests.data.pictures import saved, scene
 
 from regraft.data.read import read
 from regraft.features import similar
-from regraft.features.fingerprints import compare
+from regraft.features.fingerprints import compare, versions_of
 from regraft.features.store import environment
 from regraft.features.store.store import Store
 
@@ -114,3 +114,15 @@ def test_the_same_pictures_are_compared_once_and_others_again(source, tmp_path, 
     assert [row.version_of for row in first] == [row.version_of for row in again]
     assert pictures(compare(index.where(lambda row: row.path != "a/3.png"), store)) == ALONE[:3] + ALONE[4:]
     assert runs == [5, 4]
+
+
+def test_versions_of_images_that_are_gone_are_known_by_the_store_and_compared_once(source, tmp_path, monkeypatch):
+    store, index = Store(tmp_path / "store"), read(source)
+    original = next(row.id for row in index if row.path == "a/2.png")
+    compare(index.where(lambda row: row.id == original), store)
+    new = index.where(lambda row: row.id != original)
+    versions, missing = versions_of(new, [original, "0" * 64], store)
+    again = next(row.id for row in index if row.path == "a/2 again.png")
+    assert (versions, missing) == ({again: original}, 1)
+    monkeypatch.setattr(similar, "shown_by", None)  # it would be called to compare them again
+    assert versions_of(new, ["0" * 64, original], store) == (versions, missing)

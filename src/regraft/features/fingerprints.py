@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -64,40 +64,55 @@ def versions_of(index: Index, known: Iterable[str], store: Store) -> tuple[dict[
     """
     known = set(known)
     new = {row.id: row for row in index.used if row.id not in known and min(row.size) > TINY}
-    rows = list(new.values())
+    rows = [new[id] for id in sorted(new)]
     fingerprints, present = of_rows(rows, store)
     if not present.any():
         return {}, 0
-    ids, of_known = _kept(sorted(known), store)
-    shown = similar.shown_by(fingerprints[present], of_known).tolist()
-    comparable = [row.id for row, there in zip(rows, present.tolist(), strict=True) if there]
-    return {id: ids[number] for id, number in zip(comparable, shown, strict=True) if number >= 0}, len(known) - len(ids)
+    shelf, keys = store.fingerprints(ABOUT, STORED), _present(known, store)
+    comparable = [row for row, there in zip(rows, present.tolist(), strict=True) if there]
+
+    def compared() -> NDArray[np.int64]:
+        parts = [_sound(shelf, part) for part in _parts([*keys])]
+        return similar.shown_by(fingerprints[present], np.concatenate([np.empty((0, SIZE), np.uint8), *parts]))
+
+    shown, ids = _outcome([*keys, "of", *(row.key for row in comparable)], len(comparable), compared, store), [*keys]
+    versions = {row.id: keys[ids[number]] for row, number in zip(comparable, shown, strict=True) if number >= 0}
+    return versions, len(known) - len(keys)
 
 
-def _kept(ids: Sequence[str], store: Store) -> tuple[list[str], Fingerprints]:
-    """Return which of these images the store has sound fingerprints of, and these, (n, SIZE)."""
+def _sound(shelf: Shelf, keys: Sequence[str]) -> Fingerprints:
+    """Return fingerprints, (n, SIZE); zeros, like no picture's, where one of them is damaged."""
+    try:
+        return shelf.read(keys, (SIZE,)).astype(np.uint8)
+    except MissingRows:
+        return np.zeros((len(keys), SIZE), np.uint8)
+
+
+def _present(ids: Iterable[str], store: Store) -> dict[str, str]:
+    """Return the keys, each with its id, of the images whose fingerprints the store has."""
+    keys = {key_of(id, rules): id for rules in (DECODE_RULES, RULES) for id in sorted(ids)}
     shelf = store.fingerprints(ABOUT, STORED)
-    keys = {key_of(id, rules): id for rules in (DECODE_RULES, RULES) for id in ids}
     try:
         absent = {*shelf.missing([*keys]), *shelf.errors([*keys])}
-        stored = [key for key in keys if key not in absent]
-        parts = [shelf.read(part, (SIZE,)).astype(np.uint8) for part in _parts(stored)]
-    except (StoreError, MissingRows) as error:
+    except StoreError as error:  # it may only be read, and has none
         log.debug("No fingerprints are known: %s", error)
-        return [], np.empty((0, SIZE), np.uint8)
-    return [keys[key] for key in stored], np.concatenate([np.empty((0, SIZE), np.uint8), *parts])
+        return {}
+    return {key: id for key, id in keys.items() if key not in absent}
 
 
 def _representatives(fingerprints: Fingerprints, keys: Sequence[str], store: Store) -> list[int]:
-    """Return for each image the number of the one that represents its picture; the same images are compared once."""
-    if not keys:
-        return []
-    shelf, shape = store.fingerprints(ABOUT, STORED), (4 * len(keys),)
-    name = hashlib.sha256(json.dumps([ABOUT, *keys]).encode()).hexdigest() + COMPARED
+    """Return for each image the number of the one that represents its picture."""
+    return _outcome(keys, len(keys), lambda: similar.representatives(fingerprints), store) if keys else []
+
+
+def _outcome(names: Sequence[str], count: int, compared: Callable[[], NDArray[np.int64]], store: Store) -> list[int]:
+    """Return `count` numbers that a comparison of the images with these names gives; the same are compared once."""
+    shelf, shape = store.fingerprints(ABOUT, STORED), (4 * count,)
+    name = hashlib.sha256(json.dumps([ABOUT, *names]).encode()).hexdigest() + COMPARED
     try:
         kept = shelf.read([name], shape)[0].astype(np.uint8).view("<i4")
     except (StoreError, MissingRows):
-        kept = similar.representatives(fingerprints).astype("<i4")
+        kept = compared().astype("<i4")
         _keep(shelf, [name], kept.view(np.uint8), {})
     numbers: list[int] = kept.tolist()
     return numbers
