@@ -88,7 +88,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if y is not None:
             self._warn_of_known(X)
             return float(super().score(X, y, sample_weight))
-        choices = {name: getattr(self, name) for name in fields(EvaluateOptions) if name != "part"}
+        own = self.get_params()
+        choices = {name: own[name] for name in fields(EvaluateOptions) if name in own}
         return evaluate.evaluate(self.model_, X, part="all", **choices).accuracy
 
     def _warn_of_known(self, paths: Any) -> None:

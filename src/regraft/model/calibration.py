@@ -39,6 +39,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss, pictures
     worth = 1.0 if pictures is None else pictures / max(1, len(logits))
     if not len(logits) or not np.isfinite(logits).all():
         return 1.0
+    logits = logits.astype(np.float64)  # float32 would make steps of the valley
 
     def cost(logarithm: float) -> float:
         losses = loss.plain.of_rows(logits / math.exp(logarithm), labels)
@@ -48,14 +49,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, loss: Loss, pictures
 
 
 def _lowest(cost: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function with one valley is lowest, to 1e-5; scipy.optimize loads longer than a head is trained.
+    """Return where a function with one valley is lowest, to 1e-8; scipy.optimize loads longer than a head is trained.
 
     Source: golden-section search, Kiefer 1953.
     """
     inner = (math.sqrt(5) - 1) / 2
     left, right = high - inner * (high - low), low + inner * (high - low)
     costs = cost(left), cost(right)
-    while high - low > 1e-5:
+    while high - low > 1e-8:
         if costs[0] < costs[1]:
             high, right, left = right, left, right - inner * (right - low)
             costs = cost(left), costs[0]
