@@ -142,6 +142,7 @@ def test_views_and_a_policy_are_chosen_by_their_flags(regraft, photos, tmp_path)
     assert description["options"]["views"] == 1 and description["options"]["augmentation"] == "light,rotation=30"
 
 
+@pytest.mark.slow
 def test_a_precision_is_chosen_by_its_flag_and_int8_leaves_the_results_clean(regraft, photos, tmp_path):
     pytest.importorskip("nncf")
     if "int8" not in openvino.precisions():
@@ -333,6 +334,7 @@ def test_what_only_the_deep_inspection_writes_is_refused_without_it(regraft, pho
     assert code == 2 and "--deep" in err and not (tmp_path / "found.csv").exists()
 
 
+@pytest.mark.slow
 def test_backbones_are_compared_with_a_page(regraft, photos, tmp_path):
     words = ["--cuts", "pooled,blocks.2", "--size", 64, *FAST, "--report", tmp_path / "compare.html"]
     code, out, _ = regraft("compare", photos, "--backbones", "efficientnet_lite0", *words)
@@ -368,6 +370,7 @@ def test_an_error_is_on_one_screen_also_if_the_words_are_not(regraft, tmp_path):
         assert code in (2, 3) and len(err) < 2600
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_model(regraft, photos, tmp_path):
     pytest.importorskip("optuna")
     code, out, err = regraft("tune", photos, "-o", tmp_path / "model", "--trials", 3, "--views", 0, *FAST)

@@ -149,6 +149,7 @@ def test_the_python_examples_of_a_page_work_as_written(page, described, monkeypa
     assert "blue" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_extraction_on_the_page_for_keras_gives_vgg19s_own_layer(photos, tmp_path, monkeypatch):
     import numpy as np
 

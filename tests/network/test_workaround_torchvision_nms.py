@@ -27,6 +27,7 @@ def without_compiled_part(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_torchvision_itself_fails_without_its_compiled_part(without_compiled_part):
     """If this fails, torchvision has put it right: see which version did, and what is left to work around."""
     script = """
@@ -55,6 +56,7 @@ def test_timm_is_imported_beside_a_torchvision_without_its_compiled_part(without
     run(IMPORTED + 'assert "resnet50" in import_timm().list_models()', without_compiled_part)
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_failed_to_import_is_imported_after_all(without_compiled_part):
     run("try: import torchvision\nexcept RuntimeError: pass\n" + IMPORTED, without_compiled_part)
 
@@ -64,6 +66,7 @@ def test_the_installed_torchvision_is_imported_with_timm():
     assert importlib.import_module("torchvision.transforms")
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_has_its_operators_keeps_them(tmp_path):
     package = """
 import torch

@@ -393,6 +393,7 @@ def test_what_is_wrong_with_the_words_is_said_in_one_line(model, tmp_path, capsy
     assert "model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_in_python_it_serves_until_a_signal_and_gives_the_signals_back(model):
     script = f"""

@@ -76,7 +76,7 @@ def test_it_is_what_scikit_learn_solves(balance):
     np.testing.assert_allclose(logits - logits.mean(1, keepdims=True), model.decision_function(scaled), atol=2e-3)
 
 
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("held", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_is_kept_in_memory_changes_no_bit(held):
     validation = problem(3, n=81) if held else None
     row = 4 * 7 * 20 / 1e9  # a chunk's

@@ -73,7 +73,7 @@ def export(
     _check(plugin, options, calibrate)
     folders.check_target(output, overwrite=options.overwrite)
     module = whole(model)
-    photographs = _rows(check if check is not None else calibrate)
+    photographs = _readable(_rows(check if check is not None else calibrate))
     plan = formats.Plan(
         model=model,
         card=card(model),
@@ -139,20 +139,23 @@ def _calibration(images: Any) -> list[Row]:
     """Return up to CALIBRATION of the images, spread over all, that can be decoded."""
     import numpy as np
 
+    rows = _rows(images)
+    numbers = np.unique(np.linspace(0, len(rows) - 1, CALIBRATION).astype(int))
+    return _readable([rows[number] for number in numbers])
+
+
+def _readable(rows: Sequence[Row]) -> list[Row]:
+    """Return the images that can be decoded, before anything is converted, which takes long; say which can't."""
     from regraft.data.decode import decode
 
-    rows, usable = _rows(images), []
-    for row in (rows[number] for number in np.unique(np.linspace(0, len(rows) - 1, CALIBRATION).astype(int))):
+    usable = []
+    for row in rows:
         with _left_out(row):
             decode(row.location.read())
             usable.append(row)
-    _check_any(rows, usable)
-    return usable
-
-
-def _check_any(rows: Sequence[Row], usable: Sequence[Any]) -> None:
     if rows and not usable:
-        raise DataError(f"None of {count(rows, 'image')}, such as {rows[0].path}, can be read.")
+        raise DataError(f"None of {count(len(rows), 'image')}, such as {rows[0].path}, can be read.")
+    return usable
 
 
 @contextlib.contextmanager
@@ -201,10 +204,8 @@ class _Answers:
         compared, labels = [], _labels(self.model, rows)
         with progress("Comparing images", len(rows)) as advance:
             for row in rows:
-                with _left_out(row):
-                    compared.append(self._of(row.path, row.location.read(), labels.get(row.id)))
+                compared.append(self._of(row.path, row.location.read(), labels.get(row.id)))
                 advance(1)
-        _check_any(rows, compared)
         return Group(images=tuple(compared))
 
     def of_made(self) -> Group:
