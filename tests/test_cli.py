@@ -345,6 +345,7 @@ def test_backbones_are_compared_with_a_page(regraft, photos, tmp_path):
     assert code == 0 and json.loads(out)
 
 
+@pytest.mark.slow
 def test_a_rate_is_looked_for_and_drawn(regraft, photos, tmp_path):
     words = ["--head", "mlp", *PARTS, *BARE]
     code, out, _ = regraft("lr-find", photos, *words, "-o", tmp_path / "sweep.svg")

@@ -136,9 +136,10 @@ def described(photos, tmp_path_factory):
 
 
 def pages_with_python():
-    """Return the pages with examples; an export takes seconds, and each format has tests of its own."""
+    """Return the pages with examples; each export has tests of its own, and README the steps of the first model."""
     pages = [page for page in PAGES if blocks(page, "python")]
-    return [pytest.param(page, marks=pytest.mark.slow) if "exporting" in page else page for page in pages]
+    slow = ("guide/exporting.md", "guide/first-model.md")
+    return [pytest.param(page, marks=pytest.mark.slow) if page in slow else page for page in pages]
 
 
 @pytest.mark.parametrize("page", pages_with_python())

@@ -484,6 +484,7 @@ def test_each_precision_has_a_shelf_of_its_own(photos, tmp_path, computed, monke
     assert sum(computed) == 2 * 36
 
 
+@pytest.mark.slow
 def test_training_on_int8_features_is_measured_in_both_and_says_what_it_cost(photos, tmp_path):
     pytest.importorskip("nncf")
     if "int8" not in openvino.precisions():
