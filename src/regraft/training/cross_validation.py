@@ -29,6 +29,7 @@ from regraft.core.errors import DataError, UsageError
 from regraft.core.rng import derive, generator
 from regraft.training import standardise, streamed_rows
 from regraft.training.examples import Examples, check
+from regraft.training.folds import deal
 from regraft.training.heads.linear import GRID, SEARCH_TOLERANCE, TOLERANCE, WORSE
 from regraft.training.logistic_regression import Regressions, Rows
 from regraft.training.losses import Loss
@@ -217,21 +218,15 @@ def draw_folds(examples: Examples, n_folds: int = FOLDS, seed: int = 0, repeat: 
 
 
 def deal_folds(examples: Examples, n_folds: int = FOLDS, seed: int = 0) -> Folds:
-    """Return the fold of each row, (1, n): each class's groups are dealt in turn, in an order drawn from the seed.
+    """Return the fold of each row, (1, n), see `folds`: almost what `draw_folds` gives.
 
-    Almost what `draw_folds` gives, without scikit-learn, whose import takes longer than a second training.
     Raises DataError if a class has a single group.
     """
-    groups, random, dealt = _groups(examples), generator(seed, "dealt folds"), 0
-    fold_of_group = np.full(groups.max() + 1, -1)
+    groups = _groups(examples)
     for label in np.unique(examples.labels):
-        own = np.unique(groups[examples.labels == label])
-        if len(own) < 2:
+        if len(np.unique(groups[examples.labels == label])) < 2:
             raise DataError(f"Class {label} has a single image (copies and groups count once).")
-        new = random.permutation(own[fold_of_group[own] < 0])
-        fold_of_group[new] = (dealt + np.arange(len(new))) % n_folds
-        dealt += len(new)
-    return fold_of_group[groups][None]
+    return deal(examples.labels, groups, n_folds, generator(seed, "dealt folds"))[None]
 
 
 def fold_scores(correct: NDArray[np.bool_], folds: Folds) -> NDArray[np.float64]:

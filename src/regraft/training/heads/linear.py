@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regraft.core.options import option, require
 from regraft.core.progress import log
-from regraft.core.rng import derive
+from regraft.core.rng import generator
 from regraft.training.history import Fitted
 
 if TYPE_CHECKING:
@@ -251,7 +251,8 @@ def _path(regressions: Regressions, times: int) -> Iterator[tuple[float, float]]
 def _folds(train: Examples, seed: int) -> np.ndarray:
     """Return the fold of each row, (n,), or -1 for none: for all rows if a class has a single group."""
     import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold
+
+    from regraft.training.folds import deal
 
     labels, fold_of = _strata(train.labels), np.full(len(train), -1)
     groups = np.arange(len(labels)) if train.groups is None else train.groups
@@ -259,10 +260,10 @@ def _folds(train: Examples, seed: int) -> np.ndarray:
     fewest = min(len(np.unique(groups[labels == label])) for label in classes)
     if fewest < 2:
         return fold_of
-    splitter = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=derive(seed, "folds") % 2**32)
-    for train_rows, held_rows in splitter.split(labels, labels, groups):
-        if len(held_rows) and len(np.unique(labels[train_rows])) == len(classes):
-            fold_of[held_rows] = fold_of.max() + 1
+    dealt = deal(labels, groups, min(FOLDS, fewest), generator(seed, "folds"))
+    for fold in np.unique(dealt):
+        if len(np.unique(labels[dealt != fold])) == len(classes):
+            fold_of[dealt == fold] = fold_of.max() + 1
     return fold_of
 
 
