@@ -9,6 +9,7 @@ time counts.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -121,8 +122,12 @@ def measure(name: str, command: list[str], port: int, field: str, photos: Path, 
         show(f"{name}, half load", {**half, "p99_by_median_of_one": half["p99_ms"] / one["p50_ms"]})
         show(f"{name}, memory", {"MB": memory(server.pid)})
     finally:
+        started = psutil.Process(server.pid).children(recursive=True)
         server.terminate()
         server.wait(60)
+        for process in started:  # some servers leave theirs behind
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def free_port() -> int:
