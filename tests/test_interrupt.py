@@ -20,6 +20,7 @@ started = []
 def endless(*arguments, **options):
     started.append(1)
     if len(started) == 1:
+        threading.Event().wait(0.5)  # until the main thread waits: Python loses a signal that comes as it begins to
         os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait()
 
