@@ -16,11 +16,11 @@ import importlib, os, signal, sys, threading
 import regraft.cli
 module = importlib.import_module(sys.argv.pop(1))
 started = []
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 
 def endless(*arguments, **options):
     started.append(1)
     if len(started) == 1:
-        threading.Event().wait(0.5)  # until the main thread waits: Python loses a signal that comes as it begins to
         os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait()
 
